@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Writes gen/ (or the folder given) from proto/. Needs the virtual environment and Go.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-gen}
+PROTOC_GEN_GO=v1.36.11
+PROTOC_GEN_GO_GRPC=v1.6.2
+python=.venv/bin/python
+export GOBIN="$PWD/.cache/bin" GOFLAGS=-mod=mod
+export PATH="$PWD/.venv/bin:$GOBIN:$PATH"
+
+tools/fetch-proto.sh
+[ -x "$GOBIN/protoc-gen-go" ] && "$GOBIN/protoc-gen-go" --version | grep -q "$PROTOC_GEN_GO" \
+  || go install "google.golang.org/protobuf/cmd/protoc-gen-go@$PROTOC_GEN_GO"
+[ -x "$GOBIN/protoc-gen-go-grpc" ] && "$GOBIN/protoc-gen-go-grpc" --version | grep -q "${PROTOC_GEN_GO_GRPC#v}" \
+  || go install "google.golang.org/grpc/cmd/protoc-gen-go-grpc@$PROTOC_GEN_GO_GRPC"
+
+mapfile -t ours < <(cd proto && find dynamicagents -name '*.proto' | sort)
+rm -rf "$out/python" "$out/go/dynamicagents"
+mkdir -p "$out/python" "$out/go"
+module=github.com/dynamic-agents/dynamic-agents/gen/go
+$python -m grpc_tools.protoc -Iproto -I.cache/proto \
+  --python_out="$out/python" --grpc_python_out="$out/python" \
+  --mypy_out=quiet:"$out/python" --mypy_grpc_out=quiet:"$out/python" \
+  --go_out="$out/go" --go_opt=module=$module --go-grpc_out="$out/go" --go-grpc_opt=module=$module \
+  "${ours[@]}"
+# The rules' own options: Python has no package that carries them, Go has buf.build/gen/go.
+$python -m grpc_tools.protoc -I.cache/proto --python_out="$out/python" --mypy_out=quiet:"$out/python" buf/validate/validate.proto
+find "$out/python" -type d -name v1 -prune -exec touch {}/py.typed \;
