@@ -142,7 +142,7 @@ func (x *WatchRequest) GetSnapshot() bool {
 // WatchResponse is one message of a watch.
 type WatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where to go on from after this message.
+	// Where to go on from after this message; empty before snapshot_complete, for a snapshot begins anew.
 	ResumeToken string `protobuf:"bytes,1,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	// What the message says.
 	//

@@ -88,7 +88,7 @@ class WatchResponse(_message.Message):
     SNAPSHOT_COMPLETE_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """Where to go on from after this message."""
+    """Where to go on from after this message; empty before snapshot_complete, for a snapshot begins anew."""
     @_builtins.property
     def change(self) -> Global___ResourceChange:
         """A resource came to be, changed, or was deleted; or, before snapshot_complete, is there."""

@@ -1,0 +1,190 @@
+"""A service's own database: SQLite embedded, PostgreSQL otherwise, one schema per service there."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from libs import errors
+from libs.config import Settings, StartError
+
+_DRIVERS: Final = ("postgresql+asyncpg", "sqlite+aiosqlite")
+
+
+class Database:
+    """Connections for reading (each statement alone) and for writing (one transaction)."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        self._reads = engine.execution_options(isolation_level="AUTOCOMMIT")
+        # SQLite has one writer: queue for it here rather than busy-wait in the library.
+        self._writer: Any = asyncio.Lock() if self.is_sqlite else nullcontext()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        with _translated():
+            async with self._reads.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        with _translated():
+            async with self._writer, self.engine.begin() as connection:
+                yield connection
+
+
+class _translated:
+    """A database that does not answer is Unavailable; a broken rule of the schema stays what it is."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, _trace: Any) -> None:
+        if isinstance(error, sa.exc.IntegrityError):
+            return
+        lost = isinstance(error, DBAPIError) and (
+            error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+        )
+        if lost or isinstance(error, sa.exc.TimeoutError | ConnectionError):
+            raise errors.Unavailable(
+                "the database does not answer", reason="DATABASE_UNAVAILABLE", retry_after=1.0
+            ) from error
+
+
+def make_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
+    try:
+        url = sa.make_url(settings.database)
+    except ArgumentError:
+        raise StartError(f"bad setting database_url of {settings.service}: not a database URL") from None
+    if url.drivername not in _DRIVERS:
+        raise StartError(
+            f"bad setting database_url of {settings.service}: {url.drivername!r} is not one of {', '.join(_DRIVERS)}"
+        )
+    options: dict[str, Any] = {"hide_parameters": True}
+    if url.drivername.startswith("sqlite"):
+        engine = create_async_engine(url, connect_args={"timeout": 30}, **options)
+        _configure_sqlite(engine)
+        return engine
+    options |= {"pool_size": settings.database_pool_size, "max_overflow": 0, "pool_pre_ping": True} if pooled else {}
+    if not pooled:
+        options["poolclass"] = NullPool
+    return create_async_engine(
+        url,
+        connect_args={"timeout": 10, "server_settings": {"search_path": settings.service}},
+        **options,
+    )
+
+
+def _configure_sqlite(engine: AsyncEngine) -> None:
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are ours, see _on_begin
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @sa.event.listens_for(engine.sync_engine, "begin")
+    def _on_begin(connection: sa.Connection) -> None:
+        # Reads run in AUTOCOMMIT; a transaction is there to write, so it takes the lock at once.
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@asynccontextmanager
+async def opened(settings: Settings, migrations: Path) -> AsyncIterator[Database]:
+    """The migrated database: an embedded one is migrated here, another must have been."""
+    engine = make_engine(settings)
+    try:
+        with _start_errors(settings):
+            if settings.embedded:
+                await migrate(settings, migrations)
+            else:
+                await _check_revision(engine, settings, migrations)
+        yield Database(engine)
+    finally:
+        await engine.dispose()
+
+
+async def migrate(settings: Settings, migrations: Path) -> None:
+    """Brings the database to the newest revision; safe to run from several processes at once."""
+    if settings.embedded:
+        prepare_folder(settings)
+    engine = make_engine(settings, pooled=False)
+    try:
+        with _start_errors(settings):
+            async with Database(engine).write() as connection:
+                if engine.dialect.name == "postgresql":
+                    await connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('dynamic-agents migrate'))")
+                    await connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{settings.service}"')
+                await connection.run_sync(_upgrade, migrations)
+    finally:
+        await engine.dispose()
+
+
+def prepare_folder(settings: Settings) -> None:
+    """Makes the data folder, readable by its owner alone."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = settings.data_dir / f".{settings.service}.writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StartError(f"cannot write to data_dir {settings.data_dir}: {error.strerror}") from None
+
+
+def _script(migrations: Path) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("version_locations", str(migrations))
+    config.set_main_option("path_separator", "newline")
+    return config
+
+
+def _upgrade(connection: sa.Connection, migrations: Path) -> None:
+    config = _script(migrations)
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+async def _check_revision(engine: AsyncEngine, settings: Settings, migrations: Path) -> None:
+    head = ScriptDirectory.from_config(_script(migrations)).get_current_head()
+
+    def current(connection: sa.Connection) -> str | None:
+        return MigrationContext.configure(connection).get_current_revision()
+
+    async with Database(engine).read() as connection:
+        found = await connection.run_sync(current)
+    if found != head:
+        raise StartError(
+            f"the database of {settings.service} is at revision {found or 'none'}, this version needs {head}: "
+            "run dynamic-agents migrate"
+        )
+
+
+class _start_errors:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, _trace: Any) -> None:
+        if isinstance(error, errors.Unavailable | OSError | DBAPIError | sqlite3.Error):
+            cause: Any = error.__cause__ or error
+            text = str(getattr(cause, "orig", cause)).splitlines()[0]
+            raise StartError(f"cannot open the database of {self._settings.service}: {text}") from None

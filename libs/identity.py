@@ -1,0 +1,158 @@
+"""Who calls. A caller comes from a verified JWT, or, on loopback without keys, is tenant `default`."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import jwt
+
+from libs import errors
+from libs.config import Settings, StartError
+from libs.ids import is_id
+
+DEFAULT_TENANT: Final = "default"
+SERVICE_SCOPE: Final = "service"
+TENANT_KEY: Final = "dynamic-agents-tenant"
+SUBJECT_KEY: Final = "dynamic-agents-subject"
+_CACHED_TOKENS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    tenant: str
+    subject: str
+    scopes: frozenset[str]
+    token: str = field(default="", repr=False)
+
+    def require(self, scope: str) -> None:
+        if not self.scopes & {scope, SERVICE_SCOPE, "*"}:
+            raise errors.PermissionDenied(f"scope {scope} is missing", metadata={"scope": scope})
+
+
+_current: ContextVar[Caller] = ContextVar("caller")
+
+
+def current() -> Caller:
+    return _current.get()
+
+
+def current_or_none() -> Caller | None:
+    return _current.get(None)
+
+
+def enter(caller: Caller) -> None:
+    """Makes `caller` the current one for the rest of this task."""
+    _current.set(caller)
+
+
+class Authenticator(Protocol):
+    def authenticate(self, metadata: Mapping[str, Any]) -> Caller: ...
+
+
+class Loopback:
+    """No credentials: everybody who can reach the loopback interface is the one local caller."""
+
+    _caller = Caller(DEFAULT_TENANT, "local", frozenset({"*"}))
+
+    def authenticate(self, metadata: Mapping[str, Any]) -> Caller:
+        return self._caller
+
+
+class JwtAuthenticator:
+    """Bearer tokens with the claims `tenant`, `sub` and `scope` (space separated) or `scopes` (a list).
+
+    A token with the scope `service` may act for another tenant and subject, named in the call's metadata.
+    """
+
+    def __init__(self, key: Any, algorithms: list[str], *, issuer: str | None, audience: str | None) -> None:
+        self._key, self._algorithms, self._issuer, self._audience = key, algorithms, issuer, audience
+        self._verified: dict[str, tuple[float, Caller]] = {}
+
+    def authenticate(self, metadata: Mapping[str, Any]) -> Caller:
+        scheme, _, token = str(metadata.get("authorization", "")).partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise errors.Unauthenticated("a bearer token is required")
+        expires, caller = self._verified.get(token) or self._verify(token)
+        if expires <= time.time():
+            self._verified.pop(token, None)
+            raise errors.Unauthenticated("the token has expired")
+        if SERVICE_SCOPE in caller.scopes and TENANT_KEY in metadata:
+            return Caller(
+                _tenant(metadata[TENANT_KEY]), str(metadata.get(SUBJECT_KEY, caller.subject)), caller.scopes, token
+            )
+        return caller
+
+    def _verify(self, token: str) -> tuple[float, Caller]:
+        try:
+            claims = jwt.decode(
+                token,
+                self._key,
+                algorithms=self._algorithms,
+                issuer=self._issuer,
+                audience=self._audience,
+                options={"require": ["exp", "sub"], "verify_aud": self._audience is not None},
+            )
+        except jwt.ExpiredSignatureError:
+            raise errors.Unauthenticated("the token has expired") from None
+        except jwt.InvalidTokenError as error:
+            raise errors.Unauthenticated(f"the token does not verify: {type(error).__name__}") from None
+        scopes = claims.get("scopes") or str(claims.get("scope", "")).split()
+        caller = Caller(_tenant(claims.get("tenant", "")), str(claims["sub"]), frozenset(map(str, scopes)), token)
+        if len(self._verified) >= _CACHED_TOKENS:
+            self._verified.clear()
+        self._verified[token] = (float(claims["exp"]), caller)
+        return self._verified[token]
+
+
+def _tenant(value: object) -> str:
+    if not isinstance(value, str) or not is_id(value):
+        raise errors.Unauthenticated("the token names no valid tenant")
+    return value
+
+
+def authenticator(settings: Settings) -> Authenticator:
+    """Refuses to go without keys anywhere but on loopback."""
+    secret, path = settings.jwt_secret, settings.jwt_public_key_file
+    if secret is not None and path is not None:
+        raise StartError("jwt_secret and jwt_public_key_file exclude each other: set one")
+    if secret is not None:
+        if len(secret.get_secret_value()) < 32:
+            raise StartError("jwt_secret is shorter than 32 characters")
+        return JwtAuthenticator(
+            secret.get_secret_value(), ["HS256"], issuer=settings.jwt_issuer, audience=settings.jwt_audience
+        )
+    if path is not None:
+        return JwtAuthenticator(
+            _public_key(path),
+            ["RS256", "ES256", "EdDSA"],
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+        )
+    if not _is_loopback(settings.host):
+        raise StartError(
+            f"refusing to listen on {settings.host} without authentication: "
+            "set jwt_public_key_file or jwt_secret, or listen on 127.0.0.1"
+        )
+    return Loopback()
+
+
+def _public_key(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StartError(f"jwt_public_key_file: cannot read {path}: {error.strerror}") from None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

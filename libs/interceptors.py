@@ -1,0 +1,161 @@
+"""What surrounds every call, outermost first: request log, errors, authentication, validation.
+
+OpenTelemetry's interceptor stands before this one (libs/server.py), or the span of a failed call would say OK.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+
+from libs import deadline, errors, identity, status
+from libs.identity import Authenticator
+from libs.validation import validate
+
+log = structlog.get_logger()
+
+OPEN_SERVICES: Final = ("/grpc.health.", "/grpc.reflection.")
+
+
+@dataclass(slots=True)
+class Call:
+    method: str
+    context: grpc.aio.ServicerContext[Any, Any]
+    request: Message | None
+    caller: identity.Caller | None = None
+    code: str = "OK"
+    reason: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Health and reflection answer without credentials."""
+        return self.method.startswith(OPEN_SERVICES)
+
+
+Layer = Callable[[Call], AbstractAsyncContextManager[None]]
+
+
+@asynccontextmanager
+async def request_log(call: Call) -> AsyncIterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    except asyncio.CancelledError:
+        call.code = "CANCELLED"
+        raise
+    finally:
+        write = log.debug if call.is_open else log.info
+        write(
+            "call",
+            method=call.method,
+            code=call.code,
+            reason=call.reason or None,
+            ms=round((time.perf_counter() - started) * 1000, 2),
+            tenant=call.caller.tenant if call.caller else None,
+            subject=call.caller.subject if call.caller else None,
+        )
+
+
+@asynccontextmanager
+async def error_mapping(call: Call) -> AsyncIterator[None]:
+    try:
+        yield
+    except errors.Error as error:
+        await _abort(call, error)
+    except grpc.aio.AbortError:
+        raise
+    except Exception:
+        error_id = uuid.uuid4().hex
+        log.exception("unexpected error", method=call.method, error_id=error_id)
+        await _abort(call, errors.Internal("internal error", metadata={"error_id": error_id}))
+
+
+async def _abort(call: Call, error: errors.Error) -> None:
+    described = status.to_status(error)
+    code = status.grpc_code(described)
+    call.code, call.reason = code.name, error.reason_code
+    await call.context.abort(code, error.message, ((status.DETAILS_KEY, described.SerializeToString()),))
+
+
+def authentication(authenticator: Authenticator) -> Layer:
+    @asynccontextmanager
+    async def layer(call: Call) -> AsyncIterator[None]:
+        if not call.is_open:
+            metadata = {key: value for key, value in call.context.invocation_metadata() or ()}
+            call.caller = authenticator.authenticate(metadata)
+            identity.enter(call.caller)
+            deadline.enter(call.context.time_remaining())
+        yield
+
+    return layer
+
+
+@asynccontextmanager
+async def validation(call: Call) -> AsyncIterator[None]:
+    if call.request is not None and not call.is_open:
+        validate(call.request)
+    yield
+
+
+class Pipeline(grpc.aio.ServerInterceptor):
+    """Runs the layers around each handler; one wrapper for all of them, since each wrapper costs a call."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = tuple(layers)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        method = str(handler_call_details.method)
+
+        def call_of(request: Any, context: Any) -> Call:
+            return Call(method, context, None if handler.request_streaming else request)
+
+        async def unary(request: Any, context: Any) -> Any:
+            inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
+            async with AsyncExitStack() as stack:
+                await self._enter(stack, call_of(request, context))
+                return await inner(request, context)
+
+        async def streaming(request: Any, context: Any) -> AsyncIterator[Any]:
+            inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            async with AsyncExitStack() as stack:
+                await self._enter(stack, call_of(request, context))
+                answers = inner(request, context)
+                if asyncio.iscoroutine(answers):  # a handler that calls context.write itself
+                    await answers
+                    return
+                stack.push_async_callback(answers.aclose)
+                async for answer in answers:
+                    yield answer
+
+        make = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[handler.request_streaming, handler.response_streaming]
+        behaviour: Any = streaming if handler.response_streaming else unary
+        return make(
+            behaviour,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    async def _enter(self, stack: AsyncExitStack, call: Call) -> None:
+        for layer in self._layers:
+            await stack.enter_async_context(layer(call))

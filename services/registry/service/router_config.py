@@ -1,0 +1,90 @@
+"""The one router configuration of a tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from libs import errors
+from libs.identity import Caller
+from libs.ids import new_id
+from services.registry import model
+from services.registry.model import Draft, Kind, Resource
+from services.registry.service.resources import Announcer, ResourceStore, stale
+
+NAME: Final = "default"
+_ATTEMPTS: Final = 20
+Deployment = dict[str, Any]
+
+
+class RouterConfigs:
+    def __init__(self, store: ResourceStore, announcer: Announcer) -> None:
+        self._store, self._announcer = store, announcer
+
+    async def get(self, caller: Caller) -> Resource:
+        found = await self._store.get(caller.tenant, Kind.ROUTER_CONFIG, NAME)
+        if found:
+            return found
+        never = datetime.fromtimestamp(0, UTC)
+        empty = Resource(Kind.ROUTER_CONFIG, NAME, "", "", {}, {}, 0, "", "", never, never)
+        return replace(empty, etag=model.fingerprint(empty))
+
+    async def update(self, caller: Caller, spec: model.Spec, paths: Sequence[str], etag: str) -> Resource:
+        spec = {**spec, "deployments": [_with_id(dict(d)) for d in spec.get("deployments", ())]}
+
+        def change(current: Resource) -> model.Spec:
+            if etag and etag != current.etag:
+                raise stale(current)
+            prefixed = [f"spec.{path}" for path in paths]
+            return model.patched(current.draft(), Draft(spec=spec), prefixed).spec or {}
+
+        return await self._change(caller, change)
+
+    async def add_deployment(self, caller: Caller, deployment: Deployment) -> tuple[Deployment, Resource]:
+        added = _with_id(deployment)
+        if violations := model.check_deployment(added, "deployment"):
+            raise errors.InvalidArgument(violations)
+
+        def change(current: Resource) -> model.Spec:
+            present = list(current.spec.get("deployments", ()))
+            if any(d["deployment_id"] == added["deployment_id"] for d in present):
+                raise errors.AlreadyExists("deployment", added["deployment_id"])
+            return {**current.spec, "deployments": [*present, added]}
+
+        return added, await self._change(caller, change)
+
+    async def remove_deployment(self, caller: Caller, deployment_id: str) -> Resource:
+        def change(current: Resource) -> model.Spec:
+            present = list(current.spec.get("deployments", ()))
+            left = [d for d in present if d["deployment_id"] != deployment_id]
+            if len(left) == len(present):
+                raise errors.NotFound("deployment", deployment_id)
+            return {**current.spec, "deployments": left}
+
+        return await self._change(caller, change)
+
+    async def _change(self, caller: Caller, change: Callable[[Resource], model.Spec]) -> Resource:
+        """Applies `change` to the current revision, again if another change was committed meanwhile."""
+        for _ in range(_ATTEMPTS):
+            current = await self.get(caller)
+            spec = change(current)
+            if spec == current.spec:
+                return current
+            if violations := model.check_router_config(spec):
+                raise errors.InvalidArgument(violations)
+            draft = Draft(NAME, spec=spec)
+            made = (
+                current.next(draft, caller.subject)
+                if current.revision
+                else model.first(Kind.ROUTER_CONFIG, draft, caller.subject)
+            )
+            if await self._store.put(caller.tenant, made):
+                self._announcer.announce(caller.tenant)
+                return made
+        raise stale(current)
+
+
+def _with_id(deployment: Deployment) -> Deployment:
+    return {**deployment, "deployment_id": deployment.get("deployment_id") or new_id()}

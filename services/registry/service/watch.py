@@ -1,0 +1,150 @@
+"""Watches: the present state, then each change in the order of commits, none missed and none twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, Self
+
+import structlog
+
+from libs import errors
+from libs.identity import Caller
+from services.registry.model import Change, Kind
+
+log = structlog.get_logger()
+_BATCH: Final = 200
+UNKNOWN: Final = -1
+"""Position of what comes before snapshot_complete: a watch cannot go on from the middle of a snapshot."""
+
+
+class ChangeStore(Protocol):
+    async def positions(self) -> dict[str, int]:
+        """How many commits each tenant has."""
+
+    async def changes(
+        self, tenant: str, kinds: Sequence[Kind], *, after: int, limit: int
+    ) -> tuple[Sequence[Change], int]:
+        """Changes after a position in order, and the position up to which they are complete."""
+
+    async def state(
+        self, tenant: str, kinds: Sequence[Kind], *, position: int, after: tuple[str, str], limit: int
+    ) -> Sequence[Change]:
+        """Resources as they were at `position`, by kind and id."""
+
+
+class Drain(Protocol):
+    async def wait_for(self, awaitable: Coroutine[Any, Any, Any], seconds: float) -> Any: ...
+
+
+class Feed:
+    """Wakes watchers: at once for a commit of this process, by polling for one of another."""
+
+    def __init__(self, store: ChangeStore, *, poll: float) -> None:
+        self._store, self._poll = store, poll
+        self._wakers: dict[str, asyncio.Event] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    def announce(self, tenant: str) -> None:
+        if waker := self._wakers.pop(tenant, None):
+            waker.set()
+
+    async def changed(self, tenant: str) -> None:
+        """Returns after the next commit; call it before looking whether there is one already."""
+        await self._wakers.setdefault(tenant, asyncio.Event()).wait()
+
+    async def _run(self) -> None:
+        seen: dict[str, int] = {}
+        while True:
+            await asyncio.sleep(self._poll)
+            if not self._wakers:
+                continue
+            try:
+                positions = await self._store.positions()
+            except errors.Unavailable:
+                log.warning("watch: the database does not answer")
+                continue
+            for tenant, position in positions.items():
+                if position != seen.get(tenant):
+                    self.announce(tenant)
+            seen = positions
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotComplete:
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    position: int
+
+
+class Watches:
+    def __init__(self, store: ChangeStore, feed: Feed, drain: Drain, *, heartbeat: float) -> None:
+        self._store, self._feed, self._drain, self._heartbeat = store, feed, drain, heartbeat
+
+    async def watch(
+        self, caller: Caller, kinds: Sequence[Kind], resume_token: str, *, snapshot: bool
+    ) -> AsyncIterator[Change | SnapshotComplete | Heartbeat]:
+        if snapshot and resume_token:
+            raise errors.invalid("snapshot", "contradicts resume_token")
+        kinds = kinds or list(Kind)
+        position = (await self._store.positions()).get(caller.tenant, 0)
+        if resume_token:
+            position = _position(resume_token, position)
+        if snapshot:
+            async for change in self._state(caller.tenant, kinds, position):
+                yield change
+            yield SnapshotComplete(position)
+        while True:
+            woken = self._feed.changed(caller.tenant)
+            waiting = asyncio.ensure_future(woken)
+            await asyncio.sleep(0)  # lets it register before we look
+            try:
+                found, complete = await self._store.changes(caller.tenant, kinds, after=position, limit=_BATCH)
+                for change in found:
+                    yield change
+                moved, position = complete > position, complete
+                if not moved:
+                    quiet = await self._drain.wait_for(_awaited(waiting), self._heartbeat)
+                    if quiet is None:
+                        yield Heartbeat(position)
+            finally:
+                waiting.cancel()
+
+    async def _state(self, tenant: str, kinds: Sequence[Kind], position: int) -> AsyncIterator[Change]:
+        after = ("", "")
+        while found := await self._store.state(tenant, kinds, position=position, after=after, limit=_BATCH):
+            for change in found:
+                yield Change(UNKNOWN, change.resource)
+            last = found[-1].resource
+            after = (last.kind, last.resource_id)
+
+
+async def _awaited(future: asyncio.Future[None]) -> bool:
+    await future
+    return True
+
+
+def to_token(position: int) -> str:
+    return "" if position == UNKNOWN else f"p{position}"
+
+
+def _position(token: str, newest: int) -> int:
+    number = token.removeprefix("p")
+    if not token.startswith("p") or not number.isascii() or not number.isdigit() or int(number) > newest:
+        raise errors.invalid("resume_token", "is not a token of this service")
+    return int(number)
