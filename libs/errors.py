@@ -38,9 +38,8 @@ class Error(Exception):
 class InvalidArgument(Error):
     reason = "INVALID_FIELD"
 
-    def __init__(self, violations: Sequence[Violation], *, reason: str | None = None, **kwargs: Any) -> None:
-        text = "; ".join(f"{v.field}: {v.description}" for v in violations)
-        super().__init__(text, reason=reason, **kwargs)
+    def __init__(self, violations: Sequence[Violation], *, message: str | None = None, **kwargs: Any) -> None:
+        super().__init__(message or "; ".join(f"{v.field}: {v.description}" for v in violations), **kwargs)
         self.violations = tuple(violations)
 
 
@@ -55,8 +54,8 @@ class NotFound(Error):
 class AlreadyExists(Error):
     reason = "RESOURCE_EXISTS"
 
-    def __init__(self, kind: str, name: str) -> None:
-        super().__init__(f"{kind.replace('_', ' ')} {name!r} exists already")
+    def __init__(self, kind: str, name: str, *, message: str | None = None, **kwargs: Any) -> None:
+        super().__init__(message or f"{kind.replace('_', ' ')} {name!r} exists already", **kwargs)
         self.kind, self.name = kind, name
 
 
@@ -104,3 +103,37 @@ class Internal(Error):
 
 def invalid(field: str, description: str, *, reason: str | None = None) -> InvalidArgument:
     return InvalidArgument([Violation(field, description)], reason=reason)
+
+
+def to_dict(error: Error) -> dict[str, Any]:
+    """The error as JSON data, for keeping."""
+    kept: dict[str, Any] = {
+        "type": type(error).__name__,
+        "message": error.message,
+        "reason": error.reason_code,
+        "metadata": error.metadata,
+        "retry_after": error.retry_after,
+    }
+    if isinstance(error, InvalidArgument):
+        kept["violations"] = [[v.field, v.description] for v in error.violations]
+    if isinstance(error, NotFound | AlreadyExists):
+        kept |= {"kind": error.kind, "name": error.name}
+    return kept
+
+
+def from_dict(kept: Mapping[str, Any]) -> Error:
+    """The error that `to_dict` was given."""
+    kind = next(k for k in Error.__subclasses__() if k.__name__ == kept["type"])
+    error = kind.__new__(kind)
+    Error.__init__(
+        error,
+        kept["message"],
+        reason=kept["reason"],
+        metadata=kept["metadata"],
+        retry_after=kept["retry_after"],
+    )
+    if isinstance(error, InvalidArgument):
+        error.violations = tuple(Violation(*pair) for pair in kept["violations"])
+    if isinstance(error, NotFound | AlreadyExists):
+        error.kind, error.name = kept["kind"], kept["name"]
+    return error

@@ -21,9 +21,9 @@ mkdir -p "$out/python" "$out/go"
 module=github.com/dynamic-agents/dynamic-agents/gen/go
 $python -m grpc_tools.protoc -Iproto -I.cache/proto \
   --python_out="$out/python" --grpc_python_out="$out/python" \
-  --mypy_out=quiet:"$out/python" --mypy_grpc_out=quiet:"$out/python" \
+  --pyi_out="$out/python" --mypy_grpc_out=quiet:"$out/python" \
   --go_out="$out/go" --go_opt=module=$module --go-grpc_out="$out/go" --go-grpc_opt=module=$module \
   "${ours[@]}"
 # The rules' own options: Python has no package that carries them, Go has buf.build/gen/go.
-$python -m grpc_tools.protoc -I.cache/proto --python_out="$out/python" --mypy_out=quiet:"$out/python" buf/validate/validate.proto
+$python -m grpc_tools.protoc -I.cache/proto --python_out="$out/python" --pyi_out="$out/python" buf/validate/validate.proto
 find "$out/python" -type d -name v1 -prune -exec touch {}/py.typed \;

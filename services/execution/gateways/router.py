@@ -1,0 +1,125 @@
+"""Model turns, asked of Router."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+import grpc
+import structlog
+from dynamicagents.router.v1 import chat_pb2, router_service_pb2, router_service_pb2_grpc
+from google.protobuf.json_format import ParseDict
+
+from libs import deadline, status
+from services.execution.model import ModelCall, ModelPiece, ToolCall, UsageReported
+
+log = structlog.get_logger()
+
+_ATTEMPTS: Final = 4
+_FIRST_DELAY: Final = 0.2
+_ROLES: Final = {
+    "system": chat_pb2.ROLE_SYSTEM,
+    "developer": chat_pb2.ROLE_SYSTEM,
+    "user": chat_pb2.ROLE_USER,
+    "assistant": chat_pb2.ROLE_ASSISTANT,
+    "tool": chat_pb2.ROLE_TOOL,
+}
+
+
+class RouterModels:
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: router_service_pb2_grpc.RouterServiceAsyncStub = router_service_pb2_grpc.RouterServiceStub(channel)
+
+    async def stream(self, call: ModelCall) -> AsyncIterator[ModelPiece]:
+        """The turn as it is made. A Router that cannot be reached is tried again, but never once it has answered:
+        retries of providers are its own affair.
+        """
+        request = _request(call)
+        for attempt in range(1, _ATTEMPTS + 1):
+            answered = False
+            answers = self._stub.ChatStream(request)
+            try:
+                async for response in answers:
+                    answered = True
+                    yield _piece(response.chunk)
+                return
+            except grpc.aio.AioRpcError as error:
+                if answered or status.is_from_peer(error) or not _unreachable(error) or attempt == _ATTEMPTS:
+                    raise status.from_rpc_error(error, "router") from None
+                delay = _FIRST_DELAY * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311
+                left = deadline.remaining()
+                if left is not None and left <= delay:
+                    raise status.from_rpc_error(error, "router") from None
+                log.warning("router cannot be reached", attempt=attempt, execution_id=call.execution_id)
+                await asyncio.sleep(delay)
+            finally:
+                answers.cancel()
+
+
+def _unreachable(error: grpc.aio.AioRpcError) -> bool:
+    return error.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def _request(call: ModelCall) -> router_service_pb2.ChatStreamRequest:
+    request = router_service_pb2.ChatStreamRequest(
+        model=call.model,
+        messages=map(_message, call.messages),
+        tool_choice=call.tool_choice,
+        execution_id=call.execution_id,
+    )
+    for tool in call.tools:
+        _offer(tool["function"], request.tools.add())
+    if call.output_schema is not None:
+        request.response_format.json_schema.name = "answer"
+        request.response_format.json_schema.schema.update(call.output_schema)
+    settings = {name: value for name, value in call.settings.items() if name != "model"}
+    ParseDict(settings, request.settings, ignore_unknown_fields=True)
+    return request
+
+
+def _offer(function: Mapping[str, Any], tool: chat_pb2.FunctionTool) -> None:
+    """Agno's own keys beside these four stay here: providers refuse what they do not know."""
+    tool.name = function["name"]
+    tool.description = function.get("description") or ""
+    tool.parameters.update(function.get("parameters") or {"type": "object", "properties": {}})
+    if function.get("strict") is not None:
+        tool.strict = bool(function["strict"])
+
+
+def _message(message: Mapping[str, Any]) -> chat_pb2.ChatMessage:
+    return chat_pb2.ChatMessage(
+        role=_ROLES[message["role"]],
+        content=message.get("content") or "",
+        tool_call_id=message.get("tool_call_id") or "",
+        name=message.get("name") or "",
+        tool_calls=[
+            chat_pb2.ToolCall(
+                call_id=call["id"], name=call["function"]["name"], arguments=call["function"]["arguments"]
+            )
+            for call in message.get("tool_calls") or ()
+        ],
+    )
+
+
+def _piece(chunk: chat_pb2.ChatChunk) -> ModelPiece:
+    return ModelPiece(
+        text=chunk.text,
+        reasoning=chunk.reasoning,
+        tool_calls=[ToolCall(call.call_id, call.name, call.arguments) for call in chunk.tool_calls],
+        usage=_usage(chunk) if chunk.HasField("usage") else None,
+    )
+
+
+def _usage(chunk: chat_pb2.ChatChunk) -> UsageReported:
+    return UsageReported(
+        input_tokens=chunk.usage.input_tokens,
+        output_tokens=chunk.usage.output_tokens,
+        cached_input_tokens=chunk.usage.cached_input_tokens,
+        reasoning_tokens=chunk.usage.reasoning_tokens,
+        cost_usd=chunk.cost_usd if chunk.HasField("cost_usd") else None,
+        deployment_id=chunk.answered_by.deployment_id,
+        model=chunk.answered_by.model,
+        offline=chunk.answered_by.offline,
+    )

@@ -1,0 +1,124 @@
+"""The tools that the suite brings along. None reaches a network, a file or a process."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+import zoneinfo
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import simpleeval
+
+from services.execution.model import Tool
+from services.execution.service.tools import ToolError, digest
+
+_MAX_EXPRESSION: Final = 1000
+_MAX_DIGITS: Final = 1000
+
+
+def calculate(expression: str) -> str:
+    """Arithmetic on numbers: operators, parentheses and a few functions; no names, no strings, no `eval`."""
+    try:
+        value = _evaluator().eval(expression)
+    except ZeroDivisionError:
+        raise ToolError("division by zero") from None
+    except (simpleeval.InvalidExpression, SyntaxError, ArithmeticError, TypeError, ValueError, RecursionError) as error:
+        raise ToolError(f"cannot evaluate the expression: {str(error)[:200]}") from None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ToolError("the expression is not a number")
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return str(value)
+
+
+def _power(base: float, exponent: float) -> Any:
+    if isinstance(base, int) and abs(base) > 1 and abs(exponent) * math.log10(abs(base)) > _MAX_DIGITS:
+        raise ToolError(f"the result has more than {_MAX_DIGITS} digits")
+    return base**exponent
+
+
+def _evaluator() -> simpleeval.SimpleEval:
+    return simpleeval.SimpleEval(operators=_OPERATORS, functions=_FUNCTIONS, names={"pi": math.pi, "e": math.e})
+
+
+_OPERATORS: Final[dict[type[ast.AST], Callable[..., Any]]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: simpleeval.safe_mult,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: _power,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+_MATH: Final = ("sqrt", "log", "log10", "log2", "exp", "sin", "cos", "tan", "floor", "ceil")
+_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
+    **{name: getattr(math, name) for name in _MATH},
+    **{"abs": abs, "round": round, "min": min, "max": max},
+}
+
+
+def current_time(timezone: str = "UTC") -> str:
+    try:
+        zone = zoneinfo.ZoneInfo(timezone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        raise ToolError(f"{timezone!r} is not an IANA time zone") from None
+    return datetime.now(zone).isoformat(timespec="seconds")
+
+
+def _tool(name: str, title: str, description: str, properties: dict[str, Any], required: list[str]) -> Tool:
+    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return Tool(
+        tool_id=f"builtin/{name}",
+        function_name=name,
+        title=title,
+        description=description,
+        input_schema=schema,
+        version=digest([name, description, schema])[:12],
+        read_only=True,
+        idempotent=True,
+    )
+
+
+class Builtin:
+    """The source `builtin`."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, Callable[..., str]] = {
+            "builtin/calculator": calculate,
+            "builtin/current_time": current_time,
+        }
+
+    def tools(self) -> Sequence[Tool]:
+        return (
+            _tool(
+                "calculator",
+                "Calculator",
+                "Evaluates an arithmetic expression and returns the result. "
+                "Operators + - * / // % ** and parentheses; functions sqrt, log, log10, log2, exp, sin, cos, tan, "
+                "floor, ceil, abs, round, min, max; constants pi and e.",
+                {
+                    "expression": {
+                        "type": "string",
+                        "minLength": 1,
+                        "maxLength": _MAX_EXPRESSION,
+                        "description": 'For example "(17 + 4) * 2".',
+                    }
+                },
+                ["expression"],
+            ),
+            _tool(
+                "current_time",
+                "Current time",
+                "Returns the current date and time in a time zone, in ISO 8601.",
+                {"timezone": {"type": "string", "description": 'IANA name, e.g. "America/Sao_Paulo". Default UTC.'}},
+                [],
+            ),
+        )
+
+    async def call(self, tool: Tool, arguments: Mapping[str, Any]) -> str:
+        return self._calls[tool.tool_id](**arguments)
