@@ -1,0 +1,62 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+SERVICE ?= execution
+export LITELLM_LOCAL_MODEL_COST_MAP := True
+export AGNO_TELEMETRY := false
+export UV_PYTHON_DOWNLOADS := never
+INSTALLED := .venv/.installed
+
+.PHONY: help install proto format lint breaking fresh test demo up migrate check clean
+
+help: ## Print this.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): uv.lock pyproject.toml
+	@echo "installing into .venv (once)"
+	@uv=$$(PYTHON=$(PYTHON) tools/uv.sh) && $$uv sync --frozen --quiet --compile-bytecode --python $(PYTHON)
+	@touch $@
+
+install: $(INSTALLED) ## Make the virtual environment from the lock.
+
+demo: $(INSTALLED) ## Start the suite, create an agent, stream a run of it, stop.
+	@$(BIN)/dynamic-agents demo
+
+up: $(INSTALLED) ## Start the suite on embedded defaults; Ctrl-C stops it.
+	@$(BIN)/dynamic-agents up
+
+test: $(INSTALLED) ## Run the tests; those that need PostgreSQL or Go only where they are (see tests/conftest.py).
+	$(BIN)/pytest -q --cov --cov-report=term:skip-covered
+
+check: $(INSTALLED) lint breaking fresh ## Lint, types, import rules, contracts, fresh gen/. Needs Go.
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	tools/fetch-proto.sh
+	$(BIN)/buf format -d --exit-code proto
+	$(BIN)/buf lint
+
+breaking: $(INSTALLED) ## Compare the contracts with main's (or BASE=<revision>).
+	tools/breaking.sh $(BASE)
+
+fresh: $(INSTALLED) ## Check that gen/ is what proto/ says.
+	tools/generate.sh .cache/gen
+	diff -r gen/python .cache/gen/python
+	diff -r gen/go/dynamicagents .cache/gen/go/dynamicagents
+
+proto: $(INSTALLED) ## Write gen/ from proto/. Needs Go.
+	tools/generate.sh
+
+format: $(INSTALLED) ## Format Python and contracts.
+	$(BIN)/ruff check --fix -q .
+	$(BIN)/ruff format .
+	$(BIN)/buf format -w proto
+
+migrate: $(INSTALLED) ## Bring the configured databases to this version's schema.
+	$(BIN)/dynamic-agents migrate
+
+clean: ## Remove what the other targets made.
+	rm -rf .venv .cache .dynamic-agents .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,35 @@
+"""`dynamic-agents`: start the suite, look after its agents, run them."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from cli import agents, operations, run, suite
+from cli.output import Failure, fail
+from libs.config import StartError
+from libs.supervisor import START_FAILED
+
+app = typer.Typer(name="dynamic-agents", help=__doc__, no_args_is_help=True, add_completion=False)
+app.command("up")(suite.up)
+app.command("serve")(operations.serve)
+app.command("migrate")(operations.migrate)
+app.command("config")(operations.config)
+app.add_typer(agents.app, name="agent")
+app.command("run")(run.run)
+app.command("demo", hidden=True)(suite.demo)
+
+
+def main() -> None:
+    try:
+        app()
+    except Failure as failure:
+        sys.exit(fail(failure))
+    except StartError as error:
+        print(f"dynamic-agents: {error}", file=sys.stderr)
+        sys.exit(START_FAILED)
+
+
+if __name__ == "__main__":
+    main()
