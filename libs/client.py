@@ -42,8 +42,8 @@ class _Outgoing:
         if self._service_token:
             metadata.add("authorization", f"Bearer {self._service_token}")
             if caller:
-                metadata.add(identity.TENANT_KEY, caller.tenant)
-                metadata.add(identity.SUBJECT_KEY, caller.subject)
+                for key, value in identity.acting_for(caller).items():
+                    metadata.add(key, value)
         elif caller and caller.token:
             metadata.add("authorization", f"Bearer {caller.token}")
         return metadata

@@ -18,6 +18,7 @@ from pydantic_settings import (
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 PREFIX: Final = "DYNAMIC_AGENTS_"
@@ -89,6 +90,8 @@ class Settings(BaseSettings):
         """Reads the settings once; a bad one raises StartError with its name."""
         try:
             return cls(**overrides)
+        except SettingsError as error:
+            raise StartError(f"bad setting of {cls.service}: {error}") from None
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"]))
@@ -104,7 +107,7 @@ def _from_yaml(cls: type[Settings]) -> dict[str, Any]:
         return {}
     try:
         content = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise StartError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
         raise StartError(f"{path}: not a mapping of settings")

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -22,6 +24,10 @@ from libs import errors
 from libs.config import Settings, StartError
 
 _DRIVERS: Final = ("postgresql+asyncpg", "sqlite+aiosqlite")
+_UNSTORABLE: Final = ("22021", "22P05")
+_LOST: Final = ("08", "28", "3D", "53", "57")
+"""Classes of SQLSTATE: no connection, refused, no such database, out of resources, shutting down."""
+log = structlog.get_logger()
 
 
 class Database:
@@ -56,10 +62,17 @@ class _translated:
     def __exit__(self, kind: Any, error: BaseException | None, _trace: Any) -> None:
         if isinstance(error, sa.exc.IntegrityError):
             return
+        cause = getattr(error, "orig", None) or error
+        state = str(getattr(cause, "sqlstate", None))
+        if state in _UNSTORABLE:
+            raise errors.invalid("request", "has a text with a NUL character, which cannot be stored") from None
         lost = isinstance(error, DBAPIError) and (
-            error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+            error.connection_invalidated
+            or isinstance(error, OperationalError | InterfaceError)
+            or state.startswith(_LOST)
         )
-        if lost or isinstance(error, sa.exc.TimeoutError | ConnectionError):
+        if lost or isinstance(error, sa.exc.TimeoutError | OSError):
+            log.warning("the database does not answer", error=f"{type(cause).__name__}: {cause}")
             raise errors.Unavailable(
                 "the database does not answer", reason="DATABASE_UNAVAILABLE", retry_after=1.0
             ) from error
@@ -68,12 +81,14 @@ class _translated:
 def make_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
     try:
         url = sa.make_url(settings.database)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise StartError(f"bad setting database_url of {settings.service}: not a database URL") from None
     if url.drivername not in _DRIVERS:
         raise StartError(
             f"bad setting database_url of {settings.service}: {url.drivername!r} is not one of {', '.join(_DRIVERS)}"
         )
+    if url.drivername.startswith("sqlite") and url.database in (None, "", ":memory:"):
+        raise StartError(f"bad setting database_url of {settings.service}: names no file")
     options: dict[str, Any] = {"hide_parameters": True}
     if url.drivername.startswith("sqlite"):
         engine = create_async_engine(url, connect_args={"timeout": 30}, **options)
@@ -184,7 +199,7 @@ class _start_errors:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if isinstance(error, errors.Unavailable | OSError | DBAPIError | sqlite3.Error):
+        if isinstance(error, errors.Unavailable | OSError | DBAPIError | sqlite3.Error | CommandError | TypeError):
             cause: Any = error.__cause__ or error
             text = str(getattr(cause, "orig", cause)).splitlines()[0]
             raise StartError(f"cannot open the database of {self._settings.service}: {text}") from None

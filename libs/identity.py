@@ -9,8 +9,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
+from urllib.parse import quote, unquote
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from libs import errors
 from libs.config import Settings, StartError
@@ -84,7 +88,10 @@ class JwtAuthenticator:
             raise errors.Unauthenticated("the token has expired")
         if SERVICE_SCOPE in caller.scopes and TENANT_KEY in metadata:
             return Caller(
-                _tenant(metadata[TENANT_KEY]), str(metadata.get(SUBJECT_KEY, caller.subject)), caller.scopes, token
+                _tenant(metadata[TENANT_KEY]),
+                unquote(metadata[SUBJECT_KEY]) if SUBJECT_KEY in metadata else caller.subject,
+                caller.scopes,
+                token,
             )
         return caller
 
@@ -100,10 +107,9 @@ class JwtAuthenticator:
             )
         except jwt.ExpiredSignatureError:
             raise errors.Unauthenticated("the token has expired") from None
-        except jwt.InvalidTokenError as error:
+        except jwt.PyJWTError as error:
             raise errors.Unauthenticated(f"the token does not verify: {type(error).__name__}") from None
-        scopes = claims.get("scopes") or str(claims.get("scope", "")).split()
-        caller = Caller(_tenant(claims.get("tenant", "")), str(claims["sub"]), frozenset(map(str, scopes)), token)
+        caller = Caller(_tenant(claims.get("tenant", "")), str(claims["sub"]), _scopes(claims), token)
         if len(self._verified) >= _CACHED_TOKENS:
             self._verified.clear()
         self._verified[token] = (float(claims["exp"]), caller)
@@ -114,6 +120,18 @@ def _tenant(value: object) -> str:
     if not isinstance(value, str) or not is_id(value):
         raise errors.Unauthenticated("the token names no valid tenant")
     return value
+
+
+def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
+    scopes = claims.get("scopes") or claims.get("scope", "")
+    return frozenset(
+        scopes.split() if isinstance(scopes, str) else map(str, scopes if isinstance(scopes, list) else ())
+    )
+
+
+def acting_for(caller: Caller) -> Mapping[str, str]:
+    """Metadata with which a service says for whom it calls; a subject may be any text, metadata only ASCII."""
+    return {TENANT_KEY: caller.tenant, SUBJECT_KEY: quote(caller.subject)}
 
 
 def authenticator(settings: Settings) -> Authenticator:
@@ -128,12 +146,8 @@ def authenticator(settings: Settings) -> Authenticator:
             secret.get_secret_value(), ["HS256"], issuer=settings.jwt_issuer, audience=settings.jwt_audience
         )
     if path is not None:
-        return JwtAuthenticator(
-            _public_key(path),
-            ["RS256", "ES256", "EdDSA"],
-            issuer=settings.jwt_issuer,
-            audience=settings.jwt_audience,
-        )
+        key, algorithm = _public_key(path)
+        return JwtAuthenticator(key, [algorithm], issuer=settings.jwt_issuer, audience=settings.jwt_audience)
     if not _is_loopback(settings.host):
         raise StartError(
             f"refusing to listen on {settings.host} without authentication: "
@@ -142,11 +156,22 @@ def authenticator(settings: Settings) -> Authenticator:
     return Loopback()
 
 
-def _public_key(path: Path) -> bytes:
+def _public_key(path: Path) -> tuple[Any, str]:
+    """The key, and the one algorithm that its kind is for."""
     try:
-        return path.read_bytes()
+        key = load_pem_public_key(path.read_bytes())
     except OSError as error:
         raise StartError(f"jwt_public_key_file: cannot read {path}: {error.strerror}") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise StartError(f"jwt_public_key_file: {path} is not the PEM file of a public key") from None
+    match key:
+        case rsa.RSAPublicKey():
+            return key, "RS256"
+        case ec.EllipticCurvePublicKey(curve=ec.SECP256R1()):
+            return key, "ES256"
+        case ed25519.Ed25519PublicKey():
+            return key, "EdDSA"
+    raise StartError(f"jwt_public_key_file: {path} is neither an RSA, a P-256 nor an Ed25519 key")
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import grpc
 import structlog
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from libs import deadline, errors, identity, status
 from libs.identity import Authenticator
@@ -30,7 +30,9 @@ OPEN_SERVICES: Final = ("/grpc.health.", "/grpc.reflection.")
 class Call:
     method: str
     context: grpc.aio.ServicerContext[Any, Any]
-    request: Message | None
+    request: Any
+    """The bytes of one message until they are parsed, or the iterator of a stream."""
+    parse: Callable[[bytes], Message] | None
     caller: identity.Caller | None = None
     code: str = "OK"
     reason: str = ""
@@ -49,7 +51,7 @@ async def request_log(call: Call) -> AsyncIterator[None]:
     started = time.perf_counter()
     try:
         yield
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, GeneratorExit):
         call.code = "CANCELLED"
         raise
     finally:
@@ -90,7 +92,7 @@ def authentication(authenticator: Authenticator) -> Layer:
     @asynccontextmanager
     async def layer(call: Call) -> AsyncIterator[None]:
         if not call.is_open:
-            metadata = {key: value for key, value in call.context.invocation_metadata() or ()}
+            metadata = dict(call.context.invocation_metadata() or ())
             call.caller = authenticator.authenticate(metadata)
             identity.enter(call.caller)
             deadline.enter(call.context.time_remaining())
@@ -101,47 +103,54 @@ def authentication(authenticator: Authenticator) -> Layer:
 
 @asynccontextmanager
 async def validation(call: Call) -> AsyncIterator[None]:
-    if call.request is not None and not call.is_open:
-        validate(call.request)
+    if call.parse is not None:
+        try:
+            call.request = call.parse(call.request)
+        except DecodeError:
+            raise errors.invalid("request", "is not a message of this method") from None
+        if not call.is_open:
+            validate(call.request)
     yield
 
 
 class Pipeline(grpc.aio.ServerInterceptor):
-    """Runs the layers around each handler; one wrapper for all of them, since each wrapper costs a call."""
+    """Runs the layers around each handler; one wrapper for all of them, since each wrapper costs a call.
+
+    It parses and serializes too: what fails at that outside of the layers, gRPC sends as UNKNOWN with its text.
+    """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self._layers = tuple(layers)
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         handler: Any = await continuation(handler_call_details)
         if handler is None:
-            return handler
+            return None
         method = str(handler_call_details.method)
-
-        def call_of(request: Any, context: Any) -> Call:
-            return Call(method, context, None if handler.request_streaming else request)
+        parse = None if handler.request_streaming else handler.request_deserializer
+        serialize = handler.response_serializer
 
         async def unary(request: Any, context: Any) -> Any:
             inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
             async with AsyncExitStack() as stack:
-                await self._enter(stack, call_of(request, context))
-                return await inner(request, context)
+                call = await self._enter(stack, Call(method, context, request, parse))
+                return serialize(await inner(call.request, context))
 
         async def streaming(request: Any, context: Any) -> AsyncIterator[Any]:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
             async with AsyncExitStack() as stack:
-                await self._enter(stack, call_of(request, context))
-                answers = inner(request, context)
+                call = await self._enter(stack, Call(method, context, request, parse))
+                answers = inner(call.request, context)
                 if asyncio.iscoroutine(answers):  # a handler that calls context.write itself
                     await answers
                     return
                 stack.push_async_callback(answers.aclose)
                 async for answer in answers:
-                    yield answer
+                    yield serialize(answer)
 
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
@@ -152,10 +161,11 @@ class Pipeline(grpc.aio.ServerInterceptor):
         behaviour: Any = streaming if handler.response_streaming else unary
         return make(
             behaviour,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+            request_deserializer=handler.request_deserializer if handler.request_streaming else None,
+            response_serializer=lambda answer: answer if isinstance(answer, bytes) else serialize(answer),
         )
 
-    async def _enter(self, stack: AsyncExitStack, call: Call) -> None:
+    async def _enter(self, stack: AsyncExitStack, call: Call) -> Call:
         for layer in self._layers:
             await stack.enter_async_context(layer(call))
+        return call

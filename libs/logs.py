@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import structlog
 from opentelemetry import trace
+from structlog.typing import EventDict
 
 from libs.config import Settings
 
@@ -21,7 +22,8 @@ def configure(settings: Settings) -> None:
         renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=orjson.dumps)]
         factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
     else:
-        renderers = [structlog.dev.ConsoleRenderer()]
+        # The default formatter prints the locals of every frame, keys among them.
+        renderers = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         factory = structlog.PrintLoggerFactory(sys.stderr)
     structlog.configure(
         processors=[
@@ -39,7 +41,7 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, format="%(message)s", force=True)
 
 
-def _add_trace(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _add_trace(_logger: Any, _method: str, event: EventDict) -> EventDict:
     span = trace.get_current_span().get_span_context()
     if span.is_valid:
         event["trace_id"] = f"{span.trace_id:032x}"

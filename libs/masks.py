@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING, TypeAlias
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from libs.errors import InvalidArgument, Violation
 
+if TYPE_CHECKING:
+    from google._upb._message import Descriptor as NativeDescriptor
 
-def paths(mask: FieldMask, message: Descriptor, changeable: Collection[str]) -> list[str]:
+AnyDescriptor: TypeAlias = "Descriptor | NativeDescriptor"
+
+
+def paths(mask: FieldMask, message: AnyDescriptor, changeable: Collection[str]) -> list[str]:
     """The mask's paths; one that names no changeable field of `message` is an error."""
     if not mask.paths:
         raise InvalidArgument([Violation("update_mask", "names no field")])
@@ -24,8 +30,8 @@ def paths(mask: FieldMask, message: Descriptor, changeable: Collection[str]) -> 
     return list(mask.paths)
 
 
-def _problem(path: str, message: Descriptor, changeable: Collection[str]) -> str:
-    at: Descriptor | None = message
+def _problem(path: str, message: AnyDescriptor, changeable: Collection[str]) -> str:
+    at: AnyDescriptor | None = message
     for name in path.split("."):
         if at is None or at.full_name.startswith("google.protobuf."):
             return "goes deeper than a mask can"

@@ -57,9 +57,9 @@ async def _supervise(settings: Settings) -> int:
         children = [Child(f"{settings.service}[{n}]", argv, env) for n in range(settings.workers)]
         supervisor = Supervisor(children, lambda line: log.warning("worker", what=line), grace=settings.drain_grace + 5)
         await supervisor.start()
-        waits = {asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(supervisor.failed)}
+        waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(stopping.wait()), supervisor.failed}
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        await supervisor.stop()
+        await supervisor.stop(at_once=True)
         return START_FAILED if supervisor.failed.done() else 0
 
 

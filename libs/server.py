@@ -11,14 +11,15 @@ from typing import Any, Final, TypeVar
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from opentelemetry.sdk.trace import TracerProvider
 
-from libs import errors, identity, interceptors, telemetry
+from libs import errors, identity, interceptors, reflection, telemetry
 from libs.config import Settings, StartError
 
 log = structlog.get_logger()
 T = TypeVar("T")
+_LAST_WORDS: Final = 0.1
+"""Seconds for NOT_SERVING to reach those who watch health."""
 
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -29,9 +30,12 @@ class Drain:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._limits: set[asyncio.Timeout] = set()
 
     def start(self) -> None:
         self._event.set()
+        for limit in self._limits:
+            limit.reschedule(asyncio.get_running_loop().time() + _LAST_WORDS)
 
     @property
     def started(self) -> bool:
@@ -40,6 +44,23 @@ class Drain:
     def check(self) -> None:
         if self._event.is_set():
             raise errors.Unavailable("the server is stopping, connect again", reason="SHUTTING_DOWN", retry_after=0.1)
+
+    @asynccontextmanager
+    async def bounding(self, call: interceptors.Call) -> AsyncIterator[None]:
+        """A layer: watches of health and open reflection streams have no end of their own, so the drain ends them."""
+        if not call.is_open:
+            yield
+            return
+        async with asyncio.timeout(_LAST_WORDS if self.started else None) as limit:
+            self._limits.add(limit)
+            try:
+                yield
+            except asyncio.CancelledError:
+                if limit.when() is not None:
+                    self.check()
+                raise
+            finally:
+                self._limits.discard(limit)
 
     async def wait_for(self, awaitable: Coroutine[Any, Any, T], seconds: float) -> T | None:
         """The result, or None after `seconds`; Unavailable as soon as the server stops."""
@@ -95,6 +116,7 @@ async def listening(
                 [
                     interceptors.request_log,
                     interceptors.error_mapping,
+                    drain.bounding,
                     interceptors.authentication(authenticator),
                     interceptors.validation,
                 ]
@@ -116,17 +138,16 @@ async def listening(
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for servicer in servicers:
         servicer.add(servicer.implementation, server)
-    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    reflection.enable([*names, health.SERVICE_NAME], server)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+        port = server.add_insecure_port(f"{host}:{settings.port}")
     except RuntimeError:
         port = 0
     if port == 0:
-        raise StartError(
-            f"{settings.service} cannot listen on {settings.host}:{settings.port}: address in use or not ours"
-        )
+        raise StartError(f"{settings.service} cannot listen on {host}:{settings.port}: address in use or not ours")
     await server.start()
-    running = Server(port, f"{settings.host}:{port}", drain, checks, names)
+    running = Server(port, f"{host}:{port}", drain, checks, names)
     if ready:
         await running.set_serving(True)
     log.info("listening", address=running.address)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2, message
@@ -12,6 +13,9 @@ from libs import errors
 
 DOMAIN: Final = "dynamic-agents"
 DETAILS_KEY: Final = "grpc-status-details-bin"
+# A status travels in HTTP/2 trailers, of which gRPC takes 8 KiB; one that is larger reaches nobody.
+_MOST_TEXT: Final = 256
+_MOST_BYTES: Final = 4096
 
 CODES: Final[dict[type[errors.Error], int]] = {
     errors.InvalidArgument: code_pb2.INVALID_ARGUMENT,
@@ -37,34 +41,38 @@ def grpc_code(status: status_pb2.Status) -> grpc.StatusCode:
 
 
 def to_status(error: errors.Error) -> status_pb2.Status:
+    metadata = {key: _short(value) for key, value in error.metadata.items()}
     details: list[message.Message] = [
-        error_details_pb2.ErrorInfo(reason=error.reason_code, domain=DOMAIN, metadata=error.metadata)
+        error_details_pb2.ErrorInfo(reason=error.reason_code, domain=DOMAIN, metadata=metadata)
     ]
     if isinstance(error, errors.InvalidArgument):
-        details.append(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
-                    for v in error.violations
-                ]
-            )
-        )
+        details.append(_bad_request(error.violations))
     if isinstance(error, errors.NotFound | errors.AlreadyExists):
-        details.append(
-            error_details_pb2.ResourceInfo(
-                resource_type=error.kind, resource_name=error.name, description=error.message
-            )
-        )
+        details.append(error_details_pb2.ResourceInfo(resource_type=error.kind, resource_name=_short(error.name)))
     if error.retry_after is not None:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(error.retry_after * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    status = status_pb2.Status(code=CODES[type(error)], message=error.message)
+    status = status_pb2.Status(code=CODES[type(error)], message=_short(error.message))
     for detail in details:
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
     return status
+
+
+def _bad_request(violations: Sequence[errors.Violation]) -> error_details_pb2.BadRequest:
+    bad = error_details_pb2.BadRequest()
+    for violation in violations:
+        bad.field_violations.add(field=_short(violation.field), description=_short(violation.description))
+        if bad.ByteSize() > _MOST_BYTES:
+            del bad.field_violations[-1]
+            break
+    return bad
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 1]}…"
 
 
 def from_status(status: status_pb2.Status) -> errors.Error:
@@ -81,18 +89,13 @@ def from_status(status: status_pb2.Status) -> errors.Error:
     reason = info.reason or None
     metadata = dict(info.metadata)
     retry_after = retry.retry_delay.ToNanoseconds() / 1e9 if retry.HasField("retry_delay") else None
+    common: dict[str, Any] = {"reason": reason, "metadata": metadata, "retry_after": retry_after}
     if kind is errors.InvalidArgument:
         violations = [errors.Violation(v.field, v.description) for v in bad.field_violations]
-        error: errors.Error = errors.InvalidArgument(violations, reason=reason, metadata=metadata)
-        error.message = status.message or error.message
-        return error
-    if kind is errors.NotFound:
-        return errors.NotFound(
-            resource.resource_type, resource.resource_name, message=status.message, reason=reason, metadata=metadata
-        )
-    if kind is errors.AlreadyExists:
-        return errors.AlreadyExists(resource.resource_type, resource.resource_name)
-    return kind(status.message, reason=reason, metadata=metadata, retry_after=retry_after)
+        return errors.InvalidArgument(violations, message=status.message, **common)
+    if kind is errors.NotFound or kind is errors.AlreadyExists:
+        return kind(resource.resource_type, resource.resource_name, message=status.message, **common)
+    return kind(status.message, **common)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> errors.Error:

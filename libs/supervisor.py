@@ -38,6 +38,7 @@ class Supervisor:
         self.children = list(children)
         self._report, self._grace = report, grace
         self._stopping = False
+        self._spawning = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -47,6 +48,11 @@ class Supervisor:
             self._tasks.append(asyncio.create_task(self._keep(child)))
 
     async def _spawn(self, child: Child) -> None:
+        async with self._spawning:
+            if not self._stopping:
+                await self._exec(child)
+
+    async def _exec(self, child: Child) -> None:
         with contextlib.ExitStack() as stack:
             output: Any = None
             if child.output:
@@ -62,8 +68,7 @@ class Supervisor:
 
     async def _keep(self, child: Child) -> None:
         delay = _FIRST_DELAY
-        while True:
-            assert child.process is not None
+        while child.process is not None:
             started = time.monotonic()
             code = await child.process.wait()
             if self._stopping:
@@ -77,24 +82,28 @@ class Supervisor:
             self._report(f"{child.name} died ({how}); starting it again in {delay:g} s")
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LONGEST_DELAY)
-            if self._stopping:
-                return
             await self._spawn(child)
 
-    async def stop(self) -> None:
-        """SIGTERM to all, SIGKILL to those that outlast the grace."""
+    async def stop(self, *, at_once: bool = False) -> None:
+        """Ends the children, last started first: SIGTERM, then SIGKILL to one that outlasts the grace."""
         self._stopping = True
-        alive = [c.process for c in self.children if c.process and c.process.returncode is None]
-        for process in alive:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        waits = [asyncio.create_task(process.wait()) for process in alive]
-        if waits:
-            await asyncio.wait(waits, timeout=self._grace)
-        for process in alive:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        async with self._spawning:  # one that is being started is ended too
+            alive = [c.process for c in reversed(self.children) if c.process and c.process.returncode is None]
+        if at_once:
+            await asyncio.gather(*map(self._end, alive))
+        else:
+            for process in alive:
+                await self._end(process)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(self._grace):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()

@@ -15,7 +15,7 @@ def validate(message: Message) -> None:
         raise InvalidArgument([_violation(v.proto) for v in error.violations]) from None
 
 
-def _violation(violation: protovalidate.Violation) -> Violation:
+def _violation(violation: protovalidate.ViolationPb) -> Violation:
     path = ""
     for element in violation.field.elements if violation.field else ():
         path += f".{element.field_name}"

@@ -12,10 +12,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from libs import database
 from libs.server import Drain, Server, Servicer, listening
 from services.registry.config import RegistrySettings
-from services.registry.servicer import AgentServicer, RouterConfigServicer, WatchServicer
 from services.registry.service.resources import Agents
 from services.registry.service.router_config import RouterConfigs
 from services.registry.service.watch import Feed, Watches
+from services.registry.servicer import AgentServicer, RouterConfigServicer, WatchServicer
 from services.registry.store import SqlResourceStore
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zoneinfo
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,6 +21,8 @@ Spec = Mapping[str, Any]
 """A spec as the JSON form of its proto message, with proto field names."""
 
 OFFLINE_GROUP: Final = "offline"
+MOST_BYTES: Final = 1024 * 1024
+MOST_DEPLOYMENTS: Final = 1000
 _REFERENCE: Final = re.compile(r"os\.environ/[A-Za-z_][A-Za-z0-9_]*|secret:[a-z0-9][a-z0-9_-]*:[A-Za-z0-9_]+")
 
 
@@ -116,6 +118,12 @@ def first(kind: Kind, draft: Draft, author: str) -> Resource:
     return replace(made, etag=fingerprint(made))
 
 
+def recreated(deleted: Resource, draft: Draft, author: str) -> Resource:
+    """A new resource under the id of a deleted one goes on counting its revisions."""
+    made = deleted.next(draft, author)
+    return replace(made, create_time=made.update_time)
+
+
 def fingerprint(resource: Resource) -> str:
     return digest([resource.kind, resource.resource_id, resource.revision, resource.draft().content()])[:24]
 
@@ -149,6 +157,28 @@ def patched(current: Draft, patch: Draft, paths: list[str]) -> Draft:
     )
 
 
+def check_draft(kind: Kind, draft: Draft) -> list[Violation]:
+    """What holds for every kind: no larger than every client can receive, and no text that PostgreSQL cannot store."""
+    content = draft.content()
+    if len(orjson.dumps(content)) > MOST_BYTES:
+        return [Violation(kind, f"is larger than {MOST_BYTES} bytes as JSON")]
+    return [Violation(path, "contains a NUL character") for path in _with_nul(content, kind)]
+
+
+def _with_nul(value: Any, path: str) -> Iterator[str]:
+    match value:
+        case str() if "\0" in value:
+            yield path
+        case Mapping():
+            for key, inner in value.items():
+                if "\0" in key:
+                    yield path
+                yield from _with_nul(inner, f"{path}.{key}")
+        case list():
+            for index, inner in enumerate(value):
+                yield from _with_nul(inner, f"{path}[{index}]")
+
+
 def check_agent(spec: Spec) -> list[Violation]:
     found: list[Violation] = []
     if not spec.get("model", {}).get("model"):
@@ -162,15 +192,25 @@ def check_agent(spec: Spec) -> list[Violation]:
         found.append(Violation("agent.spec.tool_choice", "is none of auto, none, required and the agent's tools"))
     if choice == "required" and not tool_ids:
         found.append(Violation("agent.spec.tool_choice", "is required, but the agent has no tools"))
-    if "timezone" in spec and spec["timezone"] not in zoneinfo.available_timezones():
+    if "timezone" in spec and not _is_timezone(spec["timezone"]):
         found.append(Violation("agent.spec.timezone", "is not an IANA time zone"))
     if "output_schema" in spec:
         found += _check_output_schema(spec)
     return found
 
 
+def _is_timezone(name: str) -> bool:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
 def _check_output_schema(spec: Spec) -> list[Violation]:
     schema, field = spec["output_schema"], "agent.spec.output_schema"
+    if not isinstance(schema.get("$schema", ""), str):
+        return [Violation(field, "is not a JSON Schema: $schema is not a text")]
     try:
         validator_for(schema, default=jsonschema.Draft202012Validator).check_schema(schema)
     except jsonschema.SchemaError as error:
@@ -185,6 +225,8 @@ def _check_output_schema(spec: Spec) -> list[Violation]:
 def check_router_config(spec: Spec) -> list[Violation]:
     found: list[Violation] = []
     seen: set[str] = set()
+    if len(spec.get("deployments", ())) > MOST_DEPLOYMENTS:
+        return [Violation("router_config.deployments", f"are more than {MOST_DEPLOYMENTS}")]
     for index, deployment in enumerate(spec.get("deployments", ())):
         field = f"router_config.deployments[{index}]"
         if deployment["deployment_id"] in seen:
@@ -207,8 +249,8 @@ def check_deployment(deployment: Spec, field: str) -> list[Violation]:
                 "is neither os.environ/NAME nor secret:provider:field; a key itself is refused",
             )
         )
-    if "@" in deployment.get("api_base", "").split("://", 1)[-1].split("/", 1)[0]:
-        found.append(Violation(f"{field}.api_base", "carries credentials; use api_key_reference"))
+    if any(mark in deployment.get("api_base", "") for mark in "@?#"):
+        found.append(Violation(f"{field}.api_base", "has credentials or a query; a key belongs in api_key_reference"))
     return found
 
 

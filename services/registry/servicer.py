@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
@@ -116,8 +117,9 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
     ) -> AsyncIterator[watch_service_pb2.WatchResponse]:
         kinds = [_KINDS[kind] for kind in request.kinds]
         watch = self._watches.watch(identity.current(), kinds, request.resume_token, snapshot=request.snapshot)
-        async for item in watch:
-            yield _watch_response(item)
+        async with aclosing(watch):
+            async for item in watch:
+                yield _watch_response(item)
 
 
 def _spec(message: Message) -> dict[str, Any]:
@@ -125,9 +127,7 @@ def _spec(message: Message) -> dict[str, Any]:
 
 
 def _draft(agent: agent_pb2.Agent) -> Draft:
-    return Draft(
-        agent.agent_id, agent.display_name, agent.description, dict(agent.labels), _spec(agent.spec)
-    )
+    return Draft(agent.agent_id, agent.display_name, agent.description, dict(agent.labels), _spec(agent.spec))
 
 
 def _agent(resource: Resource) -> agent_pb2.Agent:
@@ -138,9 +138,9 @@ def _agent(resource: Resource) -> agent_pb2.Agent:
         labels=resource.labels,
         revision=resource.revision,
         etag=resource.etag,
-        create_time=resource.create_time,
-        update_time=resource.update_time,
     )
+    agent.create_time.FromDatetime(resource.create_time)
+    agent.update_time.FromDatetime(resource.update_time)
     _parse(resource.spec, agent.spec)
     return agent
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,12 +90,19 @@ class SqlResourceStore:
             _of(tenant)
             .join(resources, _current)
             .where(revisions.c.kind == kind, revisions.c.resource_id > after, ~resources.c.deleted)
-            .where(*(revisions.c.labels[key].as_string() == value for key, value in labels.items()))
+            .where(*(self._label(key, value) for key, value in labels.items()))
             .order_by(revisions.c.resource_id)
             .limit(limit)
         )
         async with self._db.read() as connection:
             return [_resource(row) for row in await connection.execute(query)]
+
+    def _label(self, key: str, value: str) -> sa.ColumnElement[bool]:
+        if not self._db.is_sqlite:
+            return revisions.c.labels[key].as_string() == value
+        # A JSON path of SQLite cannot name every key.
+        each = sa.func.json_each(revisions.c.labels).table_valued("key", "value")
+        return sa.select(1).select_from(each).where(each.c.key == key, each.c.value == value).exists()
 
     async def put(self, tenant: str, resource: Resource, *, request: Request | None = None) -> bool:
         key = {"tenant": tenant, "kind": resource.kind.value, "resource_id": resource.resource_id}
@@ -140,16 +147,15 @@ class SqlResourceStore:
         resource = await self.get(tenant, kind, row.resource_id, row.revision)
         return (Request(row.request_id, row.digest), resource) if resource else None
 
-    async def positions(self) -> dict[str, int]:
+    async def positions(self, of: Collection[str]) -> dict[str, int]:
+        query = sa.select(tenants).where(tenants.c.tenant.in_(of))
         async with self._db.read() as connection:
-            return {row.tenant: row.position for row in await connection.execute(sa.select(tenants))}
+            return {row.tenant: row.position for row in await connection.execute(query)}
 
     async def changes(
         self, tenant: str, kinds: Sequence[Kind], *, after: int, limit: int
     ) -> tuple[Sequence[Change], int]:
-        query = (
-            _of(tenant).where(revisions.c.position > after).order_by(revisions.c.position).limit(limit)
-        )
+        query = _of(tenant).where(revisions.c.position > after).order_by(revisions.c.position).limit(limit)
         async with self._db.read() as connection:
             rows = (await connection.execute(query)).all()
         found = [Change(row.position, _resource(row)) for row in rows if row.kind in kinds]
@@ -177,7 +183,8 @@ class SqlResourceStore:
                 revisions.c.position <= position,
                 ~revisions.c.deleted,
                 ~superseded,
-                sa.tuple_(revisions.c.kind, revisions.c.resource_id) > sa.tuple_(sa.literal(after[0]), sa.literal(after[1])),
+                sa.tuple_(revisions.c.kind, revisions.c.resource_id)
+                > sa.tuple_(sa.literal(after[0]), sa.literal(after[1])),
             )
             .order_by(revisions.c.kind, revisions.c.resource_id)
             .limit(limit)

@@ -51,7 +51,7 @@ class Resources:
         if current and not current.deleted:
             raise errors.AlreadyExists(self.kind, resource_id)
         if current:
-            resource = current.next(named, caller.subject)
+            resource = model.recreated(current, named, caller.subject)
         if not await self._store.put(caller.tenant, resource, request=request):
             if request and await self._store.created_by(caller.tenant, self.kind, request_id):
                 return await self.create(caller, draft, request_id)
@@ -77,6 +77,8 @@ class Resources:
         return found[:size], pagination.to_token(found[size - 1].resource_id, query) if more else ""
 
     async def update(self, caller: Caller, patch: Draft, paths: Sequence[str], etag: str) -> Resource:
+        if not patch.resource_id:
+            raise errors.invalid(f"{self.kind}.{self.kind}_id", "is required")
         current = await self.get(caller, patch.resource_id)
         _require_etag(current, etag)
         draft = model.patched(current.draft(), patch, list(paths))
@@ -98,7 +100,7 @@ class Resources:
         return resource
 
     def _check(self, draft: Draft) -> None:
-        if violations := model.CHECKS[self.kind](draft.spec or {}):
+        if violations := [*model.check_draft(self.kind, draft), *model.CHECKS[self.kind](draft.spec or {})]:
             raise errors.InvalidArgument(violations)
 
 

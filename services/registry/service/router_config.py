@@ -72,9 +72,9 @@ class RouterConfigs:
             spec = change(current)
             if spec == current.spec:
                 return current
-            if violations := model.check_router_config(spec):
-                raise errors.InvalidArgument(violations)
             draft = Draft(NAME, spec=spec)
+            if violations := [*model.check_draft(Kind.ROUTER_CONFIG, draft), *model.check_router_config(spec)]:
+                raise errors.InvalidArgument(violations)
             made = (
                 current.next(draft, caller.subject)
                 if current.revision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
 
@@ -21,8 +21,8 @@ UNKNOWN: Final = -1
 
 
 class ChangeStore(Protocol):
-    async def positions(self) -> dict[str, int]:
-        """How many commits each tenant has."""
+    async def positions(self, tenants: Collection[str]) -> dict[str, int]:
+        """How many commits each of these tenants has; one with none may be left out."""
 
     async def changes(
         self, tenant: str, kinds: Sequence[Kind], *, after: int, limit: int
@@ -72,9 +72,11 @@ class Feed:
             if not self._wakers:
                 continue
             try:
-                positions = await self._store.positions()
-            except errors.Unavailable:
-                log.warning("watch: the database does not answer")
+                positions = await self._store.positions(list(self._wakers))
+            except errors.Unavailable:  # it is logged where it was found
+                continue
+            except Exception:
+                log.exception("the feed of changes goes on after an error")
                 continue
             for tenant, position in positions.items():
                 if position != seen.get(tenant):
@@ -98,17 +100,19 @@ class Watches:
 
     async def watch(
         self, caller: Caller, kinds: Sequence[Kind], resume_token: str, *, snapshot: bool
-    ) -> AsyncIterator[Change | SnapshotComplete | Heartbeat]:
+    ) -> AsyncGenerator[Change | SnapshotComplete | Heartbeat, None]:
         if snapshot and resume_token:
             raise errors.invalid("snapshot", "contradicts resume_token")
         kinds = kinds or list(Kind)
-        position = (await self._store.positions()).get(caller.tenant, 0)
+        position = (await self._store.positions([caller.tenant])).get(caller.tenant, 0)
         if resume_token:
             position = _position(resume_token, position)
         if snapshot:
             async for change in self._state(caller.tenant, kinds, position):
                 yield change
             yield SnapshotComplete(position)
+        else:
+            yield Heartbeat(position)  # from where to go on, should the connection be lost before the first change
         while True:
             woken = self._feed.changed(caller.tenant)
             waiting = asyncio.ensure_future(woken)
@@ -145,6 +149,8 @@ def to_token(position: int) -> str:
 
 def _position(token: str, newest: int) -> int:
     number = token.removeprefix("p")
-    if not token.startswith("p") or not number.isascii() or not number.isdigit() or int(number) > newest:
+    if not token.startswith("p") or not number.isascii() or not number.isdigit():
         raise errors.invalid("resume_token", "is not a token of this service")
+    if int(number) > newest:
+        raise errors.OutOfRange("the history that resume_token belongs to is gone: watch again with a snapshot")
     return int(number)

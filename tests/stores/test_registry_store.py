@@ -1,0 +1,277 @@
+"""The contract of Registry's store, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from libs import database, errors
+from libs.database import Database
+from services.registry import model, store
+from services.registry.app import MIGRATIONS
+from services.registry.config import RegistrySettings
+from services.registry.model import Draft, Kind, Request, Resource
+from services.registry.store import SqlResourceStore
+
+KINDS = list(Kind)
+FIRST = ("", "")
+
+
+@pytest.fixture
+def settings(database_settings: dict[str, Any]) -> RegistrySettings:
+    return RegistrySettings.load(**database_settings)
+
+
+@pytest.fixture
+async def opened(settings: RegistrySettings) -> AsyncIterator[Database]:
+    await database.migrate(settings, MIGRATIONS)
+    async with database.opened(settings, MIGRATIONS) as db:
+        yield db
+
+
+@pytest.fixture
+def resources(opened: Database) -> SqlResourceStore:
+    return SqlResourceStore(opened)
+
+
+def first(resource_id: str = "helper", kind: Kind = Kind.AGENT, **fields: Any) -> Resource:
+    spec = {"model": {"model": "offline", "temperature": 0.25, "seed": "9007199254740993"}, "instructions": ["é☃"]}
+    return model.first(kind, Draft(resource_id, **{"display_name": "Helper", "spec": spec, **fields}), "ann")
+
+
+def after(resource: Resource, name: str = "Renamed", **fields: Any) -> Resource:
+    return resource.next(Draft(resource.resource_id, name, spec=resource.spec), "bob", **fields)
+
+
+def keys(changes: Sequence[model.Change]) -> list[tuple[int, str, int]]:
+    return [(change.position, change.resource.resource_id, change.resource.revision) for change in changes]
+
+
+async def test_what_is_put_can_be_got(resources: SqlResourceStore) -> None:
+    made = first(labels={"team": "crm"}, description="What")
+    assert await resources.get("acme", Kind.AGENT, "helper") is None
+    assert await resources.put("acme", made)
+    assert await resources.get("acme", Kind.AGENT, "helper") == made
+    assert await resources.get("acme", Kind.AGENT, "helper", 1) == made
+    assert await resources.get("acme", Kind.AGENT, "helper", 2) is None
+    assert await resources.get("acme", Kind.ROUTER_CONFIG, "helper") is None
+
+
+async def test_revisions_stay(resources: SqlResourceStore) -> None:
+    one = first()
+    two = after(one)
+    assert await resources.put("acme", one)
+    assert await resources.put("acme", two)
+    assert await resources.get("acme", Kind.AGENT, "helper") == two
+    assert await resources.get("acme", Kind.AGENT, "helper", 1) == one
+
+
+@pytest.mark.parametrize("skip", [0, 1, 3])
+async def test_only_the_next_revision_is_taken(resources: SqlResourceStore, skip: int) -> None:
+    one = first()
+    two = after(one)
+    for made in (one, two):
+        assert await resources.put("acme", made)
+    wrong = [one, two, after(two), after(after(two))][skip]
+    assert not await resources.put("acme", wrong)
+    assert await resources.get("acme", Kind.AGENT, "helper") == two
+    assert await resources.positions(["acme"]) == {"acme": 2}
+
+
+async def test_no_revision_without_a_first(resources: SqlResourceStore) -> None:
+    assert not await resources.put("acme", after(first()))
+    assert await resources.positions(["acme"]) == {}
+
+
+async def test_deleted_and_created_again(resources: SqlResourceStore) -> None:
+    one = first()
+    gone = after(one, deleted=True)
+    again = model.recreated(gone, Draft("helper", "Again", spec=one.spec), "ann")
+    for made in (one, gone):
+        assert await resources.put("acme", made)
+    found = await resources.get("acme", Kind.AGENT, "helper")
+    assert found is not None
+    assert found.deleted
+    assert await resources.get("acme", Kind.AGENT, "helper", 1) == one
+    assert await resources.page("acme", Kind.AGENT, after="", limit=10, labels={}) == []
+    assert not await resources.put("acme", first())
+    assert await resources.put("acme", again)
+    assert await resources.get("acme", Kind.AGENT, "helper") == again
+    assert again.revision == 3
+
+
+async def test_one_of_many_writers_wins_each_revision(opened: Database, settings: RegistrySettings) -> None:
+    """Twenty writers on two connections pools, as two processes have them."""
+    async with database.opened(settings, MIGRATIONS) as other:
+        stores = [SqlResourceStore(opened), SqlResourceStore(other)]
+        assert await stores[0].put("acme", first())
+        wins: list[int] = []
+
+        async def write(number: int) -> None:
+            mine = stores[number % 2]
+            for _ in range(10):
+                current = await mine.get("acme", Kind.AGENT, "helper")
+                assert current is not None
+                if await mine.put("acme", after(current, f"by {number}")):
+                    wins.append(current.revision + 1)
+
+        await asyncio.gather(*map(write, range(20)))
+        changes, complete = await stores[0].changes("acme", KINDS, after=0, limit=1000)
+    assert sorted(wins) == list(range(2, len(wins) + 2))
+    assert keys(changes) == [(n, "helper", n) for n in range(1, len(wins) + 2)]
+    assert complete == len(changes)
+
+
+async def test_positions_follow_commits(opened: Database, settings: RegistrySettings) -> None:
+    """Whoever reads up to a position has missed nothing before it, while others write."""
+    async with database.opened(settings, MIGRATIONS) as other:
+        stores = [SqlResourceStore(opened), SqlResourceStore(other)]
+        reader, seen = SqlResourceStore(opened), 0
+        writers = [
+            asyncio.create_task(stores[n % 2].put("acme", first(f"agent-{n}-{m}"))) for n in range(10) for m in range(6)
+        ]
+        while seen < len(writers):
+            changes, complete = await reader.changes("acme", KINDS, after=seen, limit=7)
+            assert [change.position for change in changes] == list(range(seen + 1, complete + 1))
+            seen = complete
+        assert all(await asyncio.gather(*writers))
+
+
+async def test_request_ids(resources: SqlResourceStore) -> None:
+    request = Request("r-1", "digest")
+    made = first()
+    assert await resources.created_by("acme", Kind.AGENT, "r-1") is None
+    assert await resources.put("acme", made, request=request)
+    assert await resources.put("acme", after(made))
+    assert await resources.created_by("acme", Kind.AGENT, "r-1") == (request, made)
+    assert await resources.created_by("acme", Kind.ROUTER_CONFIG, "r-1") is None
+    assert not await resources.put("acme", first("other"), request=request)
+    assert await resources.get("acme", Kind.AGENT, "other") is None
+    assert await resources.positions(["acme"]) == {"acme": 2}
+
+
+async def page(resources: SqlResourceStore, after: str = "", limit: int = 10, **labels: str) -> list[str]:
+    found = await resources.page("acme", Kind.AGENT, after=after, limit=limit, labels=labels)
+    return [resource.resource_id for resource in found]
+
+
+async def test_pages(resources: SqlResourceStore) -> None:
+    for name in ("ab", "a-b", "b", "a1"):
+        assert await resources.put("acme", first(name))
+    assert await resources.put("acme", first("x", Kind.ROUTER_CONFIG))
+    assert await page(resources) == ["a-b", "a1", "ab", "b"]
+    assert await page(resources, limit=2) == ["a-b", "a1"]
+    assert await page(resources, after="a1", limit=2) == ["ab", "b"]
+    assert await page(resources, after="b") == []
+
+
+async def test_labels(resources: SqlResourceStore) -> None:
+    one = first("one", labels={"team": "crm", "env": "prod"})
+    for made in (one, first("two", labels={"team": "crm"}), first("three")):
+        assert await resources.put("acme", made)
+    assert await page(resources, team="crm") == ["one", "two"]
+    assert await page(resources, team="crm", env="prod") == ["one"]
+    assert await page(resources, team="c") == []
+    assert await page(resources, other="crm") == []
+    assert await resources.put("acme", after(one))  # has no labels
+    assert await page(resources, team="crm") == ["two"]
+
+
+@pytest.mark.parametrize("key", ['a"b', "a.b", "a'b", "0", "$", "a b", "a\\b", "[0]", "é", "a/b~c", "%"])
+async def test_any_text_can_be_a_label(resources: SqlResourceStore, key: str) -> None:
+    assert await resources.put("acme", first("yes", labels={key: key}))
+    assert await resources.put("acme", first("no", labels={"x": key, "a": "b"}))
+    found = await resources.page("acme", Kind.AGENT, after="", limit=10, labels={key: key})
+    assert [resource.resource_id for resource in found] == ["yes"]
+    assert await resources.page("acme", Kind.AGENT, after="", limit=10, labels={key: "other"}) == []
+
+
+async def test_changes(resources: SqlResourceStore) -> None:
+    one = first()
+    config = first("default", Kind.ROUTER_CONFIG)
+    for made in (one, config, after(one), after(after(one), deleted=True)):
+        assert await resources.put("acme", made)
+    changes, complete = await resources.changes("acme", KINDS, after=0, limit=10)
+    assert keys(changes) == [(1, "helper", 1), (2, "default", 1), (3, "helper", 2), (4, "helper", 3)]
+    assert [change.resource.deleted for change in changes] == [False, False, False, True]
+    assert complete == 4
+    some, complete = await resources.changes("acme", KINDS, after=1, limit=2)
+    assert (keys(some), complete) == ([(2, "default", 1), (3, "helper", 2)], 3)
+    configs, complete = await resources.changes("acme", [Kind.ROUTER_CONFIG], after=0, limit=10)
+    assert (keys(configs), complete) == ([(2, "default", 1)], 4)
+    assert await resources.changes("acme", KINDS, after=4, limit=10) == ([], 4)
+
+
+async def test_state_at_a_position(resources: SqlResourceStore) -> None:
+    one, two = first("one"), first("two")
+    gone = after(one, deleted=True)
+    again = model.recreated(gone, Draft("one", spec=one.spec), "ann")
+    for made in (one, two, first("default", Kind.ROUTER_CONFIG), after(two), gone, again):
+        assert await resources.put("acme", made)
+
+    async def state(position: int, after: tuple[str, str] = FIRST, limit: int = 10) -> list[tuple[int, str, int]]:
+        return keys(await resources.state("acme", KINDS, position=position, after=after, limit=limit))
+
+    assert await state(0) == []
+    assert await state(2) == [(1, "one", 1), (2, "two", 1)]
+    assert await state(4) == [(1, "one", 1), (4, "two", 2), (3, "default", 1)]
+    assert await state(5) == [(4, "two", 2), (3, "default", 1)]
+    assert await state(6) == [(6, "one", 3), (4, "two", 2), (3, "default", 1)]
+    assert await state(6, limit=1) == [(6, "one", 3)]
+    assert await state(6, after=("agent", "one")) == [(4, "two", 2), (3, "default", 1)]
+    assert keys(await resources.state("acme", [Kind.AGENT], position=3, after=FIRST, limit=9)) == [
+        (1, "one", 1),
+        (2, "two", 1),
+    ]
+
+
+async def test_tenants_are_apart(resources: SqlResourceStore) -> None:
+    ours, theirs = first("helper", display_name="ours"), first("helper", display_name="theirs")
+    other = first("only-theirs")
+    assert await resources.put("acme", ours, request=Request("r", "d"))
+    assert await resources.created_by("globex", Kind.AGENT, "r") is None
+    assert await resources.get("globex", Kind.AGENT, "helper") is None
+    assert await resources.get("globex", Kind.AGENT, "helper", 1) is None
+    assert not await resources.put("globex", after(ours))
+    assert await resources.put("globex", theirs, request=Request("r", "d"))
+    assert await resources.put("globex", other)
+    assert await resources.get("acme", Kind.AGENT, "helper") == ours
+    assert await page(resources) == ["helper"]
+    assert await resources.created_by("acme", Kind.AGENT, "r") == (Request("r", "d"), ours)
+    assert await resources.positions(["acme"]) == {"acme": 1}
+    assert await resources.positions(["acme", "globex", "none"]) == {"acme": 1, "globex": 2}
+    changes, complete = await resources.changes("acme", KINDS, after=0, limit=10)
+    assert ([change.resource for change in changes], complete) == ([ours], 1)
+    assert [c.resource for c in await resources.state("acme", KINDS, position=9, after=FIRST, limit=9)] == [ours]
+
+
+def test_every_table_has_its_tenant() -> None:
+    for table in store.metadata.tables.values():
+        assert "tenant" in table.primary_key.columns, table.name
+
+
+async def test_writers_that_are_cancelled_leave_nothing_behind(resources: SqlResourceStore) -> None:
+    tasks = [asyncio.create_task(resources.put("acme", first(f"agent-{n}"))) for n in range(60)]
+    for number, task in enumerate(tasks):
+        await asyncio.sleep(0.0003 * (number % 4))
+        task.cancel()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(result) for result in done} <= {bool, asyncio.CancelledError}
+    async with asyncio.timeout(10):
+        assert await resources.put("acme", first("last"))
+    changes, complete = await resources.changes("acme", KINDS, after=0, limit=100)
+    assert [change.position for change in changes] == list(range(1, complete + 1))
+    assert len(changes) >= 1 + done.count(True)
+
+
+async def test_text_that_cannot_be_stored(settings: RegistrySettings, resources: SqlResourceStore) -> None:
+    if settings.embedded:
+        pytest.skip("SQLite stores any text")
+    with pytest.raises(errors.InvalidArgument):
+        await resources.created_by("acme", Kind.AGENT, "a\0b")
+    with pytest.raises(errors.InvalidArgument):
+        await resources.put("acme", first(labels={"a": "\0"}))
+    assert await resources.put("acme", first())

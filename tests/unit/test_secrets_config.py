@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from libs.config import StartError
+from services.secrets.app import app
+from services.secrets.config import SecretsSettings
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYNAMIC_AGENTS_A8N_URL", "https://a8n.example/identity")
+    monkeypatch.setenv("DYNAMIC_AGENTS_A8N_TOKEN", "token-of-a8n")
+    monkeypatch.setenv("DYNAMIC_AGENTS_VAULT_KEY", "key-of-all")
+    monkeypatch.setenv("DYNAMIC_AGENTS_SECRETS_VAULT_KEY", "key-of-secrets")
+    monkeypatch.setenv("DYNAMIC_AGENTS_SECRETS_ENVIRONMENT_NAMES", "OPENAI_*, GROQ_API_KEY")
+    settings = SecretsSettings.load()
+    assert str(settings.a8n_url) == "https://a8n.example/identity"
+    assert settings.environment_names == ("OPENAI_*", "GROQ_API_KEY")
+    assert settings.vault_key
+    assert settings.vault_key.get_secret_value() == "key-of-secrets"
+    assert not {"token-of-a8n", "key-of-secrets"} & set(repr(settings).split("'"))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"a8n_url": "ftp://a8n.example"},
+        {"a8n_token": ""},
+        {"a8n_token": "token\n"},
+        {"a8n_timeout": 0},
+        {"a8n_retries": -1},
+    ],
+)
+def test_bad_setting_is_named(bad: dict[str, object]) -> None:
+    with pytest.raises(StartError) as caught:
+        SecretsSettings.load(**bad)
+    assert next(iter(bad)) in str(caught.value)
+    assert "token\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [({"a8n_url": "http://127.0.0.1:1"}, "a8n_token"), ({"a8n_token": "token"}, "a8n_url")],
+)
+async def test_half_of_a8n(given: dict[str, object], missing: str) -> None:
+    with pytest.raises(StartError, match=f"setting {missing} of secrets is missing"):
+        async with app(SecretsSettings.load(port=0, **given), None):
+            pass
