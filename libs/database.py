@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -28,6 +28,7 @@ _UNSTORABLE: Final = ("22021", "22P05")
 _LOST: Final = ("08", "28", "3D", "53", "57")
 """Classes of SQLSTATE: no connection, refused, no such database, out of resources, shutting down."""
 log = structlog.get_logger()
+T = TypeVar("T")
 
 
 class Database:
@@ -39,6 +40,18 @@ class Database:
         self._reads = engine.execution_options(isolation_level="AUTOCOMMIT")
         # SQLite has one writer: queue for it here rather than busy-wait in the library.
         self._writer: Any = asyncio.Lock() if self.is_sqlite else nullcontext()
+        self._unfinished: set[asyncio.Task[Any]] = set()
+
+    async def finished(self, work: Coroutine[Any, Any, T]) -> T:
+        """Finishes `work` though its caller be cancelled: a transaction cut off in the middle may keep SQLite's lock."""
+        task = asyncio.ensure_future(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        await asyncio.gather(*self._unfinished, return_exceptions=True)
+        await self.engine.dispose()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -123,16 +136,16 @@ def _configure_sqlite(engine: AsyncEngine) -> None:
 @asynccontextmanager
 async def opened(settings: Settings, migrations: Path) -> AsyncIterator[Database]:
     """The migrated database: an embedded one is migrated here, another must have been."""
-    engine = make_engine(settings)
+    database = Database(make_engine(settings))
     try:
         with _start_errors(settings):
             if settings.embedded:
                 await migrate(settings, migrations)
             else:
-                await _check_revision(engine, settings, migrations)
-        yield Database(engine)
+                await _check_revision(database, settings, migrations)
+        yield database
     finally:
-        await engine.dispose()
+        await database.close()
 
 
 async def migrate(settings: Settings, migrations: Path) -> None:
@@ -176,13 +189,13 @@ def _upgrade(connection: sa.Connection, migrations: Path) -> None:
     command.upgrade(config, "head")
 
 
-async def _check_revision(engine: AsyncEngine, settings: Settings, migrations: Path) -> None:
+async def _check_revision(database: Database, settings: Settings, migrations: Path) -> None:
     head = ScriptDirectory.from_config(_script(migrations)).get_current_head()
 
     def current(connection: sa.Connection) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
-    async with Database(engine).read() as connection:
+    async with database.read() as connection:
         found = await connection.run_sync(current)
     if found != head:
         raise StartError(

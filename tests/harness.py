@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.sdk.trace import TracerProvider
 
-from libs import status
+from libs import database, status
 from libs.config import Settings
 from libs.server import Server
 
@@ -27,6 +27,16 @@ async def running(
     """The service on a real server and a plain channel to it."""
     async with app(settings, provider) as server, grpc.aio.insecure_channel(server.address) as channel:
         yield server, channel
+
+
+@asynccontextmanager
+async def registry(settings: Settings) -> AsyncIterator[tuple[Server, grpc.aio.Channel]]:
+    """A Registry on a database of whatever kind, which is migrated first."""
+    from services.registry.app import MIGRATIONS, app
+
+    await database.migrate(settings, MIGRATIONS)
+    async with running(app, settings) as started:
+        yield started
 
 
 def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:

@@ -61,9 +61,9 @@ const (
 	// Metadata: `reference`, e.g. "secret:openai:api_key".
 	ErrorReason_ERROR_REASON_SECRET_UNRESOLVED ErrorReason = 12
 	// The provider refused the key of the suite. Code INTERNAL: the caller cannot mend it, an operator can.
-	// Metadata: `deployment_id`.
+	// Metadata: `deployment_id`, or `upstream`, e.g. "a8n".
 	ErrorReason_ERROR_REASON_UPSTREAM_AUTH ErrorReason = 13
-	// The provider could not be reached or failed. Code UNAVAILABLE. Metadata: `deployment_id`, `attempts`.
+	// The provider could not be reached or failed. Code UNAVAILABLE. Metadata: `deployment_id`, or `upstream`.
 	ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE ErrorReason = 14
 	// The provider limits the rate. Code RESOURCE_EXHAUSTED, google.rpc.RetryInfo where the provider said when.
 	ErrorReason_ERROR_REASON_UPSTREAM_RATE_LIMITED ErrorReason = 15

@@ -32,7 +32,7 @@ type Secret struct {
 	Provider string `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
 	// Name for people. At most 200 characters.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	// Free key-value pairs.
+	// Free key-value pairs, never secret. At most 64; keys at most 63 characters, values at most 255.
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Names of the fields that have values, e.g. "api_key". Set by the server.
 	Fields []string `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty"`
@@ -136,12 +136,12 @@ var File_dynamicagents_secrets_v1_secret_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_secrets_v1_secret_proto_rawDesc = "" +
 	"\n" +
-	"%dynamicagents/secrets/v1/secret.proto\x12\x18dynamicagents.secrets.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x03\n" +
+	"%dynamicagents/secrets/v1/secret.proto\x12\x18dynamicagents.secrets.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x03\n" +
 	"\x06Secret\x12%\n" +
 	"\tsecret_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\bsecretId\x12=\n" +
 	"\bprovider\x18\x02 \x01(\tB!\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\bprovider\x12+\n" +
-	"\fdisplay_name\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\vdisplayName\x12N\n" +
-	"\x06labels\x18\x04 \x03(\v2,.dynamicagents.secrets.v1.Secret.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x12\x16\n" +
+	"\fdisplay_name\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\vdisplayName\x12]\n" +
+	"\x06labels\x18\x04 \x03(\v2,.dynamicagents.secrets.v1.Secret.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18?*\x05r\x03\x18\xff\x01R\x06labels\x12\x16\n" +
 	"\x06fields\x18\x05 \x03(\tR\x06fields\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\x03R\aversion\x12;\n" +
 	"\vcreate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +

@@ -606,10 +606,10 @@ var File_dynamicagents_secrets_v1_secrets_service_proto protoreflect.FileDescrip
 
 const file_dynamicagents_secrets_v1_secrets_service_proto_rawDesc = "" +
 	"\n" +
-	".dynamicagents/secrets/v1/secrets_service.proto\x12\x18dynamicagents.secrets.v1\x1a\x1bbuf/validate/validate.proto\x1a%dynamicagents/secrets/v1/secret.proto\"\xbf\x02\n" +
+	".dynamicagents/secrets/v1/secrets_service.proto\x12\x18dynamicagents.secrets.v1\x1a\x1bbuf/validate/validate.proto\x1a%dynamicagents/secrets/v1/secret.proto\"\xc2\x02\n" +
 	"\x13CreateSecretRequest\x12@\n" +
-	"\x06secret\x18\x01 \x01(\v2 .dynamicagents.secrets.v1.SecretB\x06\xbaH\x03\xc8\x01\x01R\x06secret\x12\x81\x01\n" +
-	"\x06values\x18\x02 \x03(\v29.dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntryB.\xbaH+\x9a\x01(\b\x01\x10@\"\x18r\x162\x14^[A-Za-z0-9_]{1,63}$*\br\x06\x10\x01\x18\x80\x80\x04R\x06values\x12'\n" +
+	"\x06secret\x18\x01 \x01(\v2 .dynamicagents.secrets.v1.SecretB\x06\xbaH\x03\xc8\x01\x01R\x06secret\x12\x84\x01\n" +
+	"\x06values\x18\x02 \x03(\v29.dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntryB1\xbaH+\x9a\x01(\b\x01\x10@\"\x18r\x162\x14^[A-Za-z0-9_]{1,63}$*\br\x06\x10\x01\x18\x80\x80\x04\x80\x01\x01R\x06values\x12'\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +

@@ -32,15 +32,18 @@ const (
 // SecretsService gives access to credentials, kept in A8N Identity or in the local vault. Values are never logged or
 // traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
 type SecretsServiceClient interface {
-	// Stores a credential. Safe to repeat with the same request_id. Codes: INVALID_ARGUMENT.
+	// Stores a credential. Safe to repeat with the same request_id. Needs the scope `secrets.write`. Codes:
+	// INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
 	CreateSecret(ctx context.Context, in *CreateSecretRequest, opts ...grpc.CallOption) (*CreateSecretResponse, error)
 	// Lists the secrets of the caller's tenant, without values. Codes: INVALID_ARGUMENT.
 	ListSecrets(ctx context.Context, in *ListSecretsRequest, opts ...grpc.CallOption) (*ListSecretsResponse, error)
-	// Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	// Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
+	// INTERNAL with `secret_id` in ErrorInfo where the stored value is damaged.
 	GetSecretValues(ctx context.Context, in *GetSecretValuesRequest, opts ...grpc.CallOption) (*GetSecretValuesResponse, error)
 	// Resolves references to values, each answered separately, in the order of the request. A reference is
 	// `secret:provider:field`, answered by the provider's newest secret that has the field, or `os.environ/NAME`, the
-	// environment of the Secrets process. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
+	// environment of the Secrets process, which only the tenants named by the setting environment_tenants may read
+	// (default: `default`) and never for names that begin with DYNAMIC_AGENTS_ or A8N_. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
 	ResolveReferences(ctx context.Context, in *ResolveReferencesRequest, opts ...grpc.CallOption) (*ResolveReferencesResponse, error)
 }
 
@@ -99,15 +102,18 @@ func (c *secretsServiceClient) ResolveReferences(ctx context.Context, in *Resolv
 // SecretsService gives access to credentials, kept in A8N Identity or in the local vault. Values are never logged or
 // traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
 type SecretsServiceServer interface {
-	// Stores a credential. Safe to repeat with the same request_id. Codes: INVALID_ARGUMENT.
+	// Stores a credential. Safe to repeat with the same request_id. Needs the scope `secrets.write`. Codes:
+	// INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
 	CreateSecret(context.Context, *CreateSecretRequest) (*CreateSecretResponse, error)
 	// Lists the secrets of the caller's tenant, without values. Codes: INVALID_ARGUMENT.
 	ListSecrets(context.Context, *ListSecretsRequest) (*ListSecretsResponse, error)
-	// Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	// Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
+	// INTERNAL with `secret_id` in ErrorInfo where the stored value is damaged.
 	GetSecretValues(context.Context, *GetSecretValuesRequest) (*GetSecretValuesResponse, error)
 	// Resolves references to values, each answered separately, in the order of the request. A reference is
 	// `secret:provider:field`, answered by the provider's newest secret that has the field, or `os.environ/NAME`, the
-	// environment of the Secrets process. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
+	// environment of the Secrets process, which only the tenants named by the setting environment_tenants may read
+	// (default: `default`) and never for names that begin with DYNAMIC_AGENTS_ or A8N_. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
 	ResolveReferences(context.Context, *ResolveReferencesRequest) (*ResolveReferencesResponse, error)
 	mustEmbedUnimplementedSecretsServiceServer()
 }

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from dynamicagents.secrets.v1 import secret_pb2 as dynamicagents_dot_secrets_dot_v1_dot_secret__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.dynamicagents/secrets/v1/secrets_service.proto\x12\x18\x64ynamicagents.secrets.v1\x1a\x1b\x62uf/validate/validate.proto\x1a%dynamicagents/secrets/v1/secret.proto\"\x97\x02\n\x13\x43reateSecretRequest\x12\x38\n\x06secret\x18\x01 \x01(\x0b\x32 .dynamicagents.secrets.v1.SecretB\x06\xbaH\x03\xc8\x01\x01\x12y\n\x06values\x18\x02 \x03(\x0b\x32\x39.dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntryB.\xbaH+\x9a\x01(\x08\x01\x10@\"\x18r\x16\x32\x14^[A-Za-z0-9_]{1,63}$*\x08r\x06\x10\x01\x18\x80\x80\x04\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x14\x43reateSecretResponse\x12\x30\n\x06secret\x18\x01 \x01(\x0b\x32 .dynamicagents.secrets.v1.Secret\"l\n\x12ListSecretsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x19\n\x08provider\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\"a\n\x13ListSecretsResponse\x12\x31\n\x07secrets\x18\x01 \x03(\x0b\x32 .dynamicagents.secrets.v1.Secret\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x16GetSecretValuesRequest\x12\x1d\n\tsecret_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xad\x01\n\x17GetSecretValuesResponse\x12R\n\x06values\x18\x01 \x03(\x0b\x32=.dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntryB\x03\x80\x01\x01\x12\x0f\n\x07version\x18\x02 \x01(\x03\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"C\n\x18ResolveReferencesRequest\x12\'\n\nreferences\x18\x01 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\x64\"\x07r\x05\x10\x01\x18\x80\x04\"Y\n\x19ResolveReferencesResponse\x12<\n\x07results\x18\x01 \x03(\x0b\x32+.dynamicagents.secrets.v1.ResolvedReference\"\x87\x01\n\x11ResolvedReference\x12\x11\n\treference\x18\x01 \x01(\t\x12\x14\n\x05value\x18\n \x01(\tB\x03\x80\x01\x01H\x00\x12>\n\x07\x66\x61ilure\x18\x0b \x01(\x0e\x32+.dynamicagents.secrets.v1.ResolutionFailureH\x00\x42\t\n\x07outcome*\xbe\x01\n\x11ResolutionFailure\x12\"\n\x1eRESOLUTION_FAILURE_UNSPECIFIED\x10\x00\x12 \n\x1cRESOLUTION_FAILURE_MALFORMED\x10\x01\x12 \n\x1cRESOLUTION_FAILURE_NOT_FOUND\x10\x02\x12\x1d\n\x19RESOLUTION_FAILURE_DENIED\x10\x03\x12\"\n\x1eRESOLUTION_FAILURE_UNAVAILABLE\x10\x04\x32\xe1\x03\n\x0eSecretsService\x12m\n\x0c\x43reateSecret\x12-.dynamicagents.secrets.v1.CreateSecretRequest\x1a..dynamicagents.secrets.v1.CreateSecretResponse\x12j\n\x0bListSecrets\x12,.dynamicagents.secrets.v1.ListSecretsRequest\x1a-.dynamicagents.secrets.v1.ListSecretsResponse\x12v\n\x0fGetSecretValues\x12\x30.dynamicagents.secrets.v1.GetSecretValuesRequest\x1a\x31.dynamicagents.secrets.v1.GetSecretValuesResponse\x12|\n\x11ResolveReferences\x12\x32.dynamicagents.secrets.v1.ResolveReferencesRequest\x1a\x33.dynamicagents.secrets.v1.ResolveReferencesResponseBt\n\x1c\x64\x65v.dynamicagents.secrets.v1P\x01ZRgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/secrets/v1;secretsv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.dynamicagents/secrets/v1/secrets_service.proto\x12\x18\x64ynamicagents.secrets.v1\x1a\x1b\x62uf/validate/validate.proto\x1a%dynamicagents/secrets/v1/secret.proto\"\x9a\x02\n\x13\x43reateSecretRequest\x12\x38\n\x06secret\x18\x01 \x01(\x0b\x32 .dynamicagents.secrets.v1.SecretB\x06\xbaH\x03\xc8\x01\x01\x12|\n\x06values\x18\x02 \x03(\x0b\x32\x39.dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntryB1\x80\x01\x01\xbaH+\x9a\x01(\x08\x01\x10@\"\x18r\x16\x32\x14^[A-Za-z0-9_]{1,63}$*\x08r\x06\x10\x01\x18\x80\x80\x04\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x14\x43reateSecretResponse\x12\x30\n\x06secret\x18\x01 \x01(\x0b\x32 .dynamicagents.secrets.v1.Secret\"l\n\x12ListSecretsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x19\n\x08provider\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\"a\n\x13ListSecretsResponse\x12\x31\n\x07secrets\x18\x01 \x03(\x0b\x32 .dynamicagents.secrets.v1.Secret\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x16GetSecretValuesRequest\x12\x1d\n\tsecret_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xad\x01\n\x17GetSecretValuesResponse\x12R\n\x06values\x18\x01 \x03(\x0b\x32=.dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntryB\x03\x80\x01\x01\x12\x0f\n\x07version\x18\x02 \x01(\x03\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"C\n\x18ResolveReferencesRequest\x12\'\n\nreferences\x18\x01 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\x64\"\x07r\x05\x10\x01\x18\x80\x04\"Y\n\x19ResolveReferencesResponse\x12<\n\x07results\x18\x01 \x03(\x0b\x32+.dynamicagents.secrets.v1.ResolvedReference\"\x87\x01\n\x11ResolvedReference\x12\x11\n\treference\x18\x01 \x01(\t\x12\x14\n\x05value\x18\n \x01(\tB\x03\x80\x01\x01H\x00\x12>\n\x07\x66\x61ilure\x18\x0b \x01(\x0e\x32+.dynamicagents.secrets.v1.ResolutionFailureH\x00\x42\t\n\x07outcome*\xbe\x01\n\x11ResolutionFailure\x12\"\n\x1eRESOLUTION_FAILURE_UNSPECIFIED\x10\x00\x12 \n\x1cRESOLUTION_FAILURE_MALFORMED\x10\x01\x12 \n\x1cRESOLUTION_FAILURE_NOT_FOUND\x10\x02\x12\x1d\n\x19RESOLUTION_FAILURE_DENIED\x10\x03\x12\"\n\x1eRESOLUTION_FAILURE_UNAVAILABLE\x10\x04\x32\xe1\x03\n\x0eSecretsService\x12m\n\x0c\x43reateSecret\x12-.dynamicagents.secrets.v1.CreateSecretRequest\x1a..dynamicagents.secrets.v1.CreateSecretResponse\x12j\n\x0bListSecrets\x12,.dynamicagents.secrets.v1.ListSecretsRequest\x1a-.dynamicagents.secrets.v1.ListSecretsResponse\x12v\n\x0fGetSecretValues\x12\x30.dynamicagents.secrets.v1.GetSecretValuesRequest\x1a\x31.dynamicagents.secrets.v1.GetSecretValuesResponse\x12|\n\x11ResolveReferences\x12\x32.dynamicagents.secrets.v1.ResolveReferencesRequest\x1a\x33.dynamicagents.secrets.v1.ResolveReferencesResponseBt\n\x1c\x64\x65v.dynamicagents.secrets.v1P\x01ZRgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/secrets/v1;secretsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,7 +39,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATESECRETREQUEST'].fields_by_name['secret']._loaded_options = None
   _globals['_CREATESECRETREQUEST'].fields_by_name['secret']._serialized_options = b'\272H\003\310\001\001'
   _globals['_CREATESECRETREQUEST'].fields_by_name['values']._loaded_options = None
-  _globals['_CREATESECRETREQUEST'].fields_by_name['values']._serialized_options = b'\272H+\232\001(\010\001\020@\"\030r\0262\024^[A-Za-z0-9_]{1,63}$*\010r\006\020\001\030\200\200\004'
+  _globals['_CREATESECRETREQUEST'].fields_by_name['values']._serialized_options = b'\200\001\001\272H+\232\001(\010\001\020@\"\030r\0262\024^[A-Za-z0-9_]{1,63}$*\010r\006\020\001\030\200\200\004'
   _globals['_CREATESECRETREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATESECRETREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_LISTSECRETSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -58,30 +58,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOLVEREFERENCESREQUEST'].fields_by_name['references']._serialized_options = b'\272H\020\222\001\r\010\001\020d\"\007r\005\020\001\030\200\004'
   _globals['_RESOLVEDREFERENCE'].fields_by_name['value']._loaded_options = None
   _globals['_RESOLVEDREFERENCE'].fields_by_name['value']._serialized_options = b'\200\001\001'
-  _globals['_RESOLUTIONFAILURE']._serialized_start=1241
-  _globals['_RESOLUTIONFAILURE']._serialized_end=1431
+  _globals['_RESOLUTIONFAILURE']._serialized_start=1244
+  _globals['_RESOLUTIONFAILURE']._serialized_end=1434
   _globals['_CREATESECRETREQUEST']._serialized_start=145
-  _globals['_CREATESECRETREQUEST']._serialized_end=424
-  _globals['_CREATESECRETREQUEST_VALUESENTRY']._serialized_start=379
-  _globals['_CREATESECRETREQUEST_VALUESENTRY']._serialized_end=424
-  _globals['_CREATESECRETRESPONSE']._serialized_start=426
-  _globals['_CREATESECRETRESPONSE']._serialized_end=498
-  _globals['_LISTSECRETSREQUEST']._serialized_start=500
-  _globals['_LISTSECRETSREQUEST']._serialized_end=608
-  _globals['_LISTSECRETSRESPONSE']._serialized_start=610
-  _globals['_LISTSECRETSRESPONSE']._serialized_end=707
-  _globals['_GETSECRETVALUESREQUEST']._serialized_start=709
-  _globals['_GETSECRETVALUESREQUEST']._serialized_end=764
-  _globals['_GETSECRETVALUESRESPONSE']._serialized_start=767
-  _globals['_GETSECRETVALUESRESPONSE']._serialized_end=940
-  _globals['_GETSECRETVALUESRESPONSE_VALUESENTRY']._serialized_start=379
-  _globals['_GETSECRETVALUESRESPONSE_VALUESENTRY']._serialized_end=424
-  _globals['_RESOLVEREFERENCESREQUEST']._serialized_start=942
-  _globals['_RESOLVEREFERENCESREQUEST']._serialized_end=1009
-  _globals['_RESOLVEREFERENCESRESPONSE']._serialized_start=1011
-  _globals['_RESOLVEREFERENCESRESPONSE']._serialized_end=1100
-  _globals['_RESOLVEDREFERENCE']._serialized_start=1103
-  _globals['_RESOLVEDREFERENCE']._serialized_end=1238
-  _globals['_SECRETSSERVICE']._serialized_start=1434
-  _globals['_SECRETSSERVICE']._serialized_end=1915
+  _globals['_CREATESECRETREQUEST']._serialized_end=427
+  _globals['_CREATESECRETREQUEST_VALUESENTRY']._serialized_start=382
+  _globals['_CREATESECRETREQUEST_VALUESENTRY']._serialized_end=427
+  _globals['_CREATESECRETRESPONSE']._serialized_start=429
+  _globals['_CREATESECRETRESPONSE']._serialized_end=501
+  _globals['_LISTSECRETSREQUEST']._serialized_start=503
+  _globals['_LISTSECRETSREQUEST']._serialized_end=611
+  _globals['_LISTSECRETSRESPONSE']._serialized_start=613
+  _globals['_LISTSECRETSRESPONSE']._serialized_end=710
+  _globals['_GETSECRETVALUESREQUEST']._serialized_start=712
+  _globals['_GETSECRETVALUESREQUEST']._serialized_end=767
+  _globals['_GETSECRETVALUESRESPONSE']._serialized_start=770
+  _globals['_GETSECRETVALUESRESPONSE']._serialized_end=943
+  _globals['_GETSECRETVALUESRESPONSE_VALUESENTRY']._serialized_start=382
+  _globals['_GETSECRETVALUESRESPONSE_VALUESENTRY']._serialized_end=427
+  _globals['_RESOLVEREFERENCESREQUEST']._serialized_start=945
+  _globals['_RESOLVEREFERENCESREQUEST']._serialized_end=1012
+  _globals['_RESOLVEREFERENCESRESPONSE']._serialized_start=1014
+  _globals['_RESOLVEREFERENCESRESPONSE']._serialized_end=1103
+  _globals['_RESOLVEDREFERENCE']._serialized_start=1106
+  _globals['_RESOLVEDREFERENCE']._serialized_end=1241
+  _globals['_SECRETSSERVICE']._serialized_start=1437
+  _globals['_SECRETSSERVICE']._serialized_end=1918
 # @@protoc_insertion_point(module_scope)

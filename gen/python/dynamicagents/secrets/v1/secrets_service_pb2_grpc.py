@@ -64,7 +64,8 @@ class SecretsServiceServicer:
     """
 
     def CreateSecret(self, request, context):
-        """Stores a credential. Safe to repeat with the same request_id. Codes: INVALID_ARGUMENT.
+        """Stores a credential. Safe to repeat with the same request_id. Needs the scope `secrets.write`. Codes:
+        INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,7 +79,8 @@ class SecretsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSecretValues(self, request, context):
-        """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
+        INTERNAL with `secret_id` in ErrorInfo where the stored value is damaged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +89,8 @@ class SecretsServiceServicer:
     def ResolveReferences(self, request, context):
         """Resolves references to values, each answered separately, in the order of the request. A reference is
         `secret:provider:field`, answered by the provider's newest secret that has the field, or `os.environ/NAME`, the
-        environment of the Secrets process. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
+        environment of the Secrets process, which only the tenants named by the setting environment_tenants may read
+        (default: `default`) and never for names that begin with DYNAMIC_AGENTS_ or A8N_. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

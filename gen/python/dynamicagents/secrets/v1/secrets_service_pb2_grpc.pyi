@@ -36,15 +36,20 @@ class SecretsServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SecretsServiceAsyncStub: ...
     CreateSecret: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.CreateSecretRequest, _secrets_service_pb2.CreateSecretResponse]
-    """Stores a credential. Safe to repeat with the same request_id. Codes: INVALID_ARGUMENT."""
+    """Stores a credential. Safe to repeat with the same request_id. Needs the scope `secrets.write`. Codes:
+    INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
+    """
     ListSecrets: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.ListSecretsRequest, _secrets_service_pb2.ListSecretsResponse]
     """Lists the secrets of the caller's tenant, without values. Codes: INVALID_ARGUMENT."""
     GetSecretValues: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.GetSecretValuesRequest, _secrets_service_pb2.GetSecretValuesResponse]
-    """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
+    INTERNAL with `secret_id` in ErrorInfo where the stored value is damaged.
+    """
     ResolveReferences: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.ResolveReferencesRequest, _secrets_service_pb2.ResolveReferencesResponse]
     """Resolves references to values, each answered separately, in the order of the request. A reference is
     `secret:provider:field`, answered by the provider's newest secret that has the field, or `os.environ/NAME`, the
-    environment of the Secrets process. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
+    environment of the Secrets process, which only the tenants named by the setting environment_tenants may read
+    (default: `default`) and never for names that begin with DYNAMIC_AGENTS_ or A8N_. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
     """
 
 @_typing.type_check_only
@@ -55,15 +60,20 @@ class SecretsServiceAsyncStub(SecretsServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSecret: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.CreateSecretRequest, _secrets_service_pb2.CreateSecretResponse]  # type: ignore[assignment]
-    """Stores a credential. Safe to repeat with the same request_id. Codes: INVALID_ARGUMENT."""
+    """Stores a credential. Safe to repeat with the same request_id. Needs the scope `secrets.write`. Codes:
+    INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
+    """
     ListSecrets: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.ListSecretsRequest, _secrets_service_pb2.ListSecretsResponse]  # type: ignore[assignment]
     """Lists the secrets of the caller's tenant, without values. Codes: INVALID_ARGUMENT."""
     GetSecretValues: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.GetSecretValuesRequest, _secrets_service_pb2.GetSecretValuesResponse]  # type: ignore[assignment]
-    """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
+    INTERNAL with `secret_id` in ErrorInfo where the stored value is damaged.
+    """
     ResolveReferences: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.ResolveReferencesRequest, _secrets_service_pb2.ResolveReferencesResponse]  # type: ignore[assignment]
     """Resolves references to values, each answered separately, in the order of the request. A reference is
     `secret:provider:field`, answered by the provider's newest secret that has the field, or `os.environ/NAME`, the
-    environment of the Secrets process. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
+    environment of the Secrets process, which only the tenants named by the setting environment_tenants may read
+    (default: `default`) and never for names that begin with DYNAMIC_AGENTS_ or A8N_. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
     """
 
 class SecretsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -77,7 +87,9 @@ class SecretsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _secrets_service_pb2.CreateSecretRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_secrets_service_pb2.CreateSecretResponse, _abc.Awaitable[_secrets_service_pb2.CreateSecretResponse]]:
-        """Stores a credential. Safe to repeat with the same request_id. Codes: INVALID_ARGUMENT."""
+        """Stores a credential. Safe to repeat with the same request_id. Needs the scope `secrets.write`. Codes:
+        INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
+        """
 
     @_abc_1.abstractmethod
     def ListSecrets(
@@ -93,7 +105,9 @@ class SecretsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _secrets_service_pb2.GetSecretValuesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_secrets_service_pb2.GetSecretValuesResponse, _abc.Awaitable[_secrets_service_pb2.GetSecretValuesResponse]]:
-        """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+        """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
+        INTERNAL with `secret_id` in ErrorInfo where the stored value is damaged.
+        """
 
     @_abc_1.abstractmethod
     def ResolveReferences(
@@ -103,7 +117,8 @@ class SecretsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_secrets_service_pb2.ResolveReferencesResponse, _abc.Awaitable[_secrets_service_pb2.ResolveReferencesResponse]]:
         """Resolves references to values, each answered separately, in the order of the request. A reference is
         `secret:provider:field`, answered by the provider's newest secret that has the field, or `os.environ/NAME`, the
-        environment of the Secrets process. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
+        environment of the Secrets process, which only the tenants named by the setting environment_tenants may read
+        (default: `default`) and never for names that begin with DYNAMIC_AGENTS_ or A8N_. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
         """
 
 def add_SecretsServiceServicer_to_server(servicer: SecretsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
