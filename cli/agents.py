@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -123,9 +124,17 @@ def read_agent(file: Path, *, as_json: bool) -> agent_pb2.Agent:
     try:
         return ParseDict(content, agent_pb2.Agent())
     except ParseError as error:
-        raise Failure(
-            f"INVALID_ARGUMENT: {file}: {error}", details={"code": "INVALID_ARGUMENT"}, as_json=as_json
-        ) from None
+        text = f"{file}: {_fault(error)}"
+        details = {"code": "INVALID_ARGUMENT", "reason": "INVALID_FIELD"}
+        raise Failure(f"INVALID_ARGUMENT: {text}", details=details, as_json=as_json) from None
+
+
+def _fault(error: ParseError) -> str:
+    """The field and what is wrong with it, out of protobuf's several lines."""
+    text = str(error)
+    if found := re.search(r'no field named "(?P<name>.*?)" at "Agent(?P<path>.*?)"', text):
+        return f"agent{found['path']}.{found['name']}: is not a field"
+    return text.splitlines()[0]
 
 
 def _pair(text: str, *, as_json: bool) -> tuple[str, str]:

@@ -140,7 +140,7 @@ class View:
         models = ", ".join(self._models) or "no model"
         console.print(
             f"[dim]{escape(outcome)} · {escape(models)} · {usage.total_tokens} tokens{cost} · "
-            f"{usage.model_calls} model calls, {usage.tool_calls} tool calls · execution {execution_id}[/dim]",
+            f"model calls {usage.model_calls}, tool calls {usage.tool_calls} · execution {execution_id}[/dim]",
             soft_wrap=True,
         )
 

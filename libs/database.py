@@ -43,7 +43,7 @@ class Database:
         self._unfinished: set[asyncio.Task[Any]] = set()
 
     async def finished(self, work: Coroutine[Any, Any, T]) -> T:
-        """Finishes `work` though its caller be cancelled: a transaction cut off in the middle may keep SQLite's lock."""
+        """Finishes `work` though its caller be cancelled: a transaction that is cut off may keep the lock of SQLite."""
         task = asyncio.ensure_future(work)
         self._unfinished.add(task)
         task.add_done_callback(self._unfinished.discard)

@@ -85,7 +85,7 @@ async def _abort(call: Call, error: errors.Error) -> None:
     described = status.to_status(error)
     code = status.grpc_code(described)
     call.code, call.reason = code.name, error.reason_code
-    await call.context.abort(code, error.message, ((status.DETAILS_KEY, described.SerializeToString()),))
+    await call.context.abort(code, described.message, ((status.DETAILS_KEY, described.SerializeToString()),))
 
 
 def authentication(authenticator: Authenticator) -> Layer:

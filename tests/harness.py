@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 import grpc
+from dynamicagents.execution.v1 import event_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.sdk.trace import TracerProvider
@@ -62,3 +63,9 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
 def fields_of(error: grpc.aio.AioRpcError) -> list[str]:
     """The fields that an INVALID_ARGUMENT names."""
     return [v.field for v in detail(status_of(error), error_details_pb2.BadRequest).field_violations]
+
+
+def detail_of_event(event: event_pb2.ExecuteEvent) -> error_details_pb2.ErrorInfo:
+    """The ErrorInfo of an execution_failed."""
+    assert event.HasField("execution_failed"), event
+    return detail(event.execution_failed.error, error_details_pb2.ErrorInfo)

@@ -41,8 +41,9 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         log = await stack.enter_async_context(
             EventLog(store, window=settings.commit_window, patience=settings.database_patience)
         )
+        drain = Drain()
         executions = await stack.enter_async_context(
-            Executions(store, log, RegistryAgents(registry), runner, tools, _limits(settings))
+            Executions(store, log, RegistryAgents(registry), runner, tools, drain, _limits(settings))
         )
         servicers = [
             Servicer(
@@ -56,7 +57,7 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
                 "dynamicagents.tools.v1.ToolService",
             ),
         ]
-        yield await stack.enter_async_context(listening(settings, servicers, drain=Drain(), provider=provider))
+        yield await stack.enter_async_context(listening(settings, servicers, drain=drain, provider=provider))
 
 
 def _limits(settings: ExecutionSettings) -> Limits:
@@ -67,4 +68,5 @@ def _limits(settings: ExecutionSettings) -> Limits:
         heartbeat=settings.heartbeat,
         lease=settings.lease,
         watch_poll=settings.watch_poll,
+        drain_grace=settings.drain_grace,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -72,6 +73,8 @@ events = sa.Table(
 class SqlExecutionStore:
     def __init__(self, database: Database) -> None:
         self._db = database
+        # Both lock many rows, in no common order: side by side they could deadlock.
+        self._many = asyncio.Lock()
 
     async def accept(self, execution: Execution, started: LoggedEvent, lease: datetime) -> bool:
         try:
@@ -108,7 +111,7 @@ class SqlExecutionStore:
     async def append(self, appends: Sequence[Append]) -> set[str]:
         lost: set[str] = set()
         rows: list[dict[str, Any]] = []
-        async with self._db.write() as connection:
+        async with self._many, self._db.write() as connection:
             for append in appends:
                 if not append.events:
                     continue
@@ -133,9 +136,15 @@ class SqlExecutionStore:
         async with self._db.write() as connection:
             await connection.execute(_running(tenant, execution_id).values(watch_time=at))
 
-    async def renew(self, owner: str, lease: datetime) -> Sequence[Execution]:
-        mine = sa.and_(executions.c.owner == owner, executions.c.status == Status.RUNNING)
-        async with self._db.write() as connection:
+    async def renew(self, owner: str, execution_ids: Collection[str], lease: datetime) -> Sequence[Execution]:
+        if not execution_ids:
+            return []
+        mine = sa.and_(
+            executions.c.owner == owner,
+            executions.c.status == Status.RUNNING,
+            executions.c.execution_id.in_(execution_ids),
+        )
+        async with self._many, self._db.write() as connection:
             renewed = await connection.execute(executions.update().where(mine).values(lease_time=lease))
             if renewed.rowcount == 0:
                 return []

@@ -17,10 +17,11 @@ from dynamicagents.registry.v1 import (
     watch_service_pb2,
     watch_service_pb2_grpc,
 )
+from google.protobuf.json_format import Error as JsonError
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
-from libs import identity, masks
+from libs import errors, identity, masks
 from services.registry.model import Change, Draft, Kind, Resource, Spec
 from services.registry.service.resources import Agents
 from services.registry.service.router_config import RouterConfigs
@@ -90,13 +91,13 @@ class RouterConfigServicer(router_config_service_pb2_grpc.RouterConfigServiceSer
         config = request.router_config
         changeable = ("deployments", "num_retries", "timeout")
         paths = masks.paths(request.update_mask, router_config_pb2.RouterConfig.DESCRIPTOR, changeable)
-        made = await self._configs.update(identity.current(), _spec(config), paths, config.etag)
+        made = await self._configs.update(identity.current(), _spec(config, "router_config"), paths, config.etag)
         return router_config_service_pb2.UpdateRouterConfigResponse(router_config=_router_config(made))
 
     async def AddDeployment(
         self, request: router_config_service_pb2.AddDeploymentRequest, context: Context
     ) -> router_config_service_pb2.AddDeploymentResponse:
-        added, config = await self._configs.add_deployment(identity.current(), _spec(request.deployment))
+        added, config = await self._configs.add_deployment(identity.current(), _spec(request.deployment, "deployment"))
         return router_config_service_pb2.AddDeploymentResponse(
             deployment=ParseDict(added, router_config_pb2.Deployment()), router_config=_router_config(config)
         )
@@ -122,12 +123,17 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
                 yield _watch_response(item)
 
 
-def _spec(message: Message) -> dict[str, Any]:
-    return MessageToDict(message, preserving_proto_field_name=True)
+def _spec(message: Message, field: str) -> dict[str, Any]:
+    try:
+        return MessageToDict(message, preserving_proto_field_name=True)
+    except JsonError:
+        raise errors.invalid(field, "has a number that JSON does not know") from None
 
 
 def _draft(agent: agent_pb2.Agent) -> Draft:
-    return Draft(agent.agent_id, agent.display_name, agent.description, dict(agent.labels), _spec(agent.spec))
+    return Draft(
+        agent.agent_id, agent.display_name, agent.description, dict(agent.labels), _spec(agent.spec, "agent.spec")
+    )
 
 
 def _agent(resource: Resource) -> agent_pb2.Agent:

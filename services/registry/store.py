@@ -105,6 +105,9 @@ class SqlResourceStore:
         return sa.select(1).select_from(each).where(each.c.key == key, each.c.value == value).exists()
 
     async def put(self, tenant: str, resource: Resource, *, request: Request | None = None) -> bool:
+        return await self._db.finished(self._put(tenant, resource, request))
+
+    async def _put(self, tenant: str, resource: Resource, request: Request | None) -> bool:
         key = {"tenant": tenant, "kind": resource.kind.value, "resource_id": resource.resource_id}
         try:
             async with self._db.write() as connection:

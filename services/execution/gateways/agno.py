@@ -7,14 +7,16 @@ report a tool only when its slowest sibling is done, end a cancelled run with a 
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import jsonschema
-import orjson
+import referencing.exceptions
 
 os.environ["AGNO_TELEMETRY"] = "false"
 
@@ -27,7 +29,7 @@ from agno.models.message import Message
 from agno.models.response import ModelResponse
 from agno.tools.function import Function, FunctionCall
 
-from libs import errors
+from libs import errors, ids
 from services.execution.model import (
     DEFAULT_MODEL_CALLS,
     Agent,
@@ -47,6 +49,10 @@ from services.execution.model import (
     Usage,
     UsageReported,
 )
+from services.execution.service.tools import parse_object, validator
+
+for _name in ("agno", "agno-team", "agno-workflow"):
+    logging.getLogger(_name).disabled = True  # it logs what users and models write, in a format of its own
 
 _CALL: ContextVar[str] = ContextVar("tool call id")
 _NOT_RETRIED: Final = 400
@@ -54,7 +60,7 @@ _NOT_RETRIED: Final = 400
 
 
 class Models(Protocol):
-    def stream(self, call: ModelCall) -> AsyncIterator[ModelPiece]: ...
+    def stream(self, call: ModelCall) -> AsyncGenerator[ModelPiece, None]: ...
 
 
 class ToolCaller(Protocol):
@@ -75,8 +81,7 @@ class AgnoRunner:
             session_id=job.session_id or job.execution_id,
             user_id=job.user_id or None,
         ):
-            if turns.failure:
-                break
+            pass
         if turns.failure:
             raise turns.failure
         if not turns.finished:
@@ -151,23 +156,29 @@ class Turns:
         self._asked: dict[str, ToolCall] = {}
         self._offered = {bound.tool.function_name: bound for bound in self.job.tools}
 
-    async def stream(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> AsyncIterator[ModelPiece]:
+    async def stream(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]
+    ) -> AsyncGenerator[ModelPiece, None]:
         """One turn; its text and usage are reported as they come. A failure is kept, for Agno keeps only its text."""
+        whole = "output_schema" in self.job.agent.spec
         try:
-            call = self._call(messages, tools)
+            call = self._call(list(map(self._as_written, messages)), tools)
             self.text, self.finished, asked = "", False, False
-            async for piece in self.models.stream(call):
-                if piece.reasoning:
-                    self.emit(ReasoningDelta(piece.reasoning))
-                if piece.text:
-                    self.text += piece.text
-                    self.emit(ContentDelta(piece.text))
-                for tool_call in piece.tool_calls:
-                    asked = True
-                    self._note(tool_call)
-                if piece.usage:
-                    self._count(piece.usage)
-                yield piece
+            async with aclosing(self.models.stream(call)) as pieces:
+                async for piece in pieces:
+                    if piece.reasoning:
+                        self.emit(ReasoningDelta(piece.reasoning))
+                    if piece.text:
+                        self.text += piece.text
+                        if not whole:
+                            self.emit(ContentDelta(piece.text))
+                    asked = asked or bool(piece.tool_calls)
+                    piece.tool_calls = list(map(self._note, piece.tool_calls))
+                    if piece.usage:
+                        self._count(piece.usage)
+                    yield piece
+            if whole and self.text:
+                self.emit(ContentDelta(self.text))
             self.finished = not asked
         except errors.Error as error:
             self.failure = error
@@ -212,26 +223,33 @@ class Turns:
         usage.cost_usd += reported.cost_usd or 0.0
         self.emit(reported)
 
-    def _note(self, call: ToolCall) -> None:
-        """Remembers what the model wrote. A call that Agno will answer itself is reported here, as it never runs."""
+    def _note(self, call: ToolCall) -> ToolCall:
+        """Remembers what the model wrote, under an id that no other call of the run has. A call of a tool that does not
+        exist is reported here, for Agno answers it without running anything.
+        """
+        if not call.call_id or call.call_id in self._asked:
+            call = replace(call, call_id=ids.new_id())
         self._asked[call.call_id] = call
-        bound = self._offered.get(call.name)
-        if bound is None:
-            self._refuse(call, call.name, "there is no such tool")
-        elif _arguments(call) is None:
-            self._refuse(call, bound.tool.tool_id, "the arguments are not a JSON object")
+        if call.name not in self._offered:
+            self.emit(ToolCallStarted(call.call_id, call.name, parse_object(call.arguments or "{}") or {}))
+            self.emit(ToolCallCompleted(call.call_id, call.name, "there is no such tool", True, 0.0))
+        return call
 
-    def _refuse(self, call: ToolCall, tool_id: str, why: str) -> None:
-        self.emit(ToolCallStarted(call.call_id, tool_id, {}))
-        self.emit(ToolCallCompleted(call.call_id, tool_id, why, True, 0.0))
+    def _as_written(self, message: dict[str, Any]) -> dict[str, Any]:
+        def original(call: dict[str, Any]) -> dict[str, Any]:
+            asked = self._asked.get(call["id"])
+            return _to_agno(asked, asked.arguments) if asked else call
+
+        return {**message, "tool_calls": list(map(original, message["tool_calls"] or ()))}
 
     async def call_tool(self, bound: BoundTool, call_id: str) -> str:
-        """Answers the model's call with the arguments as it wrote them, which Agno would have reinterpreted."""
-        arguments = _arguments(self._asked[call_id]) or {}
+        arguments = parse_object(self._asked[call_id].arguments or "{}")
         tool_id = bound.tool.tool_id
-        self.emit(ToolCallStarted(call_id, tool_id, arguments))
+        self.emit(ToolCallStarted(call_id, tool_id, arguments or {}))
         limit = self.job.agent.spec.get("tool_call_limit") or 0
-        if limit and self.job.usage.tool_calls >= limit:
+        if arguments is None:
+            result = ToolResult("the arguments are not a JSON object", is_error=True)
+        elif limit and self.job.usage.tool_calls >= limit:
             result = ToolResult(f"the limit of {limit} tool calls is reached", is_error=True)
         else:
             self.job.usage.tool_calls += 1
@@ -240,30 +258,26 @@ class Turns:
         return result.output
 
 
-def _arguments(call: ToolCall) -> dict[str, Any] | None:
-    try:
-        value = orjson.loads(call.arguments or "{}")
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def _structured(agent: Agent, text: str) -> dict[str, Any] | None:
     schema = agent.spec.get("output_schema")
     if schema is None:
         return None
+    value = parse_object(text)
+    if value is None:
+        raise errors.FailedPrecondition("the model's answer is not a JSON object", reason="OUTPUT_INVALID")
     try:
-        value = orjson.loads(text)
-        jsonschema.Draft202012Validator(schema).validate(value)
-    except orjson.JSONDecodeError:
-        raise errors.FailedPrecondition("the model's answer is not JSON", reason="OUTPUT_INVALID") from None
+        validator(schema).validate(value)
+    except referencing.exceptions.Unresolvable as error:
+        raise errors.FailedPrecondition(
+            f"the output schema refers to {error.ref!r:.200}, which it does not contain", reason="OUTPUT_INVALID"
+        ) from None
     except jsonschema.ValidationError as error:
         where = ".".join(map(str, error.absolute_path)) or "the answer"
         raise errors.FailedPrecondition(
             f"the model's answer does not fit the output schema: {where}: {error.message[:200]}",
             reason="OUTPUT_INVALID",
         ) from None
-    return dict(value)
+    return value
 
 
 @dataclass
@@ -285,12 +299,14 @@ class RouterModel(Model):  # type: ignore[misc]
         assert self.turns is not None
         calls: list[dict[str, Any]] = []
         usage = MessageMetrics()
-        async for piece in self.turns.stream(list(map(to_dict, messages)), list(tools or ())):
-            calls += map(_to_agno, piece.tool_calls)
-            if piece.usage:
-                usage = _metrics(piece.usage)
-            if piece.text or piece.reasoning:
-                yield ModelResponse(content=piece.text or None, reasoning_content=piece.reasoning or None)
+        async with aclosing(self.turns.stream(list(map(to_dict, messages)), list(tools or ()))) as pieces:
+            async for piece in pieces:
+                # Agno would read Python for JSON, turn "none" into None, and log what it cannot read.
+                calls += [_to_agno(call, "{}") for call in piece.tool_calls]
+                if piece.usage:
+                    usage = _metrics(piece.usage)
+                if piece.text or piece.reasoning:
+                    yield ModelResponse(content=piece.text or None, reasoning_content=piece.reasoning or None)
         yield ModelResponse(role="assistant", tool_calls=calls, response_usage=usage)
 
     async def ainvoke(self, messages: list[Message], assistant_message: Message, **kwargs: Any) -> ModelResponse:
@@ -324,8 +340,8 @@ def to_dict(message: Message) -> dict[str, Any]:
     }
 
 
-def _to_agno(call: ToolCall) -> dict[str, Any]:
-    return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+def _to_agno(call: ToolCall, arguments: str) -> dict[str, Any]:
+    return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
 def _metrics(usage: UsageReported) -> MessageMetrics:
@@ -338,7 +354,7 @@ def _metrics(usage: UsageReported) -> MessageMetrics:
 
 
 class _WarmModels:
-    async def stream(self, call: ModelCall) -> AsyncIterator[ModelPiece]:
+    async def stream(self, call: ModelCall) -> AsyncGenerator[ModelPiece, None]:
         if call.messages[-1]["role"] == "tool":
             yield ModelPiece(text="warm", usage=UsageReported())
         else:

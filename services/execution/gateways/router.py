@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
 import grpc
@@ -32,7 +32,7 @@ class RouterModels:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: router_service_pb2_grpc.RouterServiceAsyncStub = router_service_pb2_grpc.RouterServiceStub(channel)
 
-    async def stream(self, call: ModelCall) -> AsyncIterator[ModelPiece]:
+    async def stream(self, call: ModelCall) -> AsyncGenerator[ModelPiece, None]:
         """The turn as it is made. A Router that cannot be reached is tried again, but never once it has answered:
         retries of providers are its own affair.
         """

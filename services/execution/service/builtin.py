@@ -17,18 +17,24 @@ from services.execution.service.tools import ToolError, digest
 
 _MAX_EXPRESSION: Final = 1000
 _MAX_DIGITS: Final = 1000
+_TOO_LARGE: Final = 10**_MAX_DIGITS
 
 
 def calculate(expression: str) -> str:
     """Arithmetic on numbers: operators, parentheses and a few functions; no names, no strings, no `eval`."""
     try:
-        value = _evaluator().eval(expression)
+        parsed = ast.parse(expression.strip(), mode="eval")
+        value = _evaluator().eval(expression, parsed.body)
     except ZeroDivisionError:
         raise ToolError("division by zero") from None
-    except (simpleeval.InvalidExpression, SyntaxError, ArithmeticError, TypeError, ValueError, RecursionError) as error:
+    except (RecursionError, MemoryError):
+        raise ToolError("the expression is nested too deeply") from None
+    except (simpleeval.InvalidExpression, SyntaxError, ArithmeticError, TypeError, ValueError) as error:
         raise ToolError(f"cannot evaluate the expression: {str(error)[:200]}") from None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ToolError("the expression is not a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+        raise ToolError("the result is not a finite number")
+    if abs(value) >= _TOO_LARGE:
+        raise ToolError(f"the result has more than {_MAX_DIGITS} digits")
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
     return str(value)
@@ -40,14 +46,34 @@ def _power(base: float, exponent: float) -> Any:
     return base**exponent
 
 
+def _round(value: float, digits: int | None = None) -> Any:
+    if digits is not None and abs(digits) > _MAX_DIGITS:
+        raise ToolError(f"cannot round to more than {_MAX_DIGITS} digits")
+    return round(value, digits)
+
+
+def _is_finite(value: float) -> bool:
+    return isinstance(value, int) or math.isfinite(value)
+
+
+def _number(node: ast.Constant) -> Any:
+    """Texts are no part of arithmetic, and `"%1000000000d" % 1` would take the memory of the process."""
+    if type(node.value) not in (int, float):
+        raise ToolError(f"{node.value!r:.50} is not a number")
+    return node.value
+
+
 def _evaluator() -> simpleeval.SimpleEval:
-    return simpleeval.SimpleEval(operators=_OPERATORS, functions=_FUNCTIONS, names={"pi": math.pi, "e": math.e})
+    evaluator = simpleeval.SimpleEval(operators=_OPERATORS, functions=_FUNCTIONS, names={"pi": math.pi, "e": math.e})
+    evaluator.nodes = {kind: evaluator.nodes[kind] for kind in _NODES} | {ast.Constant: _number}
+    return evaluator
 
 
+_NODES: Final = (ast.Name, ast.UnaryOp, ast.BinOp, ast.Call)
 _OPERATORS: Final[dict[type[ast.AST], Callable[..., Any]]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
-    ast.Mult: simpleeval.safe_mult,
+    ast.Mult: operator.mul,
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
@@ -58,14 +84,14 @@ _OPERATORS: Final[dict[type[ast.AST], Callable[..., Any]]] = {
 _MATH: Final = ("sqrt", "log", "log10", "log2", "exp", "sin", "cos", "tan", "floor", "ceil")
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     **{name: getattr(math, name) for name in _MATH},
-    **{"abs": abs, "round": round, "min": min, "max": max},
+    **{"abs": abs, "round": _round, "min": min, "max": max},
 }
 
 
 def current_time(timezone: str = "UTC") -> str:
     try:
         zone = zoneinfo.ZoneInfo(timezone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise ToolError(f"{timezone!r} is not an IANA time zone") from None
     return datetime.now(zone).isoformat(timespec="seconds")
 

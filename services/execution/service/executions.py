@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import structlog
 
@@ -35,6 +35,9 @@ from services.execution.service.tools import Tools, digest
 log = structlog.get_logger()
 
 _TOUCH: Final = 2.0
+_LAST_WORDS: Final = 0.5
+"""Seconds of the drain's grace in which runs that it ends say so to their watchers."""
+_DAY: Final = 86400.0
 SHUTDOWN: Final = "server shutting down"
 DISCONNECTED: Final = "caller disconnected"
 
@@ -61,14 +64,19 @@ class ExecutionStore(EventStore, Protocol):
     async def touch(self, tenant: str, execution_id: str, at: datetime) -> None:
         """Says that somebody watches the execution from another process."""
 
-    async def renew(self, owner: str, lease: datetime) -> Sequence[Execution]:
-        """Renews the owner's leases; gives those of its executions that somebody wants cancelled."""
+    async def renew(self, owner: str, execution_ids: Collection[str], lease: datetime) -> Sequence[Execution]:
+        """Renews the owner's leases on these executions; gives those of them that somebody wants cancelled."""
 
     async def lapsed(self, now: datetime) -> Sequence[Execution]:
         """Running executions whose lease is over."""
 
     async def close(self, execution: Execution, event: Event) -> None:
         """Ends a lapsed execution, unless somebody else did."""
+
+
+class Drain(Protocol):
+    async def wait_for(self, awaitable: Coroutine[Any, Any, Any], seconds: float) -> Any:
+        """Raises Unavailable as soon as the server stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,7 @@ class Limits:
     heartbeat: float
     lease: float
     watch_poll: float
+    drain_grace: float
 
 
 class Run:
@@ -89,16 +98,25 @@ class Run:
         self.task: asyncio.Task[None] | None = None
         self.watchers = 0
         self.abandoned: asyncio.Task[None] | None = None
-        self._cancel_reason: str | None = None
+        self.cancel_reason: str | None = None
+        self._interruptible = False
+        record.on_failure = lambda: self.cancel("events cannot be stored")
 
     def cancel(self, reason: str) -> None:
-        if self.task and not self.task.done() and self._cancel_reason is None:
-            self._cancel_reason = reason
-            self.task.cancel()
+        """Interrupts the task, but only where it can still say so: not before it has begun, nor when it has its end."""
+        if self.cancel_reason is None:
+            self.cancel_reason = reason
+            if self.task and self._interruptible:
+                self.task.cancel()
 
-    @property
-    def cancel_reason(self) -> str:
-        return self._cancel_reason or SHUTDOWN
+    def begin(self) -> None:
+        if self.cancel_reason is not None:
+            raise asyncio.CancelledError
+        self._interruptible = True
+
+    def end(self, outcome: Event) -> None:
+        self._interruptible = False
+        self.record.append(outcome)
 
 
 class Executions:
@@ -109,36 +127,61 @@ class Executions:
         agents: Agents,
         runner: AgentRunner,
         tools: Tools,
+        drain: Drain,
         limits: Limits,
     ) -> None:
         self._store, self._events, self._agents = store, events, agents
-        self._runner, self._tools, self._limits = runner, tools, limits
+        self._runner, self._tools, self._drain, self._limits = runner, tools, drain, limits
         self._owner = ids.new_id()
+        self._starting: set[asyncio.Task[str]] = set()
         self._runs: dict[str, Run] = {}
-        self._housekeeping: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._housekeeping = asyncio.create_task(self._keep_house())
+        self._background = [asyncio.create_task(self._keep_house()), asyncio.create_task(self._end_with_server())]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._housekeeping is not None
-        tasks = [self._housekeeping]
-        self._housekeeping.cancel()
+        await asyncio.gather(*self._starting, return_exceptions=True)
+        for task in self._background:
+            task.cancel()
+        self._cancel_all()
+        runs = [run.task for run in self._runs.values() if run.task]
+        await asyncio.gather(*self._background, *runs, return_exceptions=True)
+
+    def _cancel_all(self) -> None:
         for run in list(self._runs.values()):
             run.cancel(SHUTDOWN)
-            tasks += [task for task in (run.task, run.abandoned) if task]
-            if run.abandoned:
-                run.abandoned.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _end_with_server(self) -> None:
+        with contextlib.suppress(errors.Unavailable):
+            while True:
+                await self._drain.wait_for(asyncio.sleep(_DAY), _DAY)
+        await asyncio.sleep(self._limits.drain_grace - _LAST_WORDS)
+        self._cancel_all()
 
     async def start(self, caller: Caller, request: ExecuteRequest) -> str:
         """Accepts a request and begins to run it; gives the execution's id."""
         asked = digest([request.agent_id, request.input, request.revision, request.session_id, request.user_id])
         if request.request_id and (earlier := await self._earlier(caller, request, asked)):
             return earlier
-        if len(self._runs) >= self._limits.max_executions:
+        if len(self._runs) + len(self._starting) >= self._limits.max_executions:
             raise errors.ResourceExhausted("the server runs as many executions as it may", retry_after=1.0)
+        starting = asyncio.create_task(self._begin(caller, request, asked))
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(self._unclaimed)
+            raise
+
+    def _unclaimed(self, started: asyncio.Task[str]) -> None:
+        """The caller vanished while its request was being accepted."""
+        if not started.cancelled() and not started.exception() and (run := self._runs.get(started.result())):
+            self._left(run)
+
+    async def _begin(self, caller: Caller, request: ExecuteRequest, asked: str) -> str:
         agent = await self._agents.get(request.agent_id, request.revision)
         bound = self._tools.bind(agent.spec)
         execution = Execution(
@@ -185,10 +228,12 @@ class Executions:
         outcome: Event
         try:
             async with asyncio.timeout(seconds):
-                answer = await self._runner.run(job, self._emitter(run))
+                run.begin()
+                answer = await self._runner.run(job, record.append)
             outcome = ExecutionCompleted(answer.output, answer.structured_output, record.usage.to_dict())
         except asyncio.CancelledError:
-            outcome = ExecutionCancelled(run.cancel_reason, record.usage.to_dict())
+            reason = SHUTDOWN if run.cancel_reason is None else run.cancel_reason
+            outcome = ExecutionCancelled(reason, record.usage.to_dict())
         except TimeoutError:
             outcome = self._failed(record, errors.DeadlineExceeded("the execution's time ran out"))
         except errors.Error as error:
@@ -196,7 +241,7 @@ class Executions:
         except Exception:
             log.exception("execution failed unexpectedly", execution_id=job.execution_id)
             outcome = self._failed(record, errors.Internal("internal error"))
-        record.append(outcome)
+        run.end(outcome)
         log.info(
             "execution ended",
             execution_id=job.execution_id,
@@ -211,15 +256,8 @@ class Executions:
                 await record.wait(self._limits.heartbeat)
         finally:
             self._runs.pop(job.execution_id, None)
-
-    def _emitter(self, run: Run) -> Emit:
-        def emit(event: Event) -> None:
-            if run.record.failure:
-                run.cancel("events cannot be stored")
-            else:
-                run.record.append(event)
-
-        return emit
+            if run.abandoned:
+                run.abandoned.cancel()
 
     @staticmethod
     def _failed(record: Record, error: errors.Error) -> ExecutionFailed:
@@ -234,19 +272,19 @@ class Executions:
     async def execute(self, caller: Caller, request: ExecuteRequest) -> Execution:
         """Runs a request to its end."""
         execution_id = await self.start(caller, request)
-        async for _ in self.watch(caller, execution_id, 0):
-            pass
+        await self._ended(caller, execution_id, 0)
         return await self.get(caller, execution_id)
 
     async def watch(self, caller: Caller, execution_id: str, after: int) -> AsyncGenerator[LoggedEvent, None]:
         run = self._runs.get(execution_id)
         if run is None or run.record.execution.tenant != caller.tenant:
             execution = await self.get(caller, execution_id)
-            if after > execution.last_sequence:
-                raise errors.invalid("after_sequence", f"is beyond the last event, {execution.last_sequence}")
-            async for event in self._watch_elsewhere(execution, after):
-                yield event
+            _check_after(after, execution.last_sequence)
+            async with contextlib.aclosing(self._watch_elsewhere(execution, after)) as events:
+                async for event in events:
+                    yield event
             return
+        _check_after(after, run.record.sequence)
         run.watchers += 1
         if run.abandoned:
             run.abandoned.cancel()
@@ -269,6 +307,7 @@ class Executions:
                     after,
                     poll=self._limits.watch_poll,
                     heartbeat=self._limits.heartbeat,
+                    pause=lambda seconds: self._drain.wait_for(asyncio.sleep(seconds), seconds),
                 )
             ) as events:
                 if execution.status is not Status.RUNNING and after == execution.last_sequence:
@@ -315,9 +354,13 @@ class Executions:
             run.cancel(reason)
         else:
             await self._store.request_cancel(caller.tenant, execution_id, reason)
-        async for _ in self.watch(caller, execution_id, execution.last_sequence):
-            pass
+        await self._ended(caller, execution_id, execution.last_sequence)
         return await self.get(caller, execution_id)
+
+    async def _ended(self, caller: Caller, execution_id: str, after: int) -> None:
+        async with contextlib.aclosing(self.watch(caller, execution_id, after)) as events:
+            async for _ in events:
+                pass
 
     def _lease(self) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=self._limits.lease)
@@ -327,7 +370,7 @@ class Executions:
         while True:
             await asyncio.sleep(min(0.5, self._limits.lease / 4))
             try:
-                for execution in await self._store.renew(self._owner, self._lease()):
+                for execution in await self._store.renew(self._owner, list(self._runs), self._lease()):
                     if run := self._runs.get(execution.execution_id):
                         run.cancel(execution.cancel_reason or "")
                 for execution in await self._store.lapsed(datetime.now(UTC)):
@@ -341,3 +384,8 @@ class Executions:
         log.warning("execution lost", execution_id=execution.execution_id, owner=execution.owner)
         error = errors.Unavailable("the process that ran the execution died", reason="EXECUTION_LOST")
         await self._store.close(execution, ExecutionFailed(errors.to_dict(error), dict(execution.usage)))
+
+
+def _check_after(after: int, last: int) -> None:
+    if after > last:
+        raise errors.invalid("after_sequence", f"is beyond the last event, {last}")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, Self
 
@@ -60,18 +60,27 @@ class Record:
         self.execution, self.usage = execution, usage
         self.ended = False
         self.failure: errors.Error | None = None
+        self.on_failure: Callable[[], None] | None = None
         self._committer = committer
         self._pending: list[tuple[datetime, Event]] = []
         self._sequence = started.sequence
         self._tail: deque[LoggedEvent] = deque([started], maxlen=_TAIL)
         self._changed = asyncio.Event()
 
+    @property
+    def sequence(self) -> int:
+        """The last number given, to an event that may still be on its way to the store."""
+        return self._sequence
+
     def append(self, event: Event) -> None:
+        if self.failure:
+            return
+        event = type(event)(**storable(event.to_dict()))
         last = self._pending[-1][1] if self._pending else None
         if isinstance(event, ContentDelta | ReasoningDelta) and type(last) is type(event):
             last.text += event.text
         else:
-            self._pending.append((datetime.now(UTC), replace(event)))
+            self._pending.append((datetime.now(UTC), event))
         self._committer.wake(self)
 
     def take(self) -> Append:
@@ -93,6 +102,8 @@ class Record:
         """Nothing more will be committed."""
         self.failure, self.ended = failure, True
         self._notify()
+        if self.on_failure:
+            self.on_failure()
 
     def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -162,9 +173,13 @@ class EventLog:
         failure: errors.Error | None = None
         try:
             lost = await self._append([append for _, append in batch])
-        except errors.Error as error:
+        except errors.Unavailable as error:
             failure = error
         except Exception:
+            if len(batch) > 1:  # what one run says cannot be stored: the others do not suffer for it
+                for one in batch:
+                    await self._commit([one])
+                return
             log.exception("events could not be committed")
             failure = errors.Internal("internal error")
         for record, append in batch:
@@ -208,9 +223,16 @@ class EventLog:
                 yield beat(after)
 
     async def replay(
-        self, tenant: str, execution_id: str, after: int, *, poll: float, heartbeat: float
+        self,
+        tenant: str,
+        execution_id: str,
+        after: int,
+        *,
+        poll: float,
+        heartbeat: float,
+        pause: Callable[[float], Awaitable[object]],
     ) -> AsyncGenerator[LoggedEvent, None]:
-        """The same for an execution of another process, by looking at the table."""
+        """The same for an execution of another process, by looking at the table, with a `pause` between looks."""
         loop = asyncio.get_running_loop()
         last = loop.time()
         while True:
@@ -224,11 +246,23 @@ class EventLog:
                 if loop.time() - last > heartbeat:
                     last = loop.time()
                     yield beat(after)
-                await asyncio.sleep(poll)
+                await pause(poll)
 
 
 def first(agent_id: str, revision: int, session_id: str) -> LoggedEvent:
     return LoggedEvent(1, datetime.now(UTC), (agent_id,), ExecutionStarted(agent_id, revision, session_id))
+
+
+def storable(value: Any) -> Any:
+    """The value without NUL characters, which PostgreSQL refuses to keep."""
+    match value:
+        case str():
+            return value.replace("\0", "\ufffd")
+        case dict():
+            return {storable(key): storable(item) for key, item in value.items()}
+        case list():
+            return [storable(item) for item in value]
+    return value
 
 
 def beat(after: int) -> LoggedEvent:

@@ -6,10 +6,11 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import jsonschema
 import orjson
+import referencing
 import structlog
 
 from libs import deadline, errors, pagination
@@ -17,6 +18,9 @@ from libs.errors import Violation
 from services.execution.model import DEFAULT_TOOL_TIMEOUT, BoundTool, Spec, Tool, ToolResult
 
 log = structlog.get_logger()
+
+_DEEPEST: Final = 20
+"""Protobuf's parsers give up at 100 messages within each other, and a Struct takes three for a level."""
 
 
 class ToolSource(Protocol):
@@ -92,11 +96,31 @@ class Tools:
 
 
 def violations(tool: Tool, arguments: Mapping[str, Any]) -> list[Violation]:
-    validator = jsonschema.Draft202012Validator(tool.input_schema)
     return [
         Violation(".".join(["arguments", *map(str, error.absolute_path)]), error.message[:300])
-        for error in validator.iter_errors(dict(arguments))
+        for error in validator(tool.input_schema).iter_errors(dict(arguments))
     ]
+
+
+def validator(schema: Mapping[str, Any]) -> jsonschema.Draft202012Validator:
+    """Its registry is empty, for the default one fetches what `$ref` names from the network."""
+    return jsonschema.Draft202012Validator(schema, registry=referencing.Registry())
+
+
+def parse_object(text: str) -> dict[str, Any] | None:
+    """The JSON object that a model wrote; None if it is none, or too deep to be sent."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) and not _too_deep(value) else None
+
+
+def _too_deep(value: Any, level: int = 0) -> bool:
+    if level > _DEEPEST:
+        return True
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_too_deep(item, level + 1) for item in items)
 
 
 def digest(value: Any) -> str:

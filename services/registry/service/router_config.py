@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from libs import errors
 from libs.identity import Caller
@@ -22,6 +24,7 @@ Deployment = dict[str, Any]
 class RouterConfigs:
     def __init__(self, store: ResourceStore, announcer: Announcer) -> None:
         self._store, self._announcer = store, announcer
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def get(self, caller: Caller) -> Resource:
         found = await self._store.get(caller.tenant, Kind.ROUTER_CONFIG, NAME)
@@ -66,7 +69,12 @@ class RouterConfigs:
         return await self._change(caller, change)
 
     async def _change(self, caller: Caller, change: Callable[[Resource], model.Spec]) -> Resource:
-        """Applies `change` to the current revision, again if another change was committed meanwhile."""
+        """Applies `change` to the current revision, again if another process committed a change meanwhile."""
+        lock = self._locks.setdefault(caller.tenant, asyncio.Lock())
+        async with lock:
+            return await self._changed(caller, change)
+
+    async def _changed(self, caller: Caller, change: Callable[[Resource], model.Spec]) -> Resource:
         for _ in range(_ATTEMPTS):
             current = await self.get(caller)
             spec = change(current)

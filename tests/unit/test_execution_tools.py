@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from libs import deadline, errors
+from services.execution.model import BoundTool, Tool
+from services.execution.service.builtin import Builtin, calculate, current_time
+from services.execution.service.tools import ToolError, Tools, violations
+
+CALCULATOR = "builtin/calculator"
+
+
+@pytest.mark.parametrize(
+    ("expression", "result"),
+    [
+        ("1", "1"),
+        ("17 * 23", "391"),
+        ("2 + 3 * 4", "14"),
+        ("(2 + 3) * 4", "20"),
+        ("2 ** 3 ** 2", "512"),
+        ("-2 ** 2", "-4"),
+        ("(-2) ** 2", "4"),
+        ("+5 - -5", "10"),
+        ("7 / 2", "3.5"),
+        ("6 / 2", "3"),
+        ("7 // 2", "3"),
+        ("-7 // 2", "-4"),
+        ("-7 % 3", "2"),
+        ("2 ** -1", "0.5"),
+        ("2 ** 0.5", "1.4142135623730951"),
+        ("1e3", "1000"),
+        ("1_000 + 0x10", "1016"),
+        ("0.1 + 0.2", "0.30000000000000004"),
+        (" 1 +\t1 ", "2"),
+        ("sqrt(16) + abs(-3)", "7"),
+        ("round(2.675, 2)", "2.67"),
+        ("round(1234, -2)", "1200"),
+        ("max(1, 5, 3) - min(4, 2)", "3"),
+        ("log10(1000)", "3"),
+        ("floor(2.7) + ceil(2.1)", "5"),
+        ("cos(pi)", "-1"),
+        ("log(e)", "1"),
+        ("2 ** 100", str(2**100)),
+        ("10 ** 999", str(10**999)),
+        ("0 * 10 ** 500", "0"),
+    ],
+)
+def test_calculation(expression: str, result: str) -> None:
+    assert calculate(expression) == result
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "",
+        " ",
+        "1 +",
+        "1; 2",
+        "1\n2",
+        "x = 1",
+        "unknown",
+        "1 / 0",
+        "1 % 0",
+        "0 ** -1",
+        "True",
+        "True + 1",
+        "None",
+        "1 < 2",
+        "not 1",
+        "1 if 1 else 2",
+        "1 and 2",
+        "'a'",
+        "'a' * 10**9",
+        "'a' + 'b'",
+        "'%1000000000d' % 1",
+        "f'{1:1000000000}'",
+        "b'a'",
+        "2j",
+        "(-8) ** 0.5",
+        "...",
+        "[1, 2]",
+        "(1, 2)",
+        "{1: 2}",
+        "[1][0]",
+        "[x for x in (1, 2)]",
+        "lambda: 1",
+        "(lambda: 1)()",
+        "__import__('os')",
+        "open('/etc/passwd')",
+        "eval('1')",
+        "exec('1')",
+        "(1).real",
+        "().__class__.__bases__[0].__subclasses__()",
+        "abs.__self__",
+        "abs",
+        "sqrt(-1)",
+        "sqrt()",
+        "sqrt(1, 2)",
+        "log(0)",
+        "exp(1000)",
+        "1e999",
+        "1e308 * 10",
+        "1e999 - 1e999",
+        "factorial(100000)",
+        "1 << 100000",
+        "~1",
+        "1 @ 2",
+        "max(*[1, 2])",
+        "round(**{})",
+        "1 \0",
+        "９" * 2000,
+    ],
+)
+def test_what_is_no_calculation(expression: str) -> None:
+    with pytest.raises(ToolError):
+        calculate(expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "9**9**9",
+        "9**9**9**9",
+        "10**100000",
+        "10**-100000",
+        "2**1e308",
+        "(10**999)**999",
+        "*".join(["(10**999)"] * 90),
+        "round(5, -1000000000)",
+        "round(5, -10**18)",
+        "9" * 5000,
+        "(" * 5000 + "1" + ")" * 5000,
+        "-" * 5000 + "1",
+        "+".join("1" * 5000) + "+x",
+        "abs(" * 90 + "1" + ")" * 90 + "** x",
+        "1" + "**9" * 300,
+    ],
+)
+def test_bombs_are_refused_quickly(expression: str) -> None:
+    started = time.perf_counter()
+    with pytest.raises(ToolError):
+        calculate(expression)
+    assert time.perf_counter() - started < 0.5
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Sao_Paulo", "Asia/Kathmandu"])
+def test_current_time(zone: str) -> None:
+    told = datetime.fromisoformat(current_time(zone))
+    assert told.tzinfo is not None
+    assert abs(told - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+def test_current_time_is_utc_by_default() -> None:
+    assert current_time().endswith("+00:00")
+
+
+@pytest.mark.parametrize(
+    "zone", ["", "Mars/Base", "America", "../etc/passwd", "/etc/passwd", "a\0b", "x" * 5000, "\ud800"]
+)
+def test_what_is_no_time_zone(zone: str) -> None:
+    with pytest.raises(ToolError):
+        current_time(zone)
+
+
+class Many:
+    """A source of many tools that do as told."""
+
+    def __init__(self, count: int = 3, does: Any = None) -> None:
+        self._count, self._does = count, does
+
+    def tools(self) -> Sequence[Tool]:
+        return [Tool(f"many/t{n:03}", f"t{n:03}", "", "", {"type": "object"}, "1") for n in range(self._count)]
+
+    async def call(self, tool: Tool, arguments: Mapping[str, Any]) -> str:
+        return str(await self._does())
+
+
+def test_pages_of_tools() -> None:
+    tools = Tools([Many(5), Builtin()])
+    seen, token = [], ""
+    while True:
+        page, token = tools.list(2, token)
+        seen += [tool.tool_id for tool in page]
+        if not token:
+            break
+    assert seen == sorted([*(f"many/t00{n}" for n in range(5)), CALCULATOR, "builtin/current_time"])
+    assert len(Tools([Many(60)]).list(0, "")[0]) == 50
+    assert Tools([]).list(0, "") == ([], "")
+
+
+@pytest.mark.parametrize("token", ["x", "!!", "bm90IGpzb24=", "ü"])
+def test_bad_page_token(token: str) -> None:
+    with pytest.raises(errors.InvalidArgument) as caught:
+        Tools([Builtin()]).list(0, token)
+    assert caught.value.violations[0].field == "page_token"
+
+
+def test_binding() -> None:
+    tools = Tools([Builtin()])
+    bound = tools.bind({"tools": [{"tool_id": CALCULATOR}, {"tool_id": "builtin/current_time", "timeout": "1.5s"}]})
+    assert [(b.tool.tool_id, b.timeout) for b in bound] == [(CALCULATOR, 30.0), ("builtin/current_time", 1.5)]
+    assert tools.bind({}) == ()
+
+
+def test_binding_an_unknown_tool() -> None:
+    with pytest.raises(errors.FailedPrecondition) as caught:
+        Tools([Builtin()]).bind({"tools": [{"tool_id": "builtin/gone"}]})
+    assert caught.value.reason_code == "TOOL_UNKNOWN"
+    assert caught.value.metadata == {"tool_id": "builtin/gone"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fields"),
+    [
+        ({"expression": "1"}, []),
+        ({}, ["arguments"]),
+        ({"expression": 1}, ["arguments.expression"]),
+        ({"expression": ""}, ["arguments.expression"]),
+        ({"expression": "1" * 1001}, ["arguments.expression"]),
+        ({"expression": "1", "more": 1}, ["arguments"]),
+    ],
+)
+async def test_violations_name_fields(arguments: dict[str, Any], fields: list[str]) -> None:
+    tools = Tools([Builtin()])
+    assert [v.field for v in violations(tools.get(CALCULATOR), arguments)] == fields
+    if fields:
+        with pytest.raises(errors.InvalidArgument) as caught:
+            await tools.call_directly(CALCULATOR, arguments)
+        assert [v.field for v in caught.value.violations] == fields
+
+
+def test_violations_fetch_nothing() -> None:
+    tool = Tool("x/y", "y", "", "", {"$ref": "http://127.0.0.1:9/schema"}, "1")
+    with pytest.raises(Exception, match=r"127\.0\.0\.1"):
+        violations(tool, {})
+
+
+async def test_calling_directly() -> None:
+    tools = Tools([Builtin()])
+    good = await tools.call_directly(CALCULATOR, {"expression": "6 * 7"})
+    assert (good.output, good.is_error) == ("42", False)
+    bad = await tools.call_directly(CALCULATOR, {"expression": "1 / 0"})
+    assert bad.is_error
+    with pytest.raises(errors.NotFound) as caught:
+        await tools.call_directly("builtin/gone", {})
+    assert (caught.value.kind, caught.value.name) == ("tool", "builtin/gone")
+
+
+async def test_tool_that_fails_unexpectedly_tells_nothing() -> None:
+    async def fails() -> str:
+        raise RuntimeError("secret")
+
+    tools = Tools([Many(1, fails)])
+    result = await tools.call(BoundTool(tools.get("many/t000"), 1), {})
+    assert result.is_error
+    assert "secret" not in result.output
+
+
+async def test_deadline_bounds_a_call() -> None:
+    async def sleeps() -> str:
+        await asyncio.sleep(30)
+        return ""
+
+    tools = Tools([Many(1, sleeps)])
+    deadline.enter(0.05)
+    result = await tools.call(BoundTool(tools.get("many/t000"), 20), {})
+    assert result.is_error
+    assert result.duration < 1
+
+
+async def test_cancelling_a_call_is_no_error_of_the_tool() -> None:
+    async def sleeps() -> str:
+        await asyncio.sleep(30)
+        return ""
+
+    tools = Tools([Many(1, sleeps)])
+    task = asyncio.create_task(tools.call(BoundTool(tools.get("many/t000"), 20), {}))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_version_follows_the_contract() -> None:
+    one, other = Builtin().tools(), Builtin().tools()
+    assert [tool.version for tool in one] == [tool.version for tool in other]
+    assert len({tool.version for tool in one}) == 2
