@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -43,11 +43,18 @@ class Database:
         self._unfinished: set[asyncio.Task[Any]] = set()
 
     async def finished(self, work: Coroutine[Any, Any, T]) -> T:
-        """Finishes `work` though its caller be cancelled: a transaction that is cut off may keep the lock of SQLite."""
+        """Finishes `work` though its caller be cancelled: cut off in the middle, a connection may keep SQLite's lock."""
         task = asyncio.ensure_future(work)
         self._unfinished.add(task)
         task.add_done_callback(self._unfinished.discard)
         return await asyncio.shield(task)
+
+    async def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        return await self.finished(self._rows(query))
+
+    async def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        async with self.read() as connection:
+            return (await connection.execute(query)).all()
 
     async def close(self) -> None:
         await asyncio.gather(*self._unfinished, return_exceptions=True)

@@ -85,7 +85,10 @@ async def _abort(call: Call, error: errors.Error) -> None:
     described = status.to_status(error)
     code = status.grpc_code(described)
     call.code, call.reason = code.name, error.reason_code
-    await call.context.abort(code, described.message, ((status.DETAILS_KEY, described.SerializeToString()),))
+    try:
+        await call.context.abort(code, described.message, ((status.DETAILS_KEY, described.SerializeToString()),))
+    except grpc.aio.AbortError as aborted:
+        raise aborted from None  # a span records it: not with the text of what went wrong
 
 
 def authentication(authenticator: Authenticator) -> Layer:

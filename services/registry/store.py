@@ -79,9 +79,8 @@ class SqlResourceStore:
     async def get(self, tenant: str, kind: Kind, resource_id: str, revision: int = 0) -> Resource | None:
         query = _of(tenant).where(revisions.c.kind == kind, revisions.c.resource_id == resource_id)
         query = query.where(revisions.c.revision == revision) if revision else query.join(resources, _current)
-        async with self._db.read() as connection:
-            row = (await connection.execute(query)).first()
-        return _resource(row) if row else None
+        rows = await self._db.rows(query)
+        return _resource(rows[0]) if rows else None
 
     async def page(
         self, tenant: str, kind: Kind, *, after: str, limit: int, labels: Mapping[str, str]
@@ -94,8 +93,7 @@ class SqlResourceStore:
             .order_by(revisions.c.resource_id)
             .limit(limit)
         )
-        async with self._db.read() as connection:
-            return [_resource(row) for row in await connection.execute(query)]
+        return [_resource(row) for row in await self._db.rows(query)]
 
     def _label(self, key: str, value: str) -> sa.ColumnElement[bool]:
         if not self._db.is_sqlite:
@@ -143,24 +141,22 @@ class SqlResourceStore:
         query = sa.select(requests).where(
             requests.c.tenant == tenant, requests.c.kind == kind, requests.c.request_id == request_id
         )
-        async with self._db.read() as connection:
-            row = (await connection.execute(query)).first()
-        if row is None:
+        rows = await self._db.rows(query)
+        if not rows:
             return None
+        row = rows[0]
         resource = await self.get(tenant, kind, row.resource_id, row.revision)
         return (Request(row.request_id, row.digest), resource) if resource else None
 
     async def positions(self, of: Collection[str]) -> dict[str, int]:
         query = sa.select(tenants).where(tenants.c.tenant.in_(of))
-        async with self._db.read() as connection:
-            return {row.tenant: row.position for row in await connection.execute(query)}
+        return {row.tenant: row.position for row in await self._db.rows(query)}
 
     async def changes(
         self, tenant: str, kinds: Sequence[Kind], *, after: int, limit: int
     ) -> tuple[Sequence[Change], int]:
         query = _of(tenant).where(revisions.c.position > after).order_by(revisions.c.position).limit(limit)
-        async with self._db.read() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._db.rows(query)
         found = [Change(row.position, _resource(row)) for row in rows if row.kind in kinds]
         return found, rows[-1].position if rows else after
 
@@ -192,8 +188,7 @@ class SqlResourceStore:
             .order_by(revisions.c.kind, revisions.c.resource_id)
             .limit(limit)
         )
-        async with self._db.read() as connection:
-            return [Change(row.position, _resource(row)) for row in await connection.execute(query)]
+        return [Change(row.position, _resource(row)) for row in await self._db.rows(query)]
 
 
 def _of(tenant: str) -> sa.Select[Any]:

@@ -91,10 +91,12 @@ async def changes(call: Call, count: int) -> list[tuple[str, int]]:
 
 
 async def ended(call: Call) -> grpc.aio.AioRpcError:
+    async def drain() -> None:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async with asyncio.timeout(5):
-            async for _ in call:
-                pass
+        await asyncio.wait_for(drain(), 5)
     return caught.value
 
 
@@ -271,7 +273,13 @@ async def test_watches_that_end_leave_no_task(settings: RegistrySettings) -> Non
         for call in calls:
             await started(call)
             call.cancel()
-        async with asyncio.timeout(5):
-            while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        del calls, call
+        try:
+            async with asyncio.timeout(5):
+                while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            for t in asyncio.all_tasks():
+                print("TASK", t.get_coro())
+            raise
         first.cancel()
