@@ -26,6 +26,7 @@ class Reply:
             "completion_tokens": 7,
             "total_tokens": 18,
             "prompt_tokens_details": {"cached_tokens": 3},
+            "completion_tokens_details": {"reasoning_tokens": 2},
         }
     )
     status: int = 200
@@ -103,7 +104,7 @@ def _refusal(reply: Reply, asked: Asked) -> web.Response:
     headers = {"Retry-After": str(reply.retry_after)} if reply.retry_after is not None else {}
     # As some providers do, it repeats the key that it was given.
     message = f"{reply.error} (you sent {asked.authorization})"
-    body = {"error": {"message": message, "type": "error", "param": None, "code": reply.error}}
+    body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": reply.error}}
     return web.json_response(body, status=reply.status, headers=headers)
 
 
@@ -143,7 +144,7 @@ async def _stream(request: web.Request, body: dict[str, Any], reply: Reply) -> w
             return response
         if sent == reply.end_after:
             return response
-        await send({"content": reply.words[sent % len(reply.words)]})
+        await send({"content": f"{sent} {reply.words[0]}" if reply.endless else reply.words[sent]})
         sent += 1
         await asyncio.sleep(reply.word_delay)
     if reply.malformed:

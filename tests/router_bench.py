@@ -19,6 +19,7 @@ from services.registry.app import app as registry_app
 from services.registry.config import RegistrySettings
 from services.router.app import app as router_app
 from services.router.config import RouterSettings
+from services.router.gateways.upstream import LiteLLMUpstream
 from tests import harness, openai_server
 
 KEY = "sk-very-secret-0123456789"
@@ -91,10 +92,17 @@ def _request(text: str, fields: dict[str, Any]) -> dict[str, Any]:
     return {"model": "gpt", "messages": messages, **fields}
 
 
+async def library() -> None:
+    """Imports LiteLLM within one test: an import that outlives it loses the warning filters that LiteLLM sets."""
+    async with LiteLLMUpstream(offline_delay=0.0) as upstream:
+        await upstream.ready()
+
+
 @asynccontextmanager
 async def running(
     make_settings: Callable[..., Any], provider: TracerProvider | None = None, **overrides: Any
 ) -> AsyncIterator[Bench]:
+    await library()
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(openai_server.serving())
         secrets, secrets_server = Secrets(), grpc.aio.server()

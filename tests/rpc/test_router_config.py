@@ -88,6 +88,7 @@ async def test_last_table_serves_while_registry_is_away(bench: Bench, make_setti
 
 
 async def test_registry_that_was_never_there(make_settings: Callable[..., Any]) -> None:
+    await router_bench.library()
     settings = make_settings(RouterSettings, registry_address="127.0.0.1:1")
     async with harness.running(router_app, settings) as (_, channel):
         stub = router_service_pb2_grpc.RouterServiceStub(channel)

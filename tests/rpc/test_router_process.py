@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+from dynamicagents.router.v1 import chat_pb2, router_service_pb2, router_service_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+ROOT = Path(__file__).parents[2]
+
+
+@asynccontextmanager
+async def process() -> AsyncIterator[tuple[asyncio.subprocess.Process, grpc.aio.Channel]]:
+    """A Router of its own, alone, that listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {**os.environ, "DYNAMIC_AGENTS_ROUTER_PORT": str(port)}
+    running = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.router", cwd=ROOT, env=env)
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            await asyncio.wait_for(channel.channel_ready(), 20)
+            yield running, channel
+    finally:
+        if running.returncode is None:
+            running.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(running.wait(), 20)
+
+
+async def test_listens_at_once_and_serves_when_the_model_library_is_there() -> None:
+    async with process() as (running, channel):
+        health = health_pb2_grpc.HealthStub(channel)
+        seen = health.Watch(health_pb2.HealthCheckRequest())
+        assert (await seen.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        early = router_service_pb2.ChatRequest(
+            model="offline", messages=[chat_pb2.ChatMessage(role=chat_pb2.ROLE_USER, content="Hello")]
+        )
+        answer = await router_service_pb2_grpc.RouterServiceStub(channel).Chat(early, timeout=30)
+        assert answer.answered_by.offline
+        assert (await asyncio.wait_for(seen.read(), 20)).status == health_pb2.HealthCheckResponse.SERVING
+        seen.cancel()
+        running.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(running.wait(), 10) == 0
+
+
+async def test_stops_at_once_while_the_model_library_is_still_imported() -> None:
+    async with process() as (running, _):
+        started = time.monotonic()
+        running.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(running.wait(), 10) == 0
+        assert time.monotonic() - started < 4
