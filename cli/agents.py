@@ -48,10 +48,10 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """Lists the agents."""
-    labels = dict(_pair(text, as_json=as_json) for text in label or ())
+    conditions = " AND ".join(_condition(text, as_json=as_json) for text in label or ())
 
     async def use(channel: grpc.aio.Channel, options: dict[str, Any]) -> list[agent_pb2.Agent]:
-        request = agent_service_pb2.ListAgentsRequest(page_size=1000, labels=labels)
+        request = agent_service_pb2.ListAgentsRequest(page_size=1000, filter=conditions)
         found: list[agent_pb2.Agent] = []
         while True:
             page = await _stub(channel).ListAgents(request, **options)
@@ -137,11 +137,12 @@ def _fault(error: ParseError) -> str:
     return text.splitlines()[0]
 
 
-def _pair(text: str, *, as_json: bool) -> tuple[str, str]:
-    key, found, value = text.partition("=")
+def _condition(label: str, *, as_json: bool) -> str:
+    key, found, value = label.partition("=")
     if not found:
-        raise Failure(f"--label {text}: not KEY=VALUE", as_json=as_json)
-    return key, value
+        raise Failure(f"--label {label}: not KEY=VALUE", as_json=as_json)
+    quoted = [text.replace("\\", "\\\\").replace('"', '\\"') for text in (key, value)]
+    return f'labels."{quoted[0]}" = "{quoted[1]}"'
 
 
 def _stub(channel: grpc.aio.Channel) -> agent_service_pb2_grpc.AgentServiceAsyncStub:

@@ -34,8 +34,8 @@ T = TypeVar("T")
 class Database:
     """Connections for reading (each statement alone) and for writing (one transaction)."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self.engine = engine
+    def __init__(self, engine: AsyncEngine, *, quiet: bool = False) -> None:
+        self.engine, self._quiet = engine, quiet
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._reads = engine.execution_options(isolation_level="AUTOCOMMIT")
         # SQLite has one writer: queue for it here rather than busy-wait in the library.
@@ -43,7 +43,7 @@ class Database:
         self._unfinished: set[asyncio.Task[Any]] = set()
 
     async def finished(self, work: Coroutine[Any, Any, T]) -> T:
-        """Finishes `work` though its caller be cancelled: cut off in the middle, a connection may keep SQLite's lock."""
+        """Finishes `work` though its caller be cancelled: cut off in the middle, it may keep the lock of SQLite."""
         task = asyncio.ensure_future(work)
         self._unfinished.add(task)
         task.add_done_callback(self._unfinished.discard)
@@ -54,7 +54,8 @@ class Database:
 
     async def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         async with self.read() as connection:
-            return (await connection.execute(query)).all()
+            rows: Sequence[sa.Row[Any]] = (await connection.execute(query)).all()
+            return rows
 
     async def close(self) -> None:
         await asyncio.gather(*self._unfinished, return_exceptions=True)
@@ -62,19 +63,22 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        with _translated():
+        with _translated(self._quiet):
             async with self._reads.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        with _translated():
+        with _translated(self._quiet):
             async with self._writer, self.engine.begin() as connection:
                 yield connection
 
 
 class _translated:
     """A database that does not answer is Unavailable; a broken rule of the schema stays what it is."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
 
     def __enter__(self) -> None:
         return None
@@ -92,7 +96,8 @@ class _translated:
             or state.startswith(_LOST)
         )
         if lost or isinstance(error, sa.exc.TimeoutError | OSError):
-            log.warning("the database does not answer", error=f"{type(cause).__name__}: {cause}")
+            if not self._quiet:
+                log.warning("the database does not answer", error=f"{type(cause).__name__}: {cause}")
             raise errors.Unavailable(
                 "the database does not answer", reason="DATABASE_UNAVAILABLE", retry_after=1.0
             ) from error
@@ -149,7 +154,7 @@ async def opened(settings: Settings, migrations: Path) -> AsyncIterator[Database
             if settings.embedded:
                 await migrate(settings, migrations)
             else:
-                await _check_revision(database, settings, migrations)
+                await _check_revision(database.engine, settings, migrations)
         yield database
     finally:
         await database.close()
@@ -162,7 +167,7 @@ async def migrate(settings: Settings, migrations: Path) -> None:
     engine = make_engine(settings, pooled=False)
     try:
         with _start_errors(settings):
-            async with Database(engine).write() as connection:
+            async with Database(engine, quiet=True).write() as connection:
                 if engine.dialect.name == "postgresql":
                     await connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('dynamic-agents migrate'))")
                     await connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{settings.service}"')
@@ -196,13 +201,13 @@ def _upgrade(connection: sa.Connection, migrations: Path) -> None:
     command.upgrade(config, "head")
 
 
-async def _check_revision(database: Database, settings: Settings, migrations: Path) -> None:
+async def _check_revision(engine: AsyncEngine, settings: Settings, migrations: Path) -> None:
     head = ScriptDirectory.from_config(_script(migrations)).get_current_head()
 
     def current(connection: sa.Connection) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
-    async with database.read() as connection:
+    async with Database(engine, quiet=True).read() as connection:
         found = await connection.run_sync(current)
     if found != head:
         raise StartError(

@@ -7,8 +7,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import structlog
@@ -16,7 +16,7 @@ import uvloop
 
 from libs import identity, logs, telemetry
 from libs.config import Settings, StartError
-from libs.supervisor import START_FAILED, Child, Supervisor
+from libs.supervisor import PARENT, START_FAILED, Child, Supervisor
 
 WORKER: Final = "DYNAMIC_AGENTS_WORKER"
 log = structlog.get_logger()
@@ -30,8 +30,11 @@ def main(kind: type[Settings], app: App, **overrides: Any) -> int:
         settings = kind.load(**overrides)
         logs.configure(settings)
         identity.authenticator(settings)
-        if settings.workers > 1 and WORKER not in os.environ:
-            return uvloop.run(_supervise(settings))
+        if WORKER not in os.environ:
+            with _port_errors(settings):
+                port = _free_port(settings)
+            if settings.workers > 1:
+                return uvloop.run(_supervise(settings, port))
         return uvloop.run(_serve(settings, app))
     except StartError as error:
         print(f"dynamic-agents: {error}", file=sys.stderr)
@@ -41,16 +44,35 @@ def main(kind: type[Settings], app: App, **overrides: Any) -> int:
 async def _serve(settings: Settings, app: App) -> int:
     stopping = _stop_signal()
     with telemetry.exporting(settings) as provider:
-        async with app(settings, provider):
+        async with app(settings, provider), _parent_watched(stopping):
             await stopping.wait()
             log.info("draining", grace=settings.drain_grace)
     return 0
 
 
-async def _supervise(settings: Settings) -> int:
+@asynccontextmanager
+async def _parent_watched(stopping: asyncio.Event) -> AsyncIterator[None]:
+    """Stops when the supervisor has been killed, for nobody else would end us."""
+    parent = os.environ.get(PARENT)
+
+    async def watch() -> None:
+        while str(os.getppid()) == parent:
+            await asyncio.sleep(1)
+        log.warning("the supervisor is gone")
+        stopping.set()
+
+    watching = asyncio.create_task(watch()) if parent else None
+    try:
+        yield
+    finally:
+        if watching:
+            watching.cancel()
+
+
+async def _supervise(settings: Settings, port: int) -> int:
     """N processes on one port. The parent holds the port, so that no stranger can join it."""
     stopping = _stop_signal()
-    with _held_port(settings) as port:
+    with _held(settings, port):
         argv = (sys.executable, "-m", f"services.{settings.service}")
         prefix = f"DYNAMIC_AGENTS_{settings.service.upper()}_"
         env = {WORKER: "1", f"{prefix}PORT": str(port), f"{prefix}WORKERS": str(settings.workers)}
@@ -63,25 +85,36 @@ async def _supervise(settings: Settings) -> int:
         return START_FAILED if supervisor.failed.done() else 0
 
 
+def _free_port(settings: Settings) -> int:
+    """The port, found to be nobody's; asked of gRPC, one in use would also make it print lines of its own."""
+    with _socket(settings) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((settings.host.strip("[]"), settings.port))
+        probe.listen()
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
-def _held_port(settings: Settings) -> Iterator[int]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with ExitStack() as stack:
-        try:
-            probe = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((settings.host, settings.port))
-            probe.listen()
-            port = probe.getsockname()[1]
-            probe.close()
-            held = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+def _held(settings: Settings, port: int) -> Iterator[None]:
+    with _socket(settings) as held:
+        with _port_errors(settings):
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            held.bind((settings.host, port))
-        except OSError as error:
-            raise StartError(
-                f"{settings.service} cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-            ) from None
-        yield port
+            held.bind((settings.host.strip("[]"), port))
+        yield
+
+
+def _socket(settings: Settings) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET, socket.SOCK_STREAM)
+
+
+@contextmanager
+def _port_errors(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StartError(
+            f"{settings.service} cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+        ) from None
 
 
 def _stop_signal() -> asyncio.Event:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -62,9 +62,8 @@ class Drain:
             finally:
                 self._limits.discard(limit)
 
-    async def wait_for(self, awaitable: Coroutine[Any, Any, T], seconds: float) -> T | None:
+    async def wait_for(self, awaitable: Awaitable[T], seconds: float) -> T | None:
         """The result, or None after `seconds`; Unavailable as soon as the server stops."""
-        self.check()
         work = asyncio.ensure_future(awaitable)
         stopping = asyncio.ensure_future(self._event.wait())
         try:
@@ -139,7 +138,7 @@ async def listening(
     for servicer in servicers:
         servicer.add(servicer.implementation, server)
     reflection.enable([*names, health.SERVICE_NAME], server)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    host = f"[{settings.host.strip('[]')}]" if ":" in settings.host else settings.host
     try:
         port = server.add_insecure_port(f"{host}:{settings.port}")
     except RuntimeError:

@@ -16,6 +16,8 @@ STOP_TIMEOUT: Final = 15.0
 _FIRST_DELAY: Final = 0.5
 _LONGEST_DELAY: Final = 10.0
 _YOUNG: Final = 30.0
+PARENT: Final = "DYNAMIC_AGENTS_PARENT"
+"""Names the supervisor's process to its children, who stop when it is gone, however it went."""
 START_FAILED: Final = 2
 """Exit code of a process that refused to start: it would refuse again, so it is not restarted."""
 
@@ -59,7 +61,7 @@ class Supervisor:
                 output = stack.enter_context(child.output.open("ab"))
             child.process = await asyncio.create_subprocess_exec(
                 *child.argv,
-                env={**os.environ, **child.env},
+                env={**os.environ, **child.env, PARENT: str(os.getpid())},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -31,7 +31,7 @@ from services.router.app import app as router_app
 from services.router.config import RouterSettings
 from services.secrets.app import app as secrets_app
 from services.secrets.config import SecretsSettings
-from tests import harness
+from tests import harness, router_bench
 
 
 @dataclass
@@ -75,6 +75,7 @@ class FourServices:
 async def serving(
     data_dir: Path, provider: TracerProvider | None = None, **overrides: Any
 ) -> AsyncIterator[FourServices]:
+    await router_bench.library()
     common: dict[str, Any] = {"port": 0, "data_dir": data_dir, "drain_grace": 1.0, **overrides}
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -93,4 +94,4 @@ async def serving(
 async def _until_serving(channel: grpc.aio.Channel) -> None:
     stub = health_pb2_grpc.HealthStub(channel)
     while (await stub.Check(health_pb2.HealthCheckRequest())).status != health_pb2.HealthCheckResponse.SERVING:
-        await asyncio.sleep(0.05)  # noqa: ASYNC110  health has no event to wait for
+        await asyncio.sleep(0.05)

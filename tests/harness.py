@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 import grpc
+import pytest
 from dynamicagents.execution.v1 import event_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -17,6 +18,9 @@ from libs.config import Settings
 from libs.server import Server
 
 M = TypeVar("M", bound=Message)
+only_postgres = pytest.mark.parametrize(
+    "database_settings", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A Router that answers as the test says: a real grpc.aio server, or the same script behind Execution's port for models."""
+"""A Router that answers as the test says, on a real grpc.aio server."""
 
 from __future__ import annotations
 

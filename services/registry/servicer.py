@@ -56,7 +56,7 @@ class AgentServicer(agent_service_pb2_grpc.AgentServiceServicer):
         self, request: agent_service_pb2.ListAgentsRequest, context: Context
     ) -> agent_service_pb2.ListAgentsResponse:
         found, token = await self._agents.list(
-            identity.current(), request.page_size, request.page_token, dict(request.labels)
+            identity.current(), request.page_size, request.page_token, request.filter, request.order_by
         )
         return agent_service_pb2.ListAgentsResponse(agents=map(_agent, found), next_page_token=token)
 

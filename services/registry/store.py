@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.database import Database
 from services.registry.model import Change, Kind, Request, Resource
+from services.registry.service.filters import Condition, Order
 
 metadata = sa.MetaData()
 _json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
@@ -64,6 +66,14 @@ requests = sa.Table(
     sa.Column("create_time", _time, nullable=False),
 )
 
+_OPERATORS: Final = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 _current = sa.and_(
     resources.c.tenant == revisions.c.tenant,
     resources.c.kind == revisions.c.kind,
@@ -83,24 +93,40 @@ class SqlResourceStore:
         return _resource(rows[0]) if rows else None
 
     async def page(
-        self, tenant: str, kind: Kind, *, after: str, limit: int, labels: Mapping[str, str]
+        self, tenant: str, kind: Kind, where: Sequence[Condition], order: Order, *, after: str, limit: int
     ) -> Sequence[Resource]:
+        column = revisions.c[order.column]
         query = (
             _of(tenant)
             .join(resources, _current)
-            .where(revisions.c.kind == kind, revisions.c.resource_id > after, ~resources.c.deleted)
-            .where(*(self._label(key, value) for key, value in labels.items()))
-            .order_by(revisions.c.resource_id)
+            .where(revisions.c.kind == kind, ~resources.c.deleted, *map(self._matches, where))
+            .order_by(*(c.desc() if order.descending else c for c in (column, revisions.c.resource_id)))
             .limit(limit)
         )
+        if after:
+            last = (
+                sa.select(column)
+                .join(resources, _current)
+                .where(revisions.c.tenant == tenant, revisions.c.kind == kind, revisions.c.resource_id == after)
+                .scalar_subquery()
+            )
+            here, there = sa.tuple_(column, revisions.c.resource_id), sa.tuple_(last, sa.literal(after))
+            query = query.where(here < there if order.descending else here > there)
         return [_resource(row) for row in await self._db.rows(query)]
 
-    def _label(self, key: str, value: str) -> sa.ColumnElement[bool]:
-        if not self._db.is_sqlite:
-            return revisions.c.labels[key].as_string() == value
-        # A JSON path of SQLite cannot name every key.
-        each = sa.func.json_each(revisions.c.labels).table_valued("key", "value")
-        return sa.select(1).select_from(each).where(each.c.key == key, each.c.value == value).exists()
+    def _matches(self, condition: Condition) -> sa.ColumnElement[bool]:
+        if condition.column == "labels" and self._db.is_sqlite:
+            # A JSON path of SQLite cannot name every key.
+            each = sa.func.json_each(revisions.c.labels).table_valued("key", "value")
+            holds = _compare(each.c.value, condition)
+            return sa.select(1).select_from(each).where(each.c.key == condition.path[0], holds).exists()
+        column = revisions.c[condition.column]
+        if not condition.path:
+            return _compare(column, condition)
+        inside = column[condition.path]
+        if isinstance(condition.value, bool):
+            return _compare(inside.as_boolean(), condition)
+        return _compare(inside.as_float() if isinstance(condition.value, float) else inside.as_string(), condition)
 
     async def put(self, tenant: str, resource: Resource, *, request: Request | None = None) -> bool:
         return await self._db.finished(self._put(tenant, resource, request))
@@ -194,6 +220,15 @@ class SqlResourceStore:
 def _of(tenant: str) -> sa.Select[Any]:
     """Every query begins here, within one tenant."""
     return sa.select(revisions).where(revisions.c.tenant == tenant)
+
+
+def _compare(column: Any, condition: Condition) -> sa.ColumnElement[bool]:
+    value = condition.value
+    if isinstance(value, str) and value.endswith("*") and condition.op in ("=", "!="):
+        begins: sa.ColumnElement[bool] = column.startswith(value[:-1], autoescape=True)
+        return begins if condition.op == "=" else ~begins
+    compared: sa.ColumnElement[bool] = _OPERATORS[condition.op](column, value)
+    return compared
 
 
 async def _advance(connection: AsyncConnection, key: Mapping[str, str], resource: Resource) -> bool:

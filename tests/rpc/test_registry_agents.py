@@ -200,18 +200,40 @@ async def test_pages(agents: Stub) -> None:
         found += [one.agent_id for one in reply.agents]
         token, pages = reply.next_page_token, pages + 1
     assert (found, pages) == (names, 3)
-    odd = await agents.ListAgents(ListAgentsRequest(page_size=3, labels={"odd": "1"}))
+    odd = await agents.ListAgents(ListAgentsRequest(page_size=3, filter='labels.odd = "1"'))
     assert [one.agent_id for one in odd.agents] == ["agent-1", "agent-3", "agent-5"]
     assert odd.next_page_token == ""
-    both = ListAgentsRequest(labels={"odd": "1", "none": ""})
+    both = ListAgentsRequest(filter='labels.odd = "1" AND labels.none = ""')
     assert not (await agents.ListAgents(both)).agents
+
+
+@pytest.mark.parametrize("order_by", ["agent_id desc", "display_name", "create_time desc", "update_time"])
+async def test_pages_in_another_order(agents: Stub, order_by: str) -> None:
+    for n in range(7):
+        await created(agents, f"agent-{n}", display_name=f"Name {n // 3}")
+    asked = ListAgentsRequest(page_size=2, order_by=order_by, filter='agent_id = "agent-*"')
+    whole = await agents.ListAgents(ListAgentsRequest(order_by=order_by))
+    found: list[str] = []
+    while not found or asked.page_token:
+        reply = await agents.ListAgents(asked)
+        found += [one.agent_id for one in reply.agents]
+        asked.page_token = reply.next_page_token
+    assert found == [one.agent_id for one in whole.agents]
+    assert sorted(found) == [f"agent-{n}" for n in range(7)]
+    assert (found == sorted(found)) == ("desc" not in order_by)
+
+
+@pytest.mark.parametrize("text", ["nonsense", "labels.a", 'etag = "x"', 'labels.a = "1" OR labels.b = "2"', "a = "])
+async def test_bad_filters(agents: Stub, text: str) -> None:
+    assert await invalid_fields(agents.ListAgents(ListAgentsRequest(filter=text))) == ["filter"]
+    assert await invalid_fields(agents.ListAgents(ListAgentsRequest(order_by="spec"))) == ["order_by"]
 
 
 async def test_bad_pages(agents: Stub) -> None:
     for name in "abc":
         await created(agents, name)
     token = (await agents.ListAgents(ListAgentsRequest(page_size=1))).next_page_token
-    other = ListAgentsRequest(page_size=1, page_token=token, labels={"x": "y"})
+    other = ListAgentsRequest(page_size=1, page_token=token, filter='labels.x = "y"')
     for request in (ListAgentsRequest(page_token="nonsense"), other):
         assert await invalid_fields(agents.ListAgents(request)) == ["page_token"]
     for size in (-1, 1001):

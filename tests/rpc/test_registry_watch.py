@@ -252,34 +252,33 @@ async def test_watchers_miss_nothing_while_two_servers_write(settings: RegistryS
 
 
 async def test_drain_ends_watches_at_once(settings: RegistrySettings) -> None:
-    async with harness.registry(settings) as (_, channel):
+    async with harness.registry(settings) as (server, _):
+        channel = grpc.aio.insecure_channel(server.address)
         calls = [Client(channel).watch() for _ in range(20)]
         for call in calls:
             await started(call)
         errors = asyncio.gather(*map(ended, calls))
         began = time.monotonic()
     assert time.monotonic() - began < settings.drain_grace / 2
-    for error in await errors:
+    found = await errors
+    await channel.close()
+    for error in found:
         assert (error.code(), harness.reason_of(error)) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+
+
+def waiting() -> int:
+    return sum("Feed.changed" in repr(task.get_coro()) for task in asyncio.all_tasks())
 
 
 async def test_watches_that_end_leave_no_task(settings: RegistrySettings) -> None:
     async with harness.registry(settings) as (_, channel):
-        client = Client(channel)
-        first = client.watch()
-        await started(first)
-        before = len(asyncio.all_tasks())
-        calls = [client.watch() for _ in range(20)]
+        calls = [Client(channel).watch() for _ in range(20)]
         for call in calls:
             await started(call)
-            call.cancel()
-        del calls, call
-        try:
-            async with asyncio.timeout(5):
-                while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            for t in asyncio.all_tasks():
-                print("TASK", t.get_coro())
-            raise
-        first.cancel()
+        async with asyncio.timeout(5):
+            while waiting() < 20:
+                await asyncio.sleep(0.02)
+            for call in calls:
+                call.cancel()
+            while waiting():
+                await asyncio.sleep(0.02)

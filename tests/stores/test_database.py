@@ -20,6 +20,7 @@ from services.registry.app import MIGRATIONS
 from services.registry.config import RegistrySettings
 from services.registry.model import Kind
 from services.registry.store import SqlResourceStore
+from tests import harness
 
 
 @pytest.fixture
@@ -55,9 +56,8 @@ async def test_migrate_again_and_at_once(settings: RegistrySettings) -> None:
         assert await SqlResourceStore(db).positions(["acme"]) == {}
 
 
+@harness.only_postgres
 async def test_database_that_is_not_migrated(settings: RegistrySettings) -> None:
-    if settings.embedded:
-        pytest.skip("an embedded database is migrated when it is opened")
     assert "dynamic-agents migrate" in await start_error(settings)
 
 
@@ -68,9 +68,8 @@ async def test_database_of_a_newer_version(settings: RegistrySettings) -> None:
     assert "registry_9999" in await start_error(settings)
 
 
+@harness.only_postgres
 async def test_each_service_has_its_own_schema(settings: RegistrySettings) -> None:
-    if settings.embedded:
-        pytest.skip("an embedded database is one service's own")
     await database.migrate(settings, MIGRATIONS)
     engine = create_async_engine(settings.database)
     async with engine.connect() as connection:
@@ -108,11 +107,9 @@ async def test_bad_urls(tmp_path: Path, url: str, says: str) -> None:
         await database.migrate(settings, MIGRATIONS)
 
 
-@pytest.mark.postgres
+@harness.only_postgres
 @pytest.mark.parametrize("change", [{"username": "nobody-here"}, {"database": "nothing-here"}])
 async def test_server_that_refuses(database_settings: dict[str, Any], change: dict[str, str]) -> None:
-    if "database_url" not in database_settings:
-        pytest.skip("SQLite has no server")
     url = sa.make_url(database_settings["database_url"]).set(**change, password="hunter2")  # type: ignore[arg-type]
     settings = RegistrySettings.load(**{**database_settings, "database_url": url.render_as_string(hide_password=False)})
     assert next(iter(change.values())) in await start_error(settings)
@@ -135,9 +132,8 @@ async def test_data_dir_is_private(tmp_path: Path) -> None:
         assert settings.data_dir.stat().st_mode & 0o077 == 0
 
 
+@harness.only_postgres
 async def test_connections_that_were_cut_are_replaced(settings: RegistrySettings) -> None:
-    if settings.embedded:
-        pytest.skip("SQLite has no server")
     await database.migrate(settings, MIGRATIONS)
     async with database.opened(settings, MIGRATIONS) as db:
         resources = SqlResourceStore(db)
@@ -152,9 +148,8 @@ async def test_connections_that_were_cut_are_replaced(settings: RegistrySettings
         assert await resources.positions(["acme"]) == {}
 
 
+@harness.only_postgres
 async def test_database_that_went_away(settings: RegistrySettings) -> None:
-    if settings.embedded:
-        pytest.skip("SQLite has no server")
     await database.migrate(settings, MIGRATIONS)
     async with database.opened(settings, MIGRATIONS) as db:
         url = db.engine.url

@@ -14,7 +14,9 @@ from services.registry import model, store
 from services.registry.app import MIGRATIONS
 from services.registry.config import RegistrySettings
 from services.registry.model import Draft, Kind, Request, Resource
+from services.registry.service.filters import Condition, Order, parse_filter
 from services.registry.store import SqlResourceStore
+from tests import harness
 
 KINDS = list(Kind)
 FIRST = ("", "")
@@ -96,7 +98,7 @@ async def test_deleted_and_created_again(resources: SqlResourceStore) -> None:
     assert found is not None
     assert found.deleted
     assert await resources.get("acme", Kind.AGENT, "helper", 1) == one
-    assert await resources.page("acme", Kind.AGENT, after="", limit=10, labels={}) == []
+    assert await resources.page("acme", Kind.AGENT, [], Order(), after="", limit=10) == []
     assert not await resources.put("acme", first())
     assert await resources.put("acme", again)
     assert await resources.get("acme", Kind.AGENT, "helper") == again
@@ -154,8 +156,35 @@ async def test_request_ids(resources: SqlResourceStore) -> None:
 
 
 async def page(resources: SqlResourceStore, after: str = "", limit: int = 10, **labels: str) -> list[str]:
-    found = await resources.page("acme", Kind.AGENT, after=after, limit=limit, labels=labels)
+    where = [Condition("labels", (key,), "=", value) for key, value in labels.items()]
+    found = await resources.page("acme", Kind.AGENT, where, Order(), after=after, limit=limit)
     return [resource.resource_id for resource in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('spec.model.model = "gpt-4o"', ["one"]),
+        ("spec.model.temperature > 0.4", ["one"]),
+        ("spec.model.temperature <= 0.4", ["two"]),
+        ("spec.markdown = true", ["two"]),
+        ('agent_id = "t*"', ["three", "two"]),
+        ('agent_id != "t*"', ["one"]),
+        ('display_name = "O%*"', []),
+        ('display_name = "One" AND spec.model.model = "gpt-4o"', ["one"]),
+        ('update_time > "2000-01-01T00:00:00Z"', ["one", "three", "two"]),
+        ('create_time > "2999-01-01T00:00:00+02:00"', []),
+    ],
+)
+async def test_filters(resources: SqlResourceStore, text: str, names: list[str]) -> None:
+    for made in (
+        first("one", display_name="One", spec={"model": {"model": "gpt-4o", "temperature": 0.5}}),
+        first("two", spec={"model": {"model": "offline", "temperature": 0.1}, "markdown": True}),
+        first("three", spec={}),
+    ):
+        assert await resources.put("acme", made)
+    found = await resources.page("acme", Kind.AGENT, parse_filter(text, Kind.AGENT), Order(), after="", limit=10)
+    assert [resource.resource_id for resource in found] == names
 
 
 async def test_pages(resources: SqlResourceStore) -> None:
@@ -184,9 +213,8 @@ async def test_labels(resources: SqlResourceStore) -> None:
 async def test_any_text_can_be_a_label(resources: SqlResourceStore, key: str) -> None:
     assert await resources.put("acme", first("yes", labels={key: key}))
     assert await resources.put("acme", first("no", labels={"x": key, "a": "b"}))
-    found = await resources.page("acme", Kind.AGENT, after="", limit=10, labels={key: key})
-    assert [resource.resource_id for resource in found] == ["yes"]
-    assert await resources.page("acme", Kind.AGENT, after="", limit=10, labels={key: "other"}) == []
+    assert await page(resources, **{key: key}) == ["yes"]
+    assert await page(resources, **{key: "other"}) == []
 
 
 async def test_changes(resources: SqlResourceStore) -> None:
@@ -267,9 +295,8 @@ async def test_writers_that_are_cancelled_leave_nothing_behind(resources: SqlRes
     assert len(changes) >= 1 + done.count(True)
 
 
+@harness.only_postgres
 async def test_text_that_cannot_be_stored(settings: RegistrySettings, resources: SqlResourceStore) -> None:
-    if settings.embedded:
-        pytest.skip("SQLite stores any text")
     with pytest.raises(errors.InvalidArgument):
         await resources.created_by("acme", Kind.AGENT, "a\0b")
     with pytest.raises(errors.InvalidArgument):

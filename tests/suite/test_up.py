@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,17 @@ def test_ctrl_c_stops_all(tmp_path: Path) -> None:
     assert (up.process.returncode, err) == (0, "")
     assert json.loads(out.splitlines()[-1])["event"] == "stopped"
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_services_do_not_outlive_a_killed_suite(tmp_path: Path) -> None:
+    with suite_process.started(tmp_path / "data") as up:
+        pids = [_pid_on(up.port_base + offset) for offset in range(4)]
+        up.process.kill()
+        for _ in range(150):
+            if not [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+                return
+            time.sleep(0.1)
+    raise AssertionError("services are left behind")
 
 
 def test_config_masks_secrets(tmp_path: Path) -> None:

@@ -134,6 +134,7 @@ class Executions:
         self._runner, self._tools, self._drain, self._limits = runner, tools, drain, limits
         self._owner = ids.new_id()
         self._starting: set[asyncio.Task[str]] = set()
+        self._accepting = 0
         self._runs: dict[str, Run] = {}
         self._background: list[asyncio.Task[None]] = []
 
@@ -161,13 +162,10 @@ class Executions:
         self._cancel_all()
 
     async def start(self, caller: Caller, request: ExecuteRequest) -> str:
-        """Accepts a request and begins to run it; gives the execution's id."""
-        asked = digest([request.agent_id, request.input, request.revision, request.session_id, request.user_id])
-        if request.request_id and (earlier := await self._earlier(caller, request, asked)):
-            return earlier
-        if len(self._runs) + len(self._starting) >= self._limits.max_executions:
-            raise errors.ResourceExhausted("the server runs as many executions as it may", retry_after=1.0)
-        starting = asyncio.create_task(self._begin(caller, request, asked))
+        """Accepts a request and begins to run it; gives the execution's id. A caller who vanishes meanwhile does not
+        stop it halfway: a row that nobody runs would be left behind.
+        """
+        starting = asyncio.create_task(self._start(caller, request))
         self._starting.add(starting)
         starting.add_done_callback(self._starting.discard)
         try:
@@ -181,7 +179,19 @@ class Executions:
         if not started.cancelled() and not started.exception() and (run := self._runs.get(started.result())):
             self._left(run)
 
-    async def _begin(self, caller: Caller, request: ExecuteRequest, asked: str) -> str:
+    async def _start(self, caller: Caller, request: ExecuteRequest) -> str:
+        asked = digest([request.agent_id, request.input, request.revision, request.session_id, request.user_id])
+        if request.request_id and (earlier := await self._earlier(caller, request, asked)):
+            return earlier
+        if len(self._runs) + self._accepting >= self._limits.max_executions:
+            raise errors.ResourceExhausted("the server runs as many executions as it may", retry_after=1.0)
+        self._accepting += 1
+        try:
+            return await self._accept(caller, request, asked)
+        finally:
+            self._accepting -= 1
+
+    async def _accept(self, caller: Caller, request: ExecuteRequest, asked: str) -> str:
         agent = await self._agents.get(request.agent_id, request.revision)
         bound = self._tools.bind(agent.spec)
         execution = Execution(

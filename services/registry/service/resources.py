@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from libs import errors, pagination
@@ -10,6 +10,7 @@ from libs.identity import Caller
 from libs.ids import new_id
 from services.registry import model
 from services.registry.model import Draft, Kind, Request, Resource
+from services.registry.service.filters import Condition, Order, parse_filter, parse_order
 
 
 class ResourceStore(Protocol):
@@ -17,8 +18,9 @@ class ResourceStore(Protocol):
         """The revision, or the current one; the current one of a deleted resource has `deleted` set."""
 
     async def page(
-        self, tenant: str, kind: Kind, *, after: str, limit: int, labels: Mapping[str, str]
-    ) -> Sequence[Resource]: ...
+        self, tenant: str, kind: Kind, where: Sequence[Condition], order: Order, *, after: str, limit: int
+    ) -> Sequence[Resource]:
+        """Current revisions that follow the resource `after` in the order; "" begins."""
 
     async def put(self, tenant: str, resource: Resource, *, request: Request | None = None) -> bool:
         """Commits the revision after the current one; False if another was committed first."""
@@ -67,12 +69,13 @@ class Resources:
         return resource
 
     async def list(
-        self, caller: Caller, page_size: int, page_token: str, labels: Mapping[str, str]
+        self, caller: Caller, page_size: int, page_token: str, filter_: str, order_by: str
     ) -> tuple[Sequence[Resource], str]:
-        query = {"kind": self.kind, "tenant": caller.tenant, "labels": dict(labels)}
+        where, order = parse_filter(filter_, self.kind), parse_order(order_by, self.kind)
+        query = {"kind": self.kind, "tenant": caller.tenant, "filter": filter_, "order_by": order_by}
         after = pagination.from_token(page_token, query)
         size = pagination.page_size(page_size)
-        found = await self._store.page(caller.tenant, self.kind, after=after, limit=size + 1, labels=labels)
+        found = await self._store.page(caller.tenant, self.kind, where, order, after=after, limit=size + 1)
         more = len(found) > size
         return found[:size], pagination.to_token(found[size - 1].resource_id, query) if more else ""
 

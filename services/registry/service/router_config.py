@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -75,7 +76,7 @@ class RouterConfigs:
             return await self._changed(caller, change)
 
     async def _changed(self, caller: Caller, change: Callable[[Resource], model.Spec]) -> Resource:
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             current = await self.get(caller)
             spec = change(current)
             if spec == current.spec:
@@ -91,6 +92,8 @@ class RouterConfigs:
             if await self._store.put(caller.tenant, made):
                 self._announcer.announce(caller.tenant)
                 return made
+            # Two processes in step would let the same one lose each time.
+            await asyncio.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # noqa: S311
         raise stale(current)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
 import structlog
 
@@ -36,7 +36,7 @@ class ChangeStore(Protocol):
 
 
 class Drain(Protocol):
-    async def wait_for(self, awaitable: Coroutine[Any, Any, Any], seconds: float) -> Any: ...
+    async def wait_for(self, awaitable: Awaitable[bool], seconds: float) -> bool | None: ...
 
 
 class Feed:
@@ -61,9 +61,9 @@ class Feed:
         if waker := self._wakers.pop(tenant, None):
             waker.set()
 
-    async def changed(self, tenant: str) -> None:
+    async def changed(self, tenant: str) -> bool:
         """Returns after the next commit; call it before looking whether there is one already."""
-        await self._wakers.setdefault(tenant, asyncio.Event()).wait()
+        return await self._wakers.setdefault(tenant, asyncio.Event()).wait()
 
     async def _run(self) -> None:
         seen: dict[str, int] = {}
@@ -114,18 +114,15 @@ class Watches:
         else:
             yield Heartbeat(position)  # from where to go on, should the connection be lost before the first change
         while True:
-            woken = self._feed.changed(caller.tenant)
-            waiting = asyncio.ensure_future(woken)
+            waiting = asyncio.ensure_future(self._feed.changed(caller.tenant))
             await asyncio.sleep(0)  # lets it register before we look
             try:
                 found, complete = await self._store.changes(caller.tenant, kinds, after=position, limit=_BATCH)
                 for change in found:
                     yield change
                 moved, position = complete > position, complete
-                if not moved:
-                    quiet = await self._drain.wait_for(_awaited(waiting), self._heartbeat)
-                    if quiet is None:
-                        yield Heartbeat(position)
+                if not moved and not await self._drain.wait_for(waiting, self._heartbeat):
+                    yield Heartbeat(position)
             finally:
                 waiting.cancel()
 
@@ -136,11 +133,6 @@ class Watches:
                 yield Change(UNKNOWN, change.resource)
             last = found[-1].resource
             after = (last.kind, last.resource_id)
-
-
-async def _awaited(future: asyncio.Future[None]) -> bool:
-    await future
-    return True
 
 
 def to_token(position: int) -> str:

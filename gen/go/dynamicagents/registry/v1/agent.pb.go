@@ -26,7 +26,8 @@ const (
 )
 
 // Agent is a configuration from which Execution builds a fresh agent for each run. It lives in one tenant, that of the
-// caller who created it. Every change makes a new revision; runs are pinned to the revision that they started with.
+// caller who created it. Every change makes a new revision; runs are pinned to the revision that they started with. An
+// agent has at most 1 MiB of JSON in all.
 type Agent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the caller or, left empty on create, a UUIDv7. Lower-case letters, digits and inner hyphens, at most 63
@@ -40,7 +41,7 @@ type Agent struct {
 	Spec *AgentSpec `protobuf:"bytes,4,opt,name=spec,proto3" json:"spec,omitempty"`
 	// Free key-value pairs for the caller's own use. At most 64; keys at most 63 characters, values at most 255.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// 1 on create, then +1 with each change. Set by the server.
+	// 1 on create, then +1 with each change; an id that is created again after a delete goes on counting. Set by the server.
 	Revision int64 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Opaque fingerprint of this revision. Sent back with an update or a delete, it makes the call fail with ABORTED when
 	// the agent has changed since. Set by the server.

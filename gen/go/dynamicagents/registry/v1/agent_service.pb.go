@@ -230,10 +230,15 @@ type ListAgentsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Agents a page, 1 to 1000. Default 50.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// `next_page_token` of the page before, with the same filter. Empty: the first page.
+	// `next_page_token` of the page before, with the same filter and order. Empty: the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Only agents that carry all of these labels with these values.
-	Labels        map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Conditions joined by AND, each a field, an operator (= != < <= > >=) and a value, in quotes where it is a text:
+	// `labels.team = "sales" AND spec.model.model = "gpt-4o" AND update_time > "2026-01-31T00:00:00Z"`. Fields are agent_id,
+	// display_name, create_time, update_time, labels.KEY and any scalar field of spec. A text that ends in * matches what
+	// begins with the rest: `agent_id = "crm-*"`. Empty: all agents.
+	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	// agent_id (default), display_name, create_time or update_time, with " desc" for the other way round.
+	OrderBy       string `protobuf:"bytes,4,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -282,17 +287,24 @@ func (x *ListAgentsRequest) GetPageToken() string {
 	return ""
 }
 
-func (x *ListAgentsRequest) GetLabels() map[string]string {
+func (x *ListAgentsRequest) GetFilter() string {
 	if x != nil {
-		return x.Labels
+		return x.Filter
 	}
-	return nil
+	return ""
+}
+
+func (x *ListAgentsRequest) GetOrderBy() string {
+	if x != nil {
+		return x.OrderBy
+	}
+	return ""
 }
 
 // ListAgentsResponse carries a page of agents.
 type ListAgentsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The agents, ordered by agent_id.
+	// The agents, in the order asked for.
 	Agents []*Agent `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"`
 	// Token of the next page; empty on the last one.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -553,16 +565,14 @@ const file_dynamicagents_registry_v1_agent_service_proto_rawDesc = "" +
 	"\bagent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\aagentId\x12#\n" +
 	"\brevision\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\brevision\"J\n" +
 	"\x10GetAgentResponse\x126\n" +
-	"\x05agent\x18\x01 \x01(\v2 .dynamicagents.registry.v1.AgentR\x05agent\"\xfc\x01\n" +
+	"\x05agent\x18\x01 \x01(\v2 .dynamicagents.registry.v1.AgentR\x05agent\"\xab\x01\n" +
 	"\x11ListAgentsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12Z\n" +
-	"\x06labels\x18\x03 \x03(\v28.dynamicagents.registry.v1.ListAgentsRequest.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10\x10R\x06labels\x1a9\n" +
-	"\vLabelsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"v\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12 \n" +
+	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\x06filter\x12\"\n" +
+	"\border_by\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\aorderBy\"v\n" +
 	"\x12ListAgentsResponse\x128\n" +
 	"\x06agents\x18\x01 \x03(\v2 .dynamicagents.registry.v1.AgentR\x06agents\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x99\x01\n" +
@@ -597,7 +607,7 @@ func file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_registry_v1_agent_service_proto_rawDescData
 }
 
-var file_dynamicagents_registry_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_dynamicagents_registry_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_dynamicagents_registry_v1_agent_service_proto_goTypes = []any{
 	(*CreateAgentRequest)(nil),    // 0: dynamicagents.registry.v1.CreateAgentRequest
 	(*CreateAgentResponse)(nil),   // 1: dynamicagents.registry.v1.CreateAgentResponse
@@ -609,34 +619,32 @@ var file_dynamicagents_registry_v1_agent_service_proto_goTypes = []any{
 	(*UpdateAgentResponse)(nil),   // 7: dynamicagents.registry.v1.UpdateAgentResponse
 	(*DeleteAgentRequest)(nil),    // 8: dynamicagents.registry.v1.DeleteAgentRequest
 	(*DeleteAgentResponse)(nil),   // 9: dynamicagents.registry.v1.DeleteAgentResponse
-	nil,                           // 10: dynamicagents.registry.v1.ListAgentsRequest.LabelsEntry
-	(*Agent)(nil),                 // 11: dynamicagents.registry.v1.Agent
-	(*fieldmaskpb.FieldMask)(nil), // 12: google.protobuf.FieldMask
+	(*Agent)(nil),                 // 10: dynamicagents.registry.v1.Agent
+	(*fieldmaskpb.FieldMask)(nil), // 11: google.protobuf.FieldMask
 }
 var file_dynamicagents_registry_v1_agent_service_proto_depIdxs = []int32{
-	11, // 0: dynamicagents.registry.v1.CreateAgentRequest.agent:type_name -> dynamicagents.registry.v1.Agent
-	11, // 1: dynamicagents.registry.v1.CreateAgentResponse.agent:type_name -> dynamicagents.registry.v1.Agent
-	11, // 2: dynamicagents.registry.v1.GetAgentResponse.agent:type_name -> dynamicagents.registry.v1.Agent
-	10, // 3: dynamicagents.registry.v1.ListAgentsRequest.labels:type_name -> dynamicagents.registry.v1.ListAgentsRequest.LabelsEntry
-	11, // 4: dynamicagents.registry.v1.ListAgentsResponse.agents:type_name -> dynamicagents.registry.v1.Agent
-	11, // 5: dynamicagents.registry.v1.UpdateAgentRequest.agent:type_name -> dynamicagents.registry.v1.Agent
-	12, // 6: dynamicagents.registry.v1.UpdateAgentRequest.update_mask:type_name -> google.protobuf.FieldMask
-	11, // 7: dynamicagents.registry.v1.UpdateAgentResponse.agent:type_name -> dynamicagents.registry.v1.Agent
-	0,  // 8: dynamicagents.registry.v1.AgentService.CreateAgent:input_type -> dynamicagents.registry.v1.CreateAgentRequest
-	2,  // 9: dynamicagents.registry.v1.AgentService.GetAgent:input_type -> dynamicagents.registry.v1.GetAgentRequest
-	4,  // 10: dynamicagents.registry.v1.AgentService.ListAgents:input_type -> dynamicagents.registry.v1.ListAgentsRequest
-	6,  // 11: dynamicagents.registry.v1.AgentService.UpdateAgent:input_type -> dynamicagents.registry.v1.UpdateAgentRequest
-	8,  // 12: dynamicagents.registry.v1.AgentService.DeleteAgent:input_type -> dynamicagents.registry.v1.DeleteAgentRequest
-	1,  // 13: dynamicagents.registry.v1.AgentService.CreateAgent:output_type -> dynamicagents.registry.v1.CreateAgentResponse
-	3,  // 14: dynamicagents.registry.v1.AgentService.GetAgent:output_type -> dynamicagents.registry.v1.GetAgentResponse
-	5,  // 15: dynamicagents.registry.v1.AgentService.ListAgents:output_type -> dynamicagents.registry.v1.ListAgentsResponse
-	7,  // 16: dynamicagents.registry.v1.AgentService.UpdateAgent:output_type -> dynamicagents.registry.v1.UpdateAgentResponse
-	9,  // 17: dynamicagents.registry.v1.AgentService.DeleteAgent:output_type -> dynamicagents.registry.v1.DeleteAgentResponse
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	10, // 0: dynamicagents.registry.v1.CreateAgentRequest.agent:type_name -> dynamicagents.registry.v1.Agent
+	10, // 1: dynamicagents.registry.v1.CreateAgentResponse.agent:type_name -> dynamicagents.registry.v1.Agent
+	10, // 2: dynamicagents.registry.v1.GetAgentResponse.agent:type_name -> dynamicagents.registry.v1.Agent
+	10, // 3: dynamicagents.registry.v1.ListAgentsResponse.agents:type_name -> dynamicagents.registry.v1.Agent
+	10, // 4: dynamicagents.registry.v1.UpdateAgentRequest.agent:type_name -> dynamicagents.registry.v1.Agent
+	11, // 5: dynamicagents.registry.v1.UpdateAgentRequest.update_mask:type_name -> google.protobuf.FieldMask
+	10, // 6: dynamicagents.registry.v1.UpdateAgentResponse.agent:type_name -> dynamicagents.registry.v1.Agent
+	0,  // 7: dynamicagents.registry.v1.AgentService.CreateAgent:input_type -> dynamicagents.registry.v1.CreateAgentRequest
+	2,  // 8: dynamicagents.registry.v1.AgentService.GetAgent:input_type -> dynamicagents.registry.v1.GetAgentRequest
+	4,  // 9: dynamicagents.registry.v1.AgentService.ListAgents:input_type -> dynamicagents.registry.v1.ListAgentsRequest
+	6,  // 10: dynamicagents.registry.v1.AgentService.UpdateAgent:input_type -> dynamicagents.registry.v1.UpdateAgentRequest
+	8,  // 11: dynamicagents.registry.v1.AgentService.DeleteAgent:input_type -> dynamicagents.registry.v1.DeleteAgentRequest
+	1,  // 12: dynamicagents.registry.v1.AgentService.CreateAgent:output_type -> dynamicagents.registry.v1.CreateAgentResponse
+	3,  // 13: dynamicagents.registry.v1.AgentService.GetAgent:output_type -> dynamicagents.registry.v1.GetAgentResponse
+	5,  // 14: dynamicagents.registry.v1.AgentService.ListAgents:output_type -> dynamicagents.registry.v1.ListAgentsResponse
+	7,  // 15: dynamicagents.registry.v1.AgentService.UpdateAgent:output_type -> dynamicagents.registry.v1.UpdateAgentResponse
+	9,  // 16: dynamicagents.registry.v1.AgentService.DeleteAgent:output_type -> dynamicagents.registry.v1.DeleteAgentResponse
+	12, // [12:17] is the sub-list for method output_type
+	7,  // [7:12] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_registry_v1_agent_service_proto_init() }
@@ -651,7 +659,7 @@ func file_dynamicagents_registry_v1_agent_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_registry_v1_agent_service_proto_rawDesc), len(file_dynamicagents_registry_v1_agent_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -38,7 +38,7 @@ type AgentServiceClient interface {
 	CreateAgent(ctx context.Context, in *CreateAgentRequest, opts ...grpc.CallOption) (*CreateAgentResponse, error)
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetAgent(ctx context.Context, in *GetAgentRequest, opts ...grpc.CallOption) (*GetAgentResponse, error)
-	// Lists current revisions by agent_id, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
 	ListAgents(ctx context.Context, in *ListAgentsRequest, opts ...grpc.CallOption) (*ListAgentsResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -118,7 +118,7 @@ type AgentServiceServer interface {
 	CreateAgent(context.Context, *CreateAgentRequest) (*CreateAgentResponse, error)
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetAgent(context.Context, *GetAgentRequest) (*GetAgentResponse, error)
-	// Lists current revisions by agent_id, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
 	ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.

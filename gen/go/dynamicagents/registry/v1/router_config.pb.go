@@ -127,7 +127,8 @@ type Deployment struct {
 	ModelGroup string `protobuf:"bytes,2,opt,name=model_group,json=modelGroup,proto3" json:"model_group,omitempty"`
 	// The model in LiteLLM's notation, provider first: "openai/gpt-4o", "anthropic/claude-sonnet-4-5". Required.
 	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
-	// Base URL where the provider's own is not meant, e.g. "http://127.0.0.1:8000/v1". http or https.
+	// Base URL where the provider's own is not meant, e.g. "http://127.0.0.1:8000/v1". http or
+	// https, without credentials and without a query, both of which would hold keys.
 	ApiBase string `protobuf:"bytes,4,opt,name=api_base,json=apiBase,proto3" json:"api_base,omitempty"`
 	// Where the key is: "os.environ/NAME", "secret:provider:field", or empty for a provider that needs none. A key itself
 	// is refused.

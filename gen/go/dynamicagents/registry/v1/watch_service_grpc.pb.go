@@ -30,8 +30,9 @@ const (
 type WatchServiceClient interface {
 	// Streams the changes of the caller's tenant in the order in which they were committed, none missed and none twice: first,
 	// where asked for, the present state and a snapshot_complete, then each change. The stream has no end of its own; a
-	// client that lost it watches again with the last resume_token. Codes: INVALID_ARGUMENT, OUT_OF_RANGE
-	// (RESUME_TOKEN_EXPIRED), UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
+	// client that lost it watches again with the last resume_token. Without a snapshot the first message is a heartbeat
+	// with the token of now. Codes: INVALID_ARGUMENT, OUT_OF_RANGE (RESUME_TOKEN_EXPIRED: the history that the token
+	// speaks of is not there), UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
 
@@ -70,8 +71,9 @@ type WatchService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 type WatchServiceServer interface {
 	// Streams the changes of the caller's tenant in the order in which they were committed, none missed and none twice: first,
 	// where asked for, the present state and a snapshot_complete, then each change. The stream has no end of its own; a
-	// client that lost it watches again with the last resume_token. Codes: INVALID_ARGUMENT, OUT_OF_RANGE
-	// (RESUME_TOKEN_EXPIRED), UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
+	// client that lost it watches again with the last resume_token. Without a snapshot the first message is a heartbeat
+	// with the token of now. Codes: INVALID_ARGUMENT, OUT_OF_RANGE (RESUME_TOKEN_EXPIRED: the history that the token
+	// speaks of is not there), UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedWatchServiceServer()
 }

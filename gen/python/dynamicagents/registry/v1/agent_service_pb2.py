@@ -27,7 +27,7 @@ from dynamicagents.registry.v1 import agent_pb2 as dynamicagents_dot_registry_do
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-dynamicagents/registry/v1/agent_service.proto\x12\x19\x64ynamicagents.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a%dynamicagents/registry/v1/agent.proto\x1a google/protobuf/field_mask.proto\"k\n\x12\x43reateAgentRequest\x12\x37\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.AgentB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"F\n\x13\x43reateAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\"k\n\x0fGetAgentRequest\x12=\n\x08\x61gent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x19\n\x08revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"C\n\x10GetAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\"\xd3\x01\n\x11ListAgentsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12R\n\x06labels\x18\x03 \x03(\x0b\x32\x38.dynamicagents.registry.v1.ListAgentsRequest.LabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10\x10\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"_\n\x12ListAgentsResponse\x12\x30\n\x06\x61gents\x18\x01 \x03(\x0b\x32 .dynamicagents.registry.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x86\x01\n\x12UpdateAgentRequest\x12\x37\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.AgentB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"F\n\x13UpdateAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\"k\n\x12\x44\x65leteAgentRequest\x12=\n\x08\x61gent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x16\n\x04\x65tag\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\x15\n\x13\x44\x65leteAgentResponse2\xa8\x04\n\x0c\x41gentService\x12l\n\x0b\x43reateAgent\x12-.dynamicagents.registry.v1.CreateAgentRequest\x1a..dynamicagents.registry.v1.CreateAgentResponse\x12\x63\n\x08GetAgent\x12*.dynamicagents.registry.v1.GetAgentRequest\x1a+.dynamicagents.registry.v1.GetAgentResponse\x12i\n\nListAgents\x12,.dynamicagents.registry.v1.ListAgentsRequest\x1a-.dynamicagents.registry.v1.ListAgentsResponse\x12l\n\x0bUpdateAgent\x12-.dynamicagents.registry.v1.UpdateAgentRequest\x1a..dynamicagents.registry.v1.UpdateAgentResponse\x12l\n\x0b\x44\x65leteAgent\x12-.dynamicagents.registry.v1.DeleteAgentRequest\x1a..dynamicagents.registry.v1.DeleteAgentResponseBw\n\x1d\x64\x65v.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-dynamicagents/registry/v1/agent_service.proto\x12\x19\x64ynamicagents.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a%dynamicagents/registry/v1/agent.proto\x1a google/protobuf/field_mask.proto\"k\n\x12\x43reateAgentRequest\x12\x37\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.AgentB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"F\n\x13\x43reateAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\"k\n\x0fGetAgentRequest\x12=\n\x08\x61gent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x19\n\x08revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"C\n\x10GetAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\"\x85\x01\n\x11ListAgentsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x19\n\x08order_by\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\"_\n\x12ListAgentsResponse\x12\x30\n\x06\x61gents\x18\x01 \x03(\x0b\x32 .dynamicagents.registry.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x86\x01\n\x12UpdateAgentRequest\x12\x37\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.AgentB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"F\n\x13UpdateAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\"k\n\x12\x44\x65leteAgentRequest\x12=\n\x08\x61gent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x16\n\x04\x65tag\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\x15\n\x13\x44\x65leteAgentResponse2\xa8\x04\n\x0c\x41gentService\x12l\n\x0b\x43reateAgent\x12-.dynamicagents.registry.v1.CreateAgentRequest\x1a..dynamicagents.registry.v1.CreateAgentResponse\x12\x63\n\x08GetAgent\x12*.dynamicagents.registry.v1.GetAgentRequest\x1a+.dynamicagents.registry.v1.GetAgentResponse\x12i\n\nListAgents\x12,.dynamicagents.registry.v1.ListAgentsRequest\x1a-.dynamicagents.registry.v1.ListAgentsResponse\x12l\n\x0bUpdateAgent\x12-.dynamicagents.registry.v1.UpdateAgentRequest\x1a..dynamicagents.registry.v1.UpdateAgentResponse\x12l\n\x0b\x44\x65leteAgent\x12-.dynamicagents.registry.v1.DeleteAgentRequest\x1a..dynamicagents.registry.v1.DeleteAgentResponseBw\n\x1d\x64\x65v.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,14 +43,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETAGENTREQUEST'].fields_by_name['agent_id']._serialized_options = b'\272H(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
   _globals['_GETAGENTREQUEST'].fields_by_name['revision']._loaded_options = None
   _globals['_GETAGENTREQUEST'].fields_by_name['revision']._serialized_options = b'\272H\004\"\002(\000'
-  _globals['_LISTAGENTSREQUEST_LABELSENTRY']._loaded_options = None
-  _globals['_LISTAGENTSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_LISTAGENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTAGENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTAGENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTAGENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
-  _globals['_LISTAGENTSREQUEST'].fields_by_name['labels']._loaded_options = None
-  _globals['_LISTAGENTSREQUEST'].fields_by_name['labels']._serialized_options = b'\272H\005\232\001\002\020\020'
+  _globals['_LISTAGENTSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTAGENTSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_LISTAGENTSREQUEST'].fields_by_name['order_by']._loaded_options = None
+  _globals['_LISTAGENTSREQUEST'].fields_by_name['order_by']._serialized_options = b'\272H\004r\002\030@'
   _globals['_UPDATEAGENTREQUEST'].fields_by_name['agent']._loaded_options = None
   _globals['_UPDATEAGENTREQUEST'].fields_by_name['agent']._serialized_options = b'\272H\003\310\001\001'
   _globals['_UPDATEAGENTREQUEST'].fields_by_name['update_mask']._loaded_options = None
@@ -68,19 +68,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETAGENTRESPONSE']._serialized_start=468
   _globals['_GETAGENTRESPONSE']._serialized_end=535
   _globals['_LISTAGENTSREQUEST']._serialized_start=538
-  _globals['_LISTAGENTSREQUEST']._serialized_end=749
-  _globals['_LISTAGENTSREQUEST_LABELSENTRY']._serialized_start=704
-  _globals['_LISTAGENTSREQUEST_LABELSENTRY']._serialized_end=749
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=751
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=846
-  _globals['_UPDATEAGENTREQUEST']._serialized_start=849
-  _globals['_UPDATEAGENTREQUEST']._serialized_end=983
-  _globals['_UPDATEAGENTRESPONSE']._serialized_start=985
-  _globals['_UPDATEAGENTRESPONSE']._serialized_end=1055
-  _globals['_DELETEAGENTREQUEST']._serialized_start=1057
-  _globals['_DELETEAGENTREQUEST']._serialized_end=1164
-  _globals['_DELETEAGENTRESPONSE']._serialized_start=1166
-  _globals['_DELETEAGENTRESPONSE']._serialized_end=1187
-  _globals['_AGENTSERVICE']._serialized_start=1190
-  _globals['_AGENTSERVICE']._serialized_end=1742
+  _globals['_LISTAGENTSREQUEST']._serialized_end=671
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=673
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=768
+  _globals['_UPDATEAGENTREQUEST']._serialized_start=771
+  _globals['_UPDATEAGENTREQUEST']._serialized_end=905
+  _globals['_UPDATEAGENTRESPONSE']._serialized_start=907
+  _globals['_UPDATEAGENTRESPONSE']._serialized_end=977
+  _globals['_DELETEAGENTREQUEST']._serialized_start=979
+  _globals['_DELETEAGENTREQUEST']._serialized_end=1086
+  _globals['_DELETEAGENTRESPONSE']._serialized_start=1088
+  _globals['_DELETEAGENTRESPONSE']._serialized_end=1109
+  _globals['_AGENTSERVICE']._serialized_start=1112
+  _globals['_AGENTSERVICE']._serialized_end=1664
 # @@protoc_insertion_point(module_scope)

@@ -84,7 +84,7 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListAgents(self, request, context):
-        """Lists current revisions by agent_id, page by page. Codes: INVALID_ARGUMENT.
+        """Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,7 @@ class AgentServiceStub:
     GetAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_service_pb2.GetAgentResponse]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
-    """Lists current revisions by agent_id, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
     UpdateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -66,7 +66,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
     GetAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_service_pb2.GetAgentResponse]  # type: ignore[assignment]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
-    """Lists current revisions by agent_id, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
     UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]  # type: ignore[assignment]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -105,7 +105,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.ListAgentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ListAgentsResponse, _abc.Awaitable[_agent_service_pb2.ListAgentsResponse]]:
-        """Lists current revisions by agent_id, page by page. Codes: INVALID_ARGUMENT."""
+        """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def UpdateAgent(

@@ -36,8 +36,9 @@ class WatchServiceStub:
     Watch: _grpc.UnaryStreamMultiCallable[_watch_service_pb2.WatchRequest, _watch_service_pb2.WatchResponse]
     """Streams the changes of the caller's tenant in the order in which they were committed, none missed and none twice: first,
     where asked for, the present state and a snapshot_complete, then each change. The stream has no end of its own; a
-    client that lost it watches again with the last resume_token. Codes: INVALID_ARGUMENT, OUT_OF_RANGE
-    (RESUME_TOKEN_EXPIRED), UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
+    client that lost it watches again with the last resume_token. Without a snapshot the first message is a heartbeat
+    with the token of now. Codes: INVALID_ARGUMENT, OUT_OF_RANGE (RESUME_TOKEN_EXPIRED: the history that the token
+    speaks of is not there), UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
     """
 
 @_typing.type_check_only
@@ -48,8 +49,9 @@ class WatchServiceAsyncStub(WatchServiceStub):
     Watch: _aio.UnaryStreamMultiCallable[_watch_service_pb2.WatchRequest, _watch_service_pb2.WatchResponse]  # type: ignore[assignment]
     """Streams the changes of the caller's tenant in the order in which they were committed, none missed and none twice: first,
     where asked for, the present state and a snapshot_complete, then each change. The stream has no end of its own; a
-    client that lost it watches again with the last resume_token. Codes: INVALID_ARGUMENT, OUT_OF_RANGE
-    (RESUME_TOKEN_EXPIRED), UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
+    client that lost it watches again with the last resume_token. Without a snapshot the first message is a heartbeat
+    with the token of now. Codes: INVALID_ARGUMENT, OUT_OF_RANGE (RESUME_TOKEN_EXPIRED: the history that the token
+    speaks of is not there), UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
     """
 
 class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -63,8 +65,9 @@ class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_watch_service_pb2.WatchResponse], _abc.AsyncIterator[_watch_service_pb2.WatchResponse]]:
         """Streams the changes of the caller's tenant in the order in which they were committed, none missed and none twice: first,
         where asked for, the present state and a snapshot_complete, then each change. The stream has no end of its own; a
-        client that lost it watches again with the last resume_token. Codes: INVALID_ARGUMENT, OUT_OF_RANGE
-        (RESUME_TOKEN_EXPIRED), UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
+        client that lost it watches again with the last resume_token. Without a snapshot the first message is a heartbeat
+        with the token of now. Codes: INVALID_ARGUMENT, OUT_OF_RANGE (RESUME_TOKEN_EXPIRED: the history that the token
+        speaks of is not there), UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
         """
 
 def add_WatchServiceServicer_to_server(servicer: WatchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
