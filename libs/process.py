@@ -56,7 +56,7 @@ async def _parent_watched(stopping: asyncio.Event) -> AsyncIterator[None]:
     parent = os.environ.get(PARENT)
 
     async def watch() -> None:
-        while str(os.getppid()) == parent:
+        while str(os.getppid()) == parent:  # noqa: ASYNC110  a parent that is killed tells nobody
             await asyncio.sleep(1)
         log.warning("the supervisor is gone")
         stopping.set()
