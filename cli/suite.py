@@ -254,7 +254,11 @@ async def _demo_model(channel: grpc.aio.Channel, say: Say) -> str:
     model = os.environ.get(f"{PREFIX}DEMO_MODEL", _DEMO_MODEL)
     say("model", f"model: {model}, with the key in OPENAI_API_KEY")
     deployment = router_config_pb2.Deployment(
-        deployment_id="demo", model_group="demo", model=model, api_key_reference="os.environ/OPENAI_API_KEY"
+        deployment_id="demo",
+        model_group="demo",
+        model=model,
+        api_base=os.environ.get(f"{PREFIX}DEMO_API_BASE", ""),
+        api_key_reference="os.environ/OPENAI_API_KEY",
     )
     stub: router_config_service_pb2_grpc.RouterConfigServiceAsyncStub
     stub = router_config_service_pb2_grpc.RouterConfigServiceStub(channel)

@@ -16,14 +16,21 @@ tools/fetch-proto.sh
   || go install "google.golang.org/grpc/cmd/protoc-gen-go-grpc@$PROTOC_GEN_GO_GRPC"
 
 mapfile -t ours < <(cd proto && find dynamicagents -name '*.proto' | sort)
-rm -rf "$out/python" "$out/go/dynamicagents"
-mkdir -p "$out/python" "$out/go"
+new=$(mktemp -d .cache/generated.XXXX)
+trap 'rm -rf "$new"' EXIT
+mkdir -p "$new/python" "$new/go" "$out"
 module=github.com/dynamic-agents/dynamic-agents/gen/go
 $python -m grpc_tools.protoc -Iproto -I.cache/proto \
-  --python_out="$out/python" --grpc_python_out="$out/python" \
-  --pyi_out="$out/python" --mypy_grpc_out=quiet:"$out/python" \
-  --go_out="$out/go" --go_opt=module=$module --go-grpc_out="$out/go" --go-grpc_opt=module=$module \
+  --python_out="$new/python" --grpc_python_out="$new/python" \
+  --pyi_out="$new/python" --mypy_grpc_out=quiet:"$new/python" \
+  --go_out="$new/go" --go_opt=module=$module --go-grpc_out="$new/go" --go-grpc_opt=module=$module \
   "${ours[@]}"
 # The rules' own options: Python has no package that carries them, Go has buf.build/gen/go.
-$python -m grpc_tools.protoc -I.cache/proto --python_out="$out/python" --pyi_out="$out/python" buf/validate/validate.proto
-find "$out/python" -type d -name v1 -prune -exec touch {}/py.typed \;
+$python -m grpc_tools.protoc -I.cache/proto --python_out="$new/python" --pyi_out="$new/python" buf/validate/validate.proto
+find "$new/python" -type d -name v1 -prune -exec touch {}/py.typed \;
+# Old and new change places in one go each: whoever imports meanwhile sees the one or the other.
+for part in python go/dynamicagents; do
+  mkdir -p "$(dirname "$out/$part")"
+  rm -rf "$new/old" && { [ ! -e "$out/$part" ] || mv "$out/$part" "$new/old"; }
+  mv "$new/$part" "$out/$part"
+done

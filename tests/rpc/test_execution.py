@@ -285,7 +285,7 @@ async def test_callers_deadline_ends_the_run_and_its_model_call(bench: Bench) ->
     assert (ended.status, ended.error.code) == (FAILED, code_pb2.DEADLINE_EXCEEDED)
     assert harness.detail(ended.error, error_details_pb2.ErrorInfo).reason == "DEADLINE_EXCEEDED"
     assert kinds(await at.watch(execution_id))[-1] == "execution_failed"
-    assert 0 < at.router.remaining[0] <= 0.6
+    assert 0 < at.router.remaining[0] < 0.7
 
 
 async def test_timeout_of_the_request(bench: Bench) -> None:
@@ -297,7 +297,7 @@ async def test_timeout_of_the_request(bench: Bench) -> None:
     assert 0.25 < time.perf_counter() - started < 1.5
     assert events[-1].execution_failed.error.code == code_pb2.DEADLINE_EXCEEDED
     assert events[-1].execution_failed.usage.model_calls == 1
-    assert at.router.remaining[0] <= 0.3
+    assert at.router.remaining[0] < 0.4
     await asyncio.wait_for(at.router.cancelled.wait(), 1)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -160,6 +161,41 @@ def test_services_do_not_outlive_a_killed_suite(tmp_path: Path) -> None:
                 return
             time.sleep(0.1)
     raise AssertionError("services are left behind")
+
+
+def test_demo(tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "calculator-agent.yaml"
+    for _ in range(2):  # the second one finds the agent of the first
+        done = _command("demo", "--file", str(example), "--data-dir", str(tmp_path / "data"), OPENAI_API_KEY="")
+        assert done.returncode == 0, done.stderr
+        assert "model: offline" in done.stdout
+        assert 'builtin/calculator {"expression":"17 * 23"}' in done.stdout
+        assert "→ 391" in done.stdout
+
+
+def test_demo_with_a_key_uses_it(tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "calculator-agent.yaml"
+    key = "sk-of-a-test"
+    done = _command(
+        "demo",
+        "--file",
+        str(example),
+        "--data-dir",
+        str(tmp_path / "data"),
+        OPENAI_API_KEY=key,
+        DYNAMIC_AGENTS_DEMO_MODEL="openai/none",
+        DYNAMIC_AGENTS_DEMO_API_BASE="http://127.0.0.1:1/v1",
+    )
+    assert done.returncode == 1
+    assert "model: openai/none, with the key in OPENAI_API_KEY" in done.stdout
+    assert "UPSTREAM_UNAVAILABLE" in done.stderr
+    assert key not in done.stdout + done.stderr
+
+
+def test_python_m_services(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "services"]
+    usage = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2])
+    assert (usage.returncode, "usage" in usage.stderr) == (1, True)
 
 
 def test_config_masks_secrets(tmp_path: Path) -> None:
