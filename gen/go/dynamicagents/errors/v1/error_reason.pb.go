@@ -97,6 +97,12 @@ const (
 	ErrorReason_ERROR_REASON_NOT_SUPPORTED ErrorReason = 28
 	// The call was cancelled by its caller. Code CANCELLED.
 	ErrorReason_ERROR_REASON_CANCELLED ErrorReason = 29
+	// An audit record could not be written, and the service is told to refuse then. Code UNAVAILABLE with
+	// google.rpc.RetryInfo.
+	ErrorReason_ERROR_REASON_AUDIT_UNAVAILABLE ErrorReason = 30
+	// Others refer to what was to be deleted. Code FAILED_PRECONDITION. Metadata: `referrers`, up to 20 of them as
+	// "<kind> <id>", separated by commas.
+	ErrorReason_ERROR_REASON_RESOURCE_REFERENCED ErrorReason = 31
 )
 
 // Enum value maps for ErrorReason.
@@ -132,6 +138,8 @@ var (
 		27: "ERROR_REASON_MESSAGE_TOO_LARGE",
 		28: "ERROR_REASON_NOT_SUPPORTED",
 		29: "ERROR_REASON_CANCELLED",
+		30: "ERROR_REASON_AUDIT_UNAVAILABLE",
+		31: "ERROR_REASON_RESOURCE_REFERENCED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -164,6 +172,8 @@ var (
 		"ERROR_REASON_MESSAGE_TOO_LARGE":       27,
 		"ERROR_REASON_NOT_SUPPORTED":           28,
 		"ERROR_REASON_CANCELLED":               29,
+		"ERROR_REASON_AUDIT_UNAVAILABLE":       30,
+		"ERROR_REASON_RESOURCE_REFERENCED":     31,
 	}
 )
 
@@ -198,7 +208,7 @@ var File_dynamicagents_errors_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\x9d\b\n" +
+	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\xe7\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12#\n" +
@@ -230,7 +240,9 @@ const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"!ERROR_REASON_RESUME_TOKEN_EXPIRED\x10\x1a\x12\"\n" +
 	"\x1eERROR_REASON_MESSAGE_TOO_LARGE\x10\x1b\x12\x1e\n" +
 	"\x1aERROR_REASON_NOT_SUPPORTED\x10\x1c\x12\x1a\n" +
-	"\x16ERROR_REASON_CANCELLED\x10\x1dBq\n" +
+	"\x16ERROR_REASON_CANCELLED\x10\x1d\x12\"\n" +
+	"\x1eERROR_REASON_AUDIT_UNAVAILABLE\x10\x1e\x12$\n" +
+	" ERROR_REASON_RESOURCE_REFERENCED\x10\x1fBq\n" +
 	"\x1bdev.dynamicagents.errors.v1P\x01ZPgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/errors/v1;errorsv1b\x06proto3"
 
 var (

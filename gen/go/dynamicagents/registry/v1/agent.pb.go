@@ -25,6 +25,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// GuardrailAction says what a guardrail does with what it finds.
+type GuardrailAction int32
+
+const (
+	// Nothing: the guardrail is off.
+	GuardrailAction_GUARDRAIL_ACTION_UNSPECIFIED GuardrailAction = 0
+	// The run fails.
+	GuardrailAction_GUARDRAIL_ACTION_REFUSE GuardrailAction = 1
+	// What was found is masked.
+	GuardrailAction_GUARDRAIL_ACTION_MASK GuardrailAction = 2
+)
+
+// Enum value maps for GuardrailAction.
+var (
+	GuardrailAction_name = map[int32]string{
+		0: "GUARDRAIL_ACTION_UNSPECIFIED",
+		1: "GUARDRAIL_ACTION_REFUSE",
+		2: "GUARDRAIL_ACTION_MASK",
+	}
+	GuardrailAction_value = map[string]int32{
+		"GUARDRAIL_ACTION_UNSPECIFIED": 0,
+		"GUARDRAIL_ACTION_REFUSE":      1,
+		"GUARDRAIL_ACTION_MASK":        2,
+	}
+)
+
+func (x GuardrailAction) Enum() *GuardrailAction {
+	p := new(GuardrailAction)
+	*p = x
+	return p
+}
+
+func (x GuardrailAction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GuardrailAction) Descriptor() protoreflect.EnumDescriptor {
+	return file_dynamicagents_registry_v1_agent_proto_enumTypes[0].Descriptor()
+}
+
+func (GuardrailAction) Type() protoreflect.EnumType {
+	return &file_dynamicagents_registry_v1_agent_proto_enumTypes[0]
+}
+
+func (x GuardrailAction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GuardrailAction.Descriptor instead.
+func (GuardrailAction) EnumDescriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_proto_rawDescGZIP(), []int{0}
+}
+
 // Agent is a configuration from which Execution builds a fresh agent for each run. It lives in one tenant, that of the
 // caller who created it. Every change makes a new revision; runs are pinned to the revision that they started with. An
 // agent has at most 1 MiB of JSON in all.
@@ -174,7 +227,37 @@ type AgentSpec struct {
 	ToolChoice string `protobuf:"bytes,11,opt,name=tool_choice,json=toolChoice,proto3" json:"tool_choice,omitempty"`
 	// JSON Schema of an object that the final answer must fit. The answer is then sent whole, not as deltas, and also as
 	// ExecutionCompleted.structured_output.
-	OutputSchema  *structpb.Struct `protobuf:"bytes,12,opt,name=output_schema,json=outputSchema,proto3" json:"output_schema,omitempty"`
+	OutputSchema *structpb.Struct `protobuf:"bytes,12,opt,name=output_schema,json=outputSchema,proto3" json:"output_schema,omitempty"`
+	// Prompt of the tenant whose text goes before the instructions.
+	Prompt *PromptReference `protobuf:"bytes,13,opt,name=prompt,proto3" json:"prompt,omitempty"`
+	// Show the model its own name.
+	AddNameToContext bool `protobuf:"varint,14,opt,name=add_name_to_context,json=addNameToContext,proto3" json:"add_name_to_context,omitempty"`
+	// Format of add_datetime_to_context, as strftime has it. Empty: ISO 8601.
+	DatetimeFormat string `protobuf:"bytes,15,opt,name=datetime_format,json=datetimeFormat,proto3" json:"datetime_format,omitempty"`
+	// Put the instructions between <instructions> tags.
+	UseInstructionTags bool `protobuf:"varint,16,opt,name=use_instruction_tags,json=useInstructionTags,proto3" json:"use_instruction_tags,omitempty"`
+	// The model that thinks before `model` answers.
+	ReasoningModel *ModelSettings `protobuf:"bytes,17,opt,name=reasoning_model,json=reasoningModel,proto3" json:"reasoning_model,omitempty"`
+	// Reasoning step by step.
+	Reasoning *ReasoningSettings `protobuf:"bytes,18,opt,name=reasoning,proto3" json:"reasoning,omitempty"`
+	// Earlier runs of the session that the model sees.
+	History *HistorySettings `protobuf:"bytes,19,opt,name=history,proto3" json:"history,omitempty"`
+	// What is remembered of a user.
+	Memory *MemorySettings `protobuf:"bytes,20,opt,name=memory,proto3" json:"memory,omitempty"`
+	// The session's state and summaries.
+	Session *SessionSettings `protobuf:"bytes,21,opt,name=session,proto3" json:"session,omitempty"`
+	// Documents that the agent can search.
+	Knowledge *KnowledgeSettings `protobuf:"bytes,22,opt,name=knowledge,proto3" json:"knowledge,omitempty"`
+	// What may not come in or go out.
+	Guardrails *GuardrailSettings `protobuf:"bytes,23,opt,name=guardrails,proto3" json:"guardrails,omitempty"`
+	// Agents and teams to which the conversation may be handed over. At most 64.
+	Handoffs []*Handoff `protobuf:"bytes,24,rep,name=handoffs,proto3" json:"handoffs,omitempty"`
+	// MCP servers of the tenant, all of whose tools the agent has. At most 64.
+	McpServerIds []string `protobuf:"bytes,25,rep,name=mcp_server_ids,json=mcpServerIds,proto3" json:"mcp_server_ids,omitempty"`
+	// JSON Schema of the input, where it is JSON text rather than plain text.
+	InputSchema *structpb.Struct `protobuf:"bytes,26,opt,name=input_schema,json=inputSchema,proto3" json:"input_schema,omitempty"`
+	// Questions to go on with, proposed after each answer. 0: none; at most 10.
+	NumFollowups  int32 `protobuf:"varint,27,opt,name=num_followups,json=numFollowups,proto3" json:"num_followups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -293,6 +376,700 @@ func (x *AgentSpec) GetOutputSchema() *structpb.Struct {
 	return nil
 }
 
+func (x *AgentSpec) GetPrompt() *PromptReference {
+	if x != nil {
+		return x.Prompt
+	}
+	return nil
+}
+
+func (x *AgentSpec) GetAddNameToContext() bool {
+	if x != nil {
+		return x.AddNameToContext
+	}
+	return false
+}
+
+func (x *AgentSpec) GetDatetimeFormat() string {
+	if x != nil {
+		return x.DatetimeFormat
+	}
+	return ""
+}
+
+func (x *AgentSpec) GetUseInstructionTags() bool {
+	if x != nil {
+		return x.UseInstructionTags
+	}
+	return false
+}
+
+func (x *AgentSpec) GetReasoningModel() *ModelSettings {
+	if x != nil {
+		return x.ReasoningModel
+	}
+	return nil
+}
+
+func (x *AgentSpec) GetReasoning() *ReasoningSettings {
+	if x != nil {
+		return x.Reasoning
+	}
+	return nil
+}
+
+func (x *AgentSpec) GetHistory() *HistorySettings {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+func (x *AgentSpec) GetMemory() *MemorySettings {
+	if x != nil {
+		return x.Memory
+	}
+	return nil
+}
+
+func (x *AgentSpec) GetSession() *SessionSettings {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *AgentSpec) GetKnowledge() *KnowledgeSettings {
+	if x != nil {
+		return x.Knowledge
+	}
+	return nil
+}
+
+func (x *AgentSpec) GetGuardrails() *GuardrailSettings {
+	if x != nil {
+		return x.Guardrails
+	}
+	return nil
+}
+
+func (x *AgentSpec) GetHandoffs() []*Handoff {
+	if x != nil {
+		return x.Handoffs
+	}
+	return nil
+}
+
+func (x *AgentSpec) GetMcpServerIds() []string {
+	if x != nil {
+		return x.McpServerIds
+	}
+	return nil
+}
+
+func (x *AgentSpec) GetInputSchema() *structpb.Struct {
+	if x != nil {
+		return x.InputSchema
+	}
+	return nil
+}
+
+func (x *AgentSpec) GetNumFollowups() int32 {
+	if x != nil {
+		return x.NumFollowups
+	}
+	return 0
+}
+
+// PromptReference takes a prompt's text.
+type PromptReference struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The prompt. Required.
+	PromptId string `protobuf:"bytes,1,opt,name=prompt_id,json=promptId,proto3" json:"prompt_id,omitempty"`
+	// Its revision; 0 is the current one when a run starts.
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Values of its variables.
+	Variables     *structpb.Struct `protobuf:"bytes,3,opt,name=variables,proto3" json:"variables,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromptReference) Reset() {
+	*x = PromptReference{}
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromptReference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromptReference) ProtoMessage() {}
+
+func (x *PromptReference) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromptReference.ProtoReflect.Descriptor instead.
+func (*PromptReference) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PromptReference) GetPromptId() string {
+	if x != nil {
+		return x.PromptId
+	}
+	return ""
+}
+
+func (x *PromptReference) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *PromptReference) GetVariables() *structpb.Struct {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+// ReasoningSettings bound the steps of reasoning.
+type ReasoningSettings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Fewest steps; 0 means 1.
+	MinSteps int32 `protobuf:"varint,1,opt,name=min_steps,json=minSteps,proto3" json:"min_steps,omitempty"`
+	// Most steps, not below min_steps; 0 means 10.
+	MaxSteps      int32 `protobuf:"varint,2,opt,name=max_steps,json=maxSteps,proto3" json:"max_steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReasoningSettings) Reset() {
+	*x = ReasoningSettings{}
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReasoningSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReasoningSettings) ProtoMessage() {}
+
+func (x *ReasoningSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReasoningSettings.ProtoReflect.Descriptor instead.
+func (*ReasoningSettings) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ReasoningSettings) GetMinSteps() int32 {
+	if x != nil {
+		return x.MinSteps
+	}
+	return 0
+}
+
+func (x *ReasoningSettings) GetMaxSteps() int32 {
+	if x != nil {
+		return x.MaxSteps
+	}
+	return 0
+}
+
+// HistorySettings say how much of a session the model sees.
+type HistorySettings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whole runs, the newest; 0: none. Contradicts num_messages.
+	NumRuns int32 `protobuf:"varint,1,opt,name=num_runs,json=numRuns,proto3" json:"num_runs,omitempty"`
+	// Messages, the newest; 0: none.
+	NumMessages int32 `protobuf:"varint,2,opt,name=num_messages,json=numMessages,proto3" json:"num_messages,omitempty"`
+	// Most tokens of history; 0: no limit of its own.
+	MaxTokens int32 `protobuf:"varint,3,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
+	// Most tool calls of earlier runs to show; unset: all.
+	MaxToolCalls  *int32 `protobuf:"varint,4,opt,name=max_tool_calls,json=maxToolCalls,proto3,oneof" json:"max_tool_calls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistorySettings) Reset() {
+	*x = HistorySettings{}
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistorySettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistorySettings) ProtoMessage() {}
+
+func (x *HistorySettings) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistorySettings.ProtoReflect.Descriptor instead.
+func (*HistorySettings) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *HistorySettings) GetNumRuns() int32 {
+	if x != nil {
+		return x.NumRuns
+	}
+	return 0
+}
+
+func (x *HistorySettings) GetNumMessages() int32 {
+	if x != nil {
+		return x.NumMessages
+	}
+	return 0
+}
+
+func (x *HistorySettings) GetMaxTokens() int32 {
+	if x != nil {
+		return x.MaxTokens
+	}
+	return 0
+}
+
+func (x *HistorySettings) GetMaxToolCalls() int32 {
+	if x != nil && x.MaxToolCalls != nil {
+		return *x.MaxToolCalls
+	}
+	return 0
+}
+
+// MemorySettings say what is remembered of a user across sessions.
+type MemorySettings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent decides what to remember, by a tool.
+	Agentic bool `protobuf:"varint,1,opt,name=agentic,proto3" json:"agentic,omitempty"`
+	// What a run taught is remembered at its end.
+	UpdateOnRun bool `protobuf:"varint,2,opt,name=update_on_run,json=updateOnRun,proto3" json:"update_on_run,omitempty"`
+	// What is remembered is shown to the model.
+	AddToContext bool `protobuf:"varint,3,opt,name=add_to_context,json=addToContext,proto3" json:"add_to_context,omitempty"`
+	// How memories are found, e.g. "balanced".
+	RetrievalStrategy string `protobuf:"bytes,4,opt,name=retrieval_strategy,json=retrievalStrategy,proto3" json:"retrieval_strategy,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *MemorySettings) Reset() {
+	*x = MemorySettings{}
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemorySettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemorySettings) ProtoMessage() {}
+
+func (x *MemorySettings) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemorySettings.ProtoReflect.Descriptor instead.
+func (*MemorySettings) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *MemorySettings) GetAgentic() bool {
+	if x != nil {
+		return x.Agentic
+	}
+	return false
+}
+
+func (x *MemorySettings) GetUpdateOnRun() bool {
+	if x != nil {
+		return x.UpdateOnRun
+	}
+	return false
+}
+
+func (x *MemorySettings) GetAddToContext() bool {
+	if x != nil {
+		return x.AddToContext
+	}
+	return false
+}
+
+func (x *MemorySettings) GetRetrievalStrategy() string {
+	if x != nil {
+		return x.RetrievalStrategy
+	}
+	return ""
+}
+
+// SessionSettings are of the session's state and summaries.
+type SessionSettings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// State of a new session.
+	InitialState *structpb.Struct `protobuf:"bytes,1,opt,name=initial_state,json=initialState,proto3" json:"initial_state,omitempty"`
+	// The state is shown to the model.
+	AddStateToContext bool `protobuf:"varint,2,opt,name=add_state_to_context,json=addStateToContext,proto3" json:"add_state_to_context,omitempty"`
+	// The agent may change the state, by a tool.
+	AgenticState bool `protobuf:"varint,3,opt,name=agentic_state,json=agenticState,proto3" json:"agentic_state,omitempty"`
+	// A summary of the session is kept.
+	Summaries bool `protobuf:"varint,4,opt,name=summaries,proto3" json:"summaries,omitempty"`
+	// The summary is shown to the model.
+	AddSummaryToContext bool `protobuf:"varint,5,opt,name=add_summary_to_context,json=addSummaryToContext,proto3" json:"add_summary_to_context,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *SessionSettings) Reset() {
+	*x = SessionSettings{}
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionSettings) ProtoMessage() {}
+
+func (x *SessionSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionSettings.ProtoReflect.Descriptor instead.
+func (*SessionSettings) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SessionSettings) GetInitialState() *structpb.Struct {
+	if x != nil {
+		return x.InitialState
+	}
+	return nil
+}
+
+func (x *SessionSettings) GetAddStateToContext() bool {
+	if x != nil {
+		return x.AddStateToContext
+	}
+	return false
+}
+
+func (x *SessionSettings) GetAgenticState() bool {
+	if x != nil {
+		return x.AgenticState
+	}
+	return false
+}
+
+func (x *SessionSettings) GetSummaries() bool {
+	if x != nil {
+		return x.Summaries
+	}
+	return false
+}
+
+func (x *SessionSettings) GetAddSummaryToContext() bool {
+	if x != nil {
+		return x.AddSummaryToContext
+	}
+	return false
+}
+
+// KnowledgeSettings say which documents an agent can search.
+type KnowledgeSettings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names of knowledge bases. 1 to 64.
+	Sources []string `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
+	// What is found for the input is shown to the model; else the agent searches by a tool.
+	AddToContext bool `protobuf:"varint,2,opt,name=add_to_context,json=addToContext,proto3" json:"add_to_context,omitempty"`
+	// Values that a document's metadata must have.
+	Filters *structpb.Struct `protobuf:"bytes,3,opt,name=filters,proto3" json:"filters,omitempty"`
+	// Most documents of one search; 0 means 10.
+	MaxResults    int32 `protobuf:"varint,4,opt,name=max_results,json=maxResults,proto3" json:"max_results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KnowledgeSettings) Reset() {
+	*x = KnowledgeSettings{}
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KnowledgeSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KnowledgeSettings) ProtoMessage() {}
+
+func (x *KnowledgeSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KnowledgeSettings.ProtoReflect.Descriptor instead.
+func (*KnowledgeSettings) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *KnowledgeSettings) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *KnowledgeSettings) GetAddToContext() bool {
+	if x != nil {
+		return x.AddToContext
+	}
+	return false
+}
+
+func (x *KnowledgeSettings) GetFilters() *structpb.Struct {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+func (x *KnowledgeSettings) GetMaxResults() int32 {
+	if x != nil {
+		return x.MaxResults
+	}
+	return 0
+}
+
+// GuardrailSettings say what may not come in or go out.
+type GuardrailSettings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Personal data: e-mail addresses, telephone, card and identity numbers.
+	PersonalData GuardrailAction `protobuf:"varint,1,opt,name=personal_data,json=personalData,proto3,enum=dynamicagents.registry.v1.GuardrailAction" json:"personal_data,omitempty"`
+	// Attempts to override the instructions. GUARDRAIL_ACTION_MASK has no meaning here and is refused.
+	PromptInjection GuardrailAction `protobuf:"varint,2,opt,name=prompt_injection,json=promptInjection,proto3,enum=dynamicagents.registry.v1.GuardrailAction" json:"prompt_injection,omitempty"`
+	// Longest input in characters; 0: no limit of its own.
+	MaxInputCharacters int32 `protobuf:"varint,3,opt,name=max_input_characters,json=maxInputCharacters,proto3" json:"max_input_characters,omitempty"`
+	// Regular expressions (RE2) that no answer may contain. At most 64.
+	DeniedOutputPatterns []string `protobuf:"bytes,4,rep,name=denied_output_patterns,json=deniedOutputPatterns,proto3" json:"denied_output_patterns,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *GuardrailSettings) Reset() {
+	*x = GuardrailSettings{}
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GuardrailSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GuardrailSettings) ProtoMessage() {}
+
+func (x *GuardrailSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GuardrailSettings.ProtoReflect.Descriptor instead.
+func (*GuardrailSettings) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GuardrailSettings) GetPersonalData() GuardrailAction {
+	if x != nil {
+		return x.PersonalData
+	}
+	return GuardrailAction_GUARDRAIL_ACTION_UNSPECIFIED
+}
+
+func (x *GuardrailSettings) GetPromptInjection() GuardrailAction {
+	if x != nil {
+		return x.PromptInjection
+	}
+	return GuardrailAction_GUARDRAIL_ACTION_UNSPECIFIED
+}
+
+func (x *GuardrailSettings) GetMaxInputCharacters() int32 {
+	if x != nil {
+		return x.MaxInputCharacters
+	}
+	return 0
+}
+
+func (x *GuardrailSettings) GetDeniedOutputPatterns() []string {
+	if x != nil {
+		return x.DeniedOutputPatterns
+	}
+	return nil
+}
+
+// Handoff is somebody to hand a conversation to.
+type Handoff struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who.
+	//
+	// Types that are valid to be assigned to Target:
+	//
+	//	*Handoff_AgentId
+	//	*Handoff_TeamId
+	Target isHandoff_Target `protobuf_oneof:"target"`
+	// When to hand over, told to the model. At most 1,000 characters.
+	Description   string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Handoff) Reset() {
+	*x = Handoff{}
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Handoff) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Handoff) ProtoMessage() {}
+
+func (x *Handoff) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Handoff.ProtoReflect.Descriptor instead.
+func (*Handoff) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Handoff) GetTarget() isHandoff_Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *Handoff) GetAgentId() string {
+	if x != nil {
+		if x, ok := x.Target.(*Handoff_AgentId); ok {
+			return x.AgentId
+		}
+	}
+	return ""
+}
+
+func (x *Handoff) GetTeamId() string {
+	if x != nil {
+		if x, ok := x.Target.(*Handoff_TeamId); ok {
+			return x.TeamId
+		}
+	}
+	return ""
+}
+
+func (x *Handoff) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+type isHandoff_Target interface {
+	isHandoff_Target()
+}
+
+type Handoff_AgentId struct {
+	// An agent of the tenant.
+	AgentId string `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3,oneof"`
+}
+
+type Handoff_TeamId struct {
+	// A team of the tenant.
+	TeamId string `protobuf:"bytes,2,opt,name=team_id,json=teamId,proto3,oneof"`
+}
+
+func (*Handoff_AgentId) isHandoff_Target() {}
+
+func (*Handoff_TeamId) isHandoff_Target() {}
+
 // ModelSettings names a group of deployments and the sampling parameters. A parameter left unset is not sent to the
 // provider, whose own default then holds.
 type ModelSettings struct {
@@ -323,7 +1100,7 @@ type ModelSettings struct {
 
 func (x *ModelSettings) Reset() {
 	*x = ModelSettings{}
-	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[2]
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -335,7 +1112,7 @@ func (x *ModelSettings) String() string {
 func (*ModelSettings) ProtoMessage() {}
 
 func (x *ModelSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[2]
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -348,7 +1125,7 @@ func (x *ModelSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelSettings.ProtoReflect.Descriptor instead.
 func (*ModelSettings) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_registry_v1_agent_proto_rawDescGZIP(), []int{2}
+	return file_dynamicagents_registry_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ModelSettings) GetModel() string {
@@ -424,7 +1201,8 @@ func (x *ModelSettings) GetParallelToolCalls() bool {
 // ToolReference gives an agent a tool.
 type ToolReference struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of a tool as ListTools names it, e.g. "builtin/calculator". Required.
+	// Id of a tool as ListTools names it, e.g. "builtin/calculator", or with * at the end for all that begin with the rest,
+	// e.g. "mcp/crm/*". Required.
 	ToolId string `protobuf:"bytes,1,opt,name=tool_id,json=toolId,proto3" json:"tool_id,omitempty"`
 	// Longest time of one call; then the model sees an error. Unset: 30 s. At most 1 h.
 	Timeout       *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
@@ -434,7 +1212,7 @@ type ToolReference struct {
 
 func (x *ToolReference) Reset() {
 	*x = ToolReference{}
-	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[3]
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +1224,7 @@ func (x *ToolReference) String() string {
 func (*ToolReference) ProtoMessage() {}
 
 func (x *ToolReference) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[3]
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +1237,7 @@ func (x *ToolReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolReference.ProtoReflect.Descriptor instead.
 func (*ToolReference) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_registry_v1_agent_proto_rawDescGZIP(), []int{3}
+	return file_dynamicagents_registry_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ToolReference) GetToolId() string {
@@ -495,7 +1273,7 @@ const file_dynamicagents_registry_v1_agent_proto_rawDesc = "" +
 	"updateTime\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x82\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf3\f\n" +
 	"\tAgentSpec\x12>\n" +
 	"\x05model\x18\x01 \x01(\v2(.dynamicagents.registry.v1.ModelSettingsR\x05model\x124\n" +
 	"\finstructions\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n" +
@@ -513,7 +1291,69 @@ const file_dynamicagents_registry_v1_agent_proto_rawDesc = "" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\rmaxModelCalls\x12)\n" +
 	"\vtool_choice\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\n" +
 	"toolChoice\x12<\n" +
-	"\routput_schema\x18\f \x01(\v2\x17.google.protobuf.StructR\foutputSchema\"\x95\x05\n" +
+	"\routput_schema\x18\f \x01(\v2\x17.google.protobuf.StructR\foutputSchema\x12B\n" +
+	"\x06prompt\x18\r \x01(\v2*.dynamicagents.registry.v1.PromptReferenceR\x06prompt\x12-\n" +
+	"\x13add_name_to_context\x18\x0e \x01(\bR\x10addNameToContext\x120\n" +
+	"\x0fdatetime_format\x18\x0f \x01(\tB\a\xbaH\x04r\x02\x18@R\x0edatetimeFormat\x120\n" +
+	"\x14use_instruction_tags\x18\x10 \x01(\bR\x12useInstructionTags\x12Q\n" +
+	"\x0freasoning_model\x18\x11 \x01(\v2(.dynamicagents.registry.v1.ModelSettingsR\x0ereasoningModel\x12J\n" +
+	"\treasoning\x18\x12 \x01(\v2,.dynamicagents.registry.v1.ReasoningSettingsR\treasoning\x12D\n" +
+	"\ahistory\x18\x13 \x01(\v2*.dynamicagents.registry.v1.HistorySettingsR\ahistory\x12A\n" +
+	"\x06memory\x18\x14 \x01(\v2).dynamicagents.registry.v1.MemorySettingsR\x06memory\x12D\n" +
+	"\asession\x18\x15 \x01(\v2*.dynamicagents.registry.v1.SessionSettingsR\asession\x12J\n" +
+	"\tknowledge\x18\x16 \x01(\v2,.dynamicagents.registry.v1.KnowledgeSettingsR\tknowledge\x12L\n" +
+	"\n" +
+	"guardrails\x18\x17 \x01(\v2,.dynamicagents.registry.v1.GuardrailSettingsR\n" +
+	"guardrails\x12H\n" +
+	"\bhandoffs\x18\x18 \x03(\v2\".dynamicagents.registry.v1.HandoffB\b\xbaH\x05\x92\x01\x02\x10@R\bhandoffs\x12Z\n" +
+	"\x0emcp_server_ids\x18\x19 \x03(\tB4\xbaH1\x92\x01.\x10@\x18\x01\"(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\fmcpServerIds\x12:\n" +
+	"\finput_schema\x18\x1a \x01(\v2\x17.google.protobuf.StructR\vinputSchema\x12.\n" +
+	"\rnum_followups\x18\x1b \x01(\x05B\t\xbaH\x06\x1a\x04\x18\n" +
+	"(\x00R\fnumFollowups\"\xb7\x01\n" +
+	"\x0fPromptReference\x12H\n" +
+	"\tprompt_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\bpromptId\x12#\n" +
+	"\brevision\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\brevision\x125\n" +
+	"\tvariables\x18\x03 \x01(\v2\x17.google.protobuf.StructR\tvariables\"c\n" +
+	"\x11ReasoningSettings\x12&\n" +
+	"\tmin_steps\x18\x01 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\bminSteps\x12&\n" +
+	"\tmax_steps\x18\x02 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\bmaxSteps\"\xd6\x01\n" +
+	"\x0fHistorySettings\x12%\n" +
+	"\bnum_runs\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\anumRuns\x12-\n" +
+	"\fnum_messages\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00R\vnumMessages\x12&\n" +
+	"\n" +
+	"max_tokens\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\tmaxTokens\x122\n" +
+	"\x0emax_tool_calls\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00H\x00R\fmaxToolCalls\x88\x01\x01B\x11\n" +
+	"\x0f_max_tool_calls\"\xac\x01\n" +
+	"\x0eMemorySettings\x12\x18\n" +
+	"\aagentic\x18\x01 \x01(\bR\aagentic\x12\"\n" +
+	"\rupdate_on_run\x18\x02 \x01(\bR\vupdateOnRun\x12$\n" +
+	"\x0eadd_to_context\x18\x03 \x01(\bR\faddToContext\x126\n" +
+	"\x12retrieval_strategy\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\x11retrievalStrategy\"\xf8\x01\n" +
+	"\x0fSessionSettings\x12<\n" +
+	"\rinitial_state\x18\x01 \x01(\v2\x17.google.protobuf.StructR\finitialState\x12/\n" +
+	"\x14add_state_to_context\x18\x02 \x01(\bR\x11addStateToContext\x12#\n" +
+	"\ragentic_state\x18\x03 \x01(\bR\fagenticState\x12\x1c\n" +
+	"\tsummaries\x18\x04 \x01(\bR\tsummaries\x123\n" +
+	"\x16add_summary_to_context\x18\x05 \x01(\bR\x13addSummaryToContext\"\xca\x01\n" +
+	"\x11KnowledgeSettings\x12/\n" +
+	"\asources\x18\x01 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\b\x01\x10@\x18\x01\"\ar\x05\x10\x01\x18\xff\x01R\asources\x12$\n" +
+	"\x0eadd_to_context\x18\x02 \x01(\bR\faddToContext\x121\n" +
+	"\afilters\x18\x03 \x01(\v2\x17.google.protobuf.StructR\afilters\x12+\n" +
+	"\vmax_results\x18\x04 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\n" +
+	"maxResults\"\xd3\x02\n" +
+	"\x11GuardrailSettings\x12Y\n" +
+	"\rpersonal_data\x18\x01 \x01(\x0e2*.dynamicagents.registry.v1.GuardrailActionB\b\xbaH\x05\x82\x01\x02\x10\x01R\fpersonalData\x12_\n" +
+	"\x10prompt_injection\x18\x02 \x01(\x0e2*.dynamicagents.registry.v1.GuardrailActionB\b\xbaH\x05\x82\x01\x02\x10\x01R\x0fpromptInjection\x129\n" +
+	"\x14max_input_characters\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x12maxInputCharacters\x12G\n" +
+	"\x16denied_output_patterns\x18\x04 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10@\"\ar\x05\x10\x01\x18\x80\bR\x14deniedOutputPatterns\"\xd8\x01\n" +
+	"\aHandoff\x12H\n" +
+	"\bagent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$H\x00R\aagentId\x12F\n" +
+	"\ateam_id\x18\x02 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$H\x00R\x06teamId\x12*\n" +
+	"\vdescription\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescriptionB\x0f\n" +
+	"\x06target\x12\x05\xbaH\x02\b\x01\"\x95\x05\n" +
 	"\rModelSettings\x12\x1e\n" +
 	"\x05model\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x05model\x12>\n" +
 	"\vtemperature\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\vtemperature\x88\x01\x01\x128\n" +
@@ -532,11 +1372,15 @@ const file_dynamicagents_registry_v1_agent_proto_rawDesc = "" +
 	"\x05_seedB\x14\n" +
 	"\x12_frequency_penaltyB\x13\n" +
 	"\x11_presence_penaltyB\x16\n" +
-	"\x14_parallel_tool_calls\"\x93\x01\n" +
-	"\rToolReference\x12>\n" +
-	"\atool_id\x18\x01 \x01(\tB%\xbaH\"r \x18\xff\x012\x1b^[a-z]+(/[A-Za-z0-9_.-]+)+$R\x06toolId\x12B\n" +
+	"\x14_parallel_tool_calls\"\xb7\x01\n" +
+	"\rToolReference\x12b\n" +
+	"\atool_id\x18\x01 \x01(\tBI\xbaHFrD\x18\xff\x012?^[a-z]+(/[A-Za-z0-9_.-]+)*/([A-Za-z0-9_.-]+|[A-Za-z0-9_.-]*\\*)$R\x06toolId\x12B\n" +
 	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
-	"\xaa\x01\a\"\x03\b\x90\x1c*\x00R\atimeoutBw\n" +
+	"\xaa\x01\a\"\x03\b\x90\x1c*\x00R\atimeout*k\n" +
+	"\x0fGuardrailAction\x12 \n" +
+	"\x1cGUARDRAIL_ACTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17GUARDRAIL_ACTION_REFUSE\x10\x01\x12\x19\n" +
+	"\x15GUARDRAIL_ACTION_MASK\x10\x02Bw\n" +
 	"\x1ddev.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3"
 
 var (
@@ -551,31 +1395,56 @@ func file_dynamicagents_registry_v1_agent_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_registry_v1_agent_proto_rawDescData
 }
 
-var file_dynamicagents_registry_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_dynamicagents_registry_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_dynamicagents_registry_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_dynamicagents_registry_v1_agent_proto_goTypes = []any{
-	(*Agent)(nil),                 // 0: dynamicagents.registry.v1.Agent
-	(*AgentSpec)(nil),             // 1: dynamicagents.registry.v1.AgentSpec
-	(*ModelSettings)(nil),         // 2: dynamicagents.registry.v1.ModelSettings
-	(*ToolReference)(nil),         // 3: dynamicagents.registry.v1.ToolReference
-	nil,                           // 4: dynamicagents.registry.v1.Agent.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 6: google.protobuf.Struct
-	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
+	(GuardrailAction)(0),          // 0: dynamicagents.registry.v1.GuardrailAction
+	(*Agent)(nil),                 // 1: dynamicagents.registry.v1.Agent
+	(*AgentSpec)(nil),             // 2: dynamicagents.registry.v1.AgentSpec
+	(*PromptReference)(nil),       // 3: dynamicagents.registry.v1.PromptReference
+	(*ReasoningSettings)(nil),     // 4: dynamicagents.registry.v1.ReasoningSettings
+	(*HistorySettings)(nil),       // 5: dynamicagents.registry.v1.HistorySettings
+	(*MemorySettings)(nil),        // 6: dynamicagents.registry.v1.MemorySettings
+	(*SessionSettings)(nil),       // 7: dynamicagents.registry.v1.SessionSettings
+	(*KnowledgeSettings)(nil),     // 8: dynamicagents.registry.v1.KnowledgeSettings
+	(*GuardrailSettings)(nil),     // 9: dynamicagents.registry.v1.GuardrailSettings
+	(*Handoff)(nil),               // 10: dynamicagents.registry.v1.Handoff
+	(*ModelSettings)(nil),         // 11: dynamicagents.registry.v1.ModelSettings
+	(*ToolReference)(nil),         // 12: dynamicagents.registry.v1.ToolReference
+	nil,                           // 13: dynamicagents.registry.v1.Agent.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 15: google.protobuf.Struct
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
 }
 var file_dynamicagents_registry_v1_agent_proto_depIdxs = []int32{
-	1, // 0: dynamicagents.registry.v1.Agent.spec:type_name -> dynamicagents.registry.v1.AgentSpec
-	4, // 1: dynamicagents.registry.v1.Agent.labels:type_name -> dynamicagents.registry.v1.Agent.LabelsEntry
-	5, // 2: dynamicagents.registry.v1.Agent.create_time:type_name -> google.protobuf.Timestamp
-	5, // 3: dynamicagents.registry.v1.Agent.update_time:type_name -> google.protobuf.Timestamp
-	2, // 4: dynamicagents.registry.v1.AgentSpec.model:type_name -> dynamicagents.registry.v1.ModelSettings
-	3, // 5: dynamicagents.registry.v1.AgentSpec.tools:type_name -> dynamicagents.registry.v1.ToolReference
-	6, // 6: dynamicagents.registry.v1.AgentSpec.output_schema:type_name -> google.protobuf.Struct
-	7, // 7: dynamicagents.registry.v1.ToolReference.timeout:type_name -> google.protobuf.Duration
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	2,  // 0: dynamicagents.registry.v1.Agent.spec:type_name -> dynamicagents.registry.v1.AgentSpec
+	13, // 1: dynamicagents.registry.v1.Agent.labels:type_name -> dynamicagents.registry.v1.Agent.LabelsEntry
+	14, // 2: dynamicagents.registry.v1.Agent.create_time:type_name -> google.protobuf.Timestamp
+	14, // 3: dynamicagents.registry.v1.Agent.update_time:type_name -> google.protobuf.Timestamp
+	11, // 4: dynamicagents.registry.v1.AgentSpec.model:type_name -> dynamicagents.registry.v1.ModelSettings
+	12, // 5: dynamicagents.registry.v1.AgentSpec.tools:type_name -> dynamicagents.registry.v1.ToolReference
+	15, // 6: dynamicagents.registry.v1.AgentSpec.output_schema:type_name -> google.protobuf.Struct
+	3,  // 7: dynamicagents.registry.v1.AgentSpec.prompt:type_name -> dynamicagents.registry.v1.PromptReference
+	11, // 8: dynamicagents.registry.v1.AgentSpec.reasoning_model:type_name -> dynamicagents.registry.v1.ModelSettings
+	4,  // 9: dynamicagents.registry.v1.AgentSpec.reasoning:type_name -> dynamicagents.registry.v1.ReasoningSettings
+	5,  // 10: dynamicagents.registry.v1.AgentSpec.history:type_name -> dynamicagents.registry.v1.HistorySettings
+	6,  // 11: dynamicagents.registry.v1.AgentSpec.memory:type_name -> dynamicagents.registry.v1.MemorySettings
+	7,  // 12: dynamicagents.registry.v1.AgentSpec.session:type_name -> dynamicagents.registry.v1.SessionSettings
+	8,  // 13: dynamicagents.registry.v1.AgentSpec.knowledge:type_name -> dynamicagents.registry.v1.KnowledgeSettings
+	9,  // 14: dynamicagents.registry.v1.AgentSpec.guardrails:type_name -> dynamicagents.registry.v1.GuardrailSettings
+	10, // 15: dynamicagents.registry.v1.AgentSpec.handoffs:type_name -> dynamicagents.registry.v1.Handoff
+	15, // 16: dynamicagents.registry.v1.AgentSpec.input_schema:type_name -> google.protobuf.Struct
+	15, // 17: dynamicagents.registry.v1.PromptReference.variables:type_name -> google.protobuf.Struct
+	15, // 18: dynamicagents.registry.v1.SessionSettings.initial_state:type_name -> google.protobuf.Struct
+	15, // 19: dynamicagents.registry.v1.KnowledgeSettings.filters:type_name -> google.protobuf.Struct
+	0,  // 20: dynamicagents.registry.v1.GuardrailSettings.personal_data:type_name -> dynamicagents.registry.v1.GuardrailAction
+	0,  // 21: dynamicagents.registry.v1.GuardrailSettings.prompt_injection:type_name -> dynamicagents.registry.v1.GuardrailAction
+	16, // 22: dynamicagents.registry.v1.ToolReference.timeout:type_name -> google.protobuf.Duration
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_registry_v1_agent_proto_init() }
@@ -583,19 +1452,25 @@ func file_dynamicagents_registry_v1_agent_proto_init() {
 	if File_dynamicagents_registry_v1_agent_proto != nil {
 		return
 	}
-	file_dynamicagents_registry_v1_agent_proto_msgTypes[2].OneofWrappers = []any{}
+	file_dynamicagents_registry_v1_agent_proto_msgTypes[4].OneofWrappers = []any{}
+	file_dynamicagents_registry_v1_agent_proto_msgTypes[9].OneofWrappers = []any{
+		(*Handoff_AgentId)(nil),
+		(*Handoff_TeamId)(nil),
+	}
+	file_dynamicagents_registry_v1_agent_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_registry_v1_agent_proto_rawDesc), len(file_dynamicagents_registry_v1_agent_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   5,
+			NumEnums:      1,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_dynamicagents_registry_v1_agent_proto_goTypes,
 		DependencyIndexes: file_dynamicagents_registry_v1_agent_proto_depIdxs,
+		EnumInfos:         file_dynamicagents_registry_v1_agent_proto_enumTypes,
 		MessageInfos:      file_dynamicagents_registry_v1_agent_proto_msgTypes,
 	}.Build()
 	File_dynamicagents_registry_v1_agent_proto = out.File

@@ -23,13 +23,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// CreateAgentRequest asks for a new agent.
+// CreateAgentRequest asks for an agent.
 type CreateAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The agent; revision, etag and times are ignored. Required.
 	Agent *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	// Idempotency key of the caller's choosing, at most 128 characters, kept for a day at least. Empty: none.
-	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Check only: every rule is applied and nothing is stored.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -78,10 +80,17 @@ func (x *CreateAgentRequest) GetRequestId() string {
 	return ""
 }
 
-// CreateAgentResponse carries the created agent.
+func (x *CreateAgentRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// CreateAgentResponse carries what was created.
 type CreateAgentResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The agent as stored.
+	// The agent as stored, or as it would be.
 	Agent         *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -124,10 +133,10 @@ func (x *CreateAgentResponse) GetAgent() *Agent {
 	return nil
 }
 
-// GetAgentRequest asks for one agent.
+// GetAgentRequest asks for an agent.
 type GetAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The agent's id. Required.
+	// Its id. Required.
 	AgentId string `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
 	// The revision to read; 0 is the current one.
 	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -179,7 +188,7 @@ func (x *GetAgentRequest) GetRevision() int64 {
 	return 0
 }
 
-// GetAgentResponse carries one agent.
+// GetAgentResponse carries an agent.
 type GetAgentResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The agent.
@@ -225,17 +234,118 @@ func (x *GetAgentResponse) GetAgent() *Agent {
 	return nil
 }
 
+// BatchGetAgentsRequest asks for several agents.
+type BatchGetAgentsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Their ids. 1 to 1000.
+	AgentIds      []string `protobuf:"bytes,1,rep,name=agent_ids,json=agentIds,proto3" json:"agent_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchGetAgentsRequest) Reset() {
+	*x = BatchGetAgentsRequest{}
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchGetAgentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchGetAgentsRequest) ProtoMessage() {}
+
+func (x *BatchGetAgentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchGetAgentsRequest.ProtoReflect.Descriptor instead.
+func (*BatchGetAgentsRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *BatchGetAgentsRequest) GetAgentIds() []string {
+	if x != nil {
+		return x.AgentIds
+	}
+	return nil
+}
+
+// BatchGetAgentsResponse carries several agents.
+type BatchGetAgentsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that exist, in the order asked for.
+	Agents []*Agent `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"`
+	// Ids of those that do not, in the order asked for.
+	MissingAgentIds []string `protobuf:"bytes,2,rep,name=missing_agent_ids,json=missingAgentIds,proto3" json:"missing_agent_ids,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *BatchGetAgentsResponse) Reset() {
+	*x = BatchGetAgentsResponse{}
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchGetAgentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchGetAgentsResponse) ProtoMessage() {}
+
+func (x *BatchGetAgentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchGetAgentsResponse.ProtoReflect.Descriptor instead.
+func (*BatchGetAgentsResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BatchGetAgentsResponse) GetAgents() []*Agent {
+	if x != nil {
+		return x.Agents
+	}
+	return nil
+}
+
+func (x *BatchGetAgentsResponse) GetMissingAgentIds() []string {
+	if x != nil {
+		return x.MissingAgentIds
+	}
+	return nil
+}
+
 // ListAgentsRequest asks for a page of agents.
 type ListAgentsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Agents a page, 1 to 1000. Default 50.
+	// Entries a page, 1 to 1000. Default 50.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// `next_page_token` of the page before, with the same filter and order. Empty: the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Conditions joined by AND, each a field, an operator (= != < <= > >=) and a value, in quotes where it is a text:
-	// `labels.team = "sales" AND spec.model.model = "gpt-4o" AND update_time > "2026-01-31T00:00:00Z"`. Fields are agent_id,
-	// display_name, create_time, update_time, labels.KEY and any scalar field of spec. A text that ends in * matches what
-	// begins with the rest: `agent_id = "crm-*"`. Empty: all agents.
+	// `labels.team = "sales" AND update_time > "2026-01-31T00:00:00Z"`. Fields are agent_id, display_name, create_time,
+	// update_time, labels.KEY and any scalar field of spec. A text that ends in * matches what begins with the rest:
+	// `agent_id = "crm-*"`. Empty: all.
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	// agent_id (default), display_name, create_time or update_time, with " desc" for the other way round.
 	OrderBy       string `protobuf:"bytes,4,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
@@ -245,7 +355,7 @@ type ListAgentsRequest struct {
 
 func (x *ListAgentsRequest) Reset() {
 	*x = ListAgentsRequest{}
-	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[4]
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +367,7 @@ func (x *ListAgentsRequest) String() string {
 func (*ListAgentsRequest) ProtoMessage() {}
 
 func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[4]
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -270,7 +380,7 @@ func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsRequest.ProtoReflect.Descriptor instead.
 func (*ListAgentsRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{4}
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListAgentsRequest) GetPageSize() int32 {
@@ -314,7 +424,7 @@ type ListAgentsResponse struct {
 
 func (x *ListAgentsResponse) Reset() {
 	*x = ListAgentsResponse{}
-	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[5]
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -326,7 +436,7 @@ func (x *ListAgentsResponse) String() string {
 func (*ListAgentsResponse) ProtoMessage() {}
 
 func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[5]
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -339,7 +449,7 @@ func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsResponse.ProtoReflect.Descriptor instead.
 func (*ListAgentsResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{5}
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListAgentsResponse) GetAgents() []*Agent {
@@ -359,18 +469,20 @@ func (x *ListAgentsResponse) GetNextPageToken() string {
 // UpdateAgentRequest asks for a change.
 type UpdateAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// agent_id names the agent; the fields of the mask carry the new values; a non-empty etag must be current. Required.
+	// agent_id names what to change; the fields of the mask carry the new values; a non-empty etag must be current. Required.
 	Agent *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
-	// Which fields to change: display_name, description, labels, spec, or paths inside spec such as
-	// `spec.model.temperature`. A field that the mask names and the agent leaves empty is cleared. Required.
-	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// Which fields to change: display_name, description, labels, spec, or paths inside spec. A field that the mask names
+	// and the agent leaves empty is cleared. Required.
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// Check only: every rule is applied and nothing is stored.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateAgentRequest) Reset() {
 	*x = UpdateAgentRequest{}
-	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[6]
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -382,7 +494,7 @@ func (x *UpdateAgentRequest) String() string {
 func (*UpdateAgentRequest) ProtoMessage() {}
 
 func (x *UpdateAgentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[6]
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -395,7 +507,7 @@ func (x *UpdateAgentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAgentRequest.ProtoReflect.Descriptor instead.
 func (*UpdateAgentRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{6}
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UpdateAgentRequest) GetAgent() *Agent {
@@ -412,10 +524,17 @@ func (x *UpdateAgentRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 	return nil
 }
 
-// UpdateAgentResponse carries the changed agent.
+func (x *UpdateAgentRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// UpdateAgentResponse carries what was changed.
 type UpdateAgentResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The agent at its new revision.
+	// The agent at its new revision, or as it would be.
 	Agent         *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -423,7 +542,7 @@ type UpdateAgentResponse struct {
 
 func (x *UpdateAgentResponse) Reset() {
 	*x = UpdateAgentResponse{}
-	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[7]
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +554,7 @@ func (x *UpdateAgentResponse) String() string {
 func (*UpdateAgentResponse) ProtoMessage() {}
 
 func (x *UpdateAgentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[7]
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +567,7 @@ func (x *UpdateAgentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAgentResponse.ProtoReflect.Descriptor instead.
 func (*UpdateAgentResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{7}
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateAgentResponse) GetAgent() *Agent {
@@ -458,20 +577,22 @@ func (x *UpdateAgentResponse) GetAgent() *Agent {
 	return nil
 }
 
-// DeleteAgentRequest asks for an agent's end.
+// DeleteAgentRequest asks for the end of an agent.
 type DeleteAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The agent's id. Required.
+	// Its id. Required.
 	AgentId string `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
-	// If not empty, the agent is deleted only at this etag.
-	Etag          string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	// If not empty, it is deleted only at this etag.
+	Etag string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Delete although others refer to it. Needs the scope `registry.force`.
+	Force         bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteAgentRequest) Reset() {
 	*x = DeleteAgentRequest{}
-	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[8]
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +604,7 @@ func (x *DeleteAgentRequest) String() string {
 func (*DeleteAgentRequest) ProtoMessage() {}
 
 func (x *DeleteAgentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[8]
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +617,7 @@ func (x *DeleteAgentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAgentRequest.ProtoReflect.Descriptor instead.
 func (*DeleteAgentRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{8}
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteAgentRequest) GetAgentId() string {
@@ -513,7 +634,14 @@ func (x *DeleteAgentRequest) GetEtag() string {
 	return ""
 }
 
-// DeleteAgentResponse says that the agent is gone.
+func (x *DeleteAgentRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+// DeleteAgentResponse says that it is gone.
 type DeleteAgentResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -522,7 +650,7 @@ type DeleteAgentResponse struct {
 
 func (x *DeleteAgentResponse) Reset() {
 	*x = DeleteAgentResponse{}
-	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[9]
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +662,7 @@ func (x *DeleteAgentResponse) String() string {
 func (*DeleteAgentResponse) ProtoMessage() {}
 
 func (x *DeleteAgentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[9]
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,25 +675,600 @@ func (x *DeleteAgentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAgentResponse.ProtoReflect.Descriptor instead.
 func (*DeleteAgentResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{9}
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{11}
+}
+
+// ListAgentRevisionsRequest asks for a page of revisions.
+type ListAgentRevisionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id. Required.
+	AgentId string `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	// Entries a page, 1 to 1000. Default 50.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// `next_page_token` of the page before. Empty: the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAgentRevisionsRequest) Reset() {
+	*x = ListAgentRevisionsRequest{}
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAgentRevisionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAgentRevisionsRequest) ProtoMessage() {}
+
+func (x *ListAgentRevisionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAgentRevisionsRequest.ProtoReflect.Descriptor instead.
+func (*ListAgentRevisionsRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListAgentRevisionsRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *ListAgentRevisionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListAgentRevisionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListAgentRevisionsResponse carries a page of revisions.
+type ListAgentRevisionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revisions, newest first.
+	Revisions []*Revision `protobuf:"bytes,1,rep,name=revisions,proto3" json:"revisions,omitempty"`
+	// Token of the next page; empty on the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAgentRevisionsResponse) Reset() {
+	*x = ListAgentRevisionsResponse{}
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAgentRevisionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAgentRevisionsResponse) ProtoMessage() {}
+
+func (x *ListAgentRevisionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAgentRevisionsResponse.ProtoReflect.Descriptor instead.
+func (*ListAgentRevisionsResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListAgentRevisionsResponse) GetRevisions() []*Revision {
+	if x != nil {
+		return x.Revisions
+	}
+	return nil
+}
+
+func (x *ListAgentRevisionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// DiffAgentRequest asks for the differences of two revisions.
+type DiffAgentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id. Required.
+	AgentId string `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	// The revision to compare from. Required.
+	BaseRevision int64 `protobuf:"varint,2,opt,name=base_revision,json=baseRevision,proto3" json:"base_revision,omitempty"`
+	// The revision to compare to; 0 is the current one.
+	TargetRevision int64 `protobuf:"varint,3,opt,name=target_revision,json=targetRevision,proto3" json:"target_revision,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *DiffAgentRequest) Reset() {
+	*x = DiffAgentRequest{}
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffAgentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffAgentRequest) ProtoMessage() {}
+
+func (x *DiffAgentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffAgentRequest.ProtoReflect.Descriptor instead.
+func (*DiffAgentRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DiffAgentRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *DiffAgentRequest) GetBaseRevision() int64 {
+	if x != nil {
+		return x.BaseRevision
+	}
+	return 0
+}
+
+func (x *DiffAgentRequest) GetTargetRevision() int64 {
+	if x != nil {
+		return x.TargetRevision
+	}
+	return 0
+}
+
+// DiffAgentResponse carries differences.
+type DiffAgentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each field that differs, by path.
+	Differences   []*FieldDifference `protobuf:"bytes,1,rep,name=differences,proto3" json:"differences,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffAgentResponse) Reset() {
+	*x = DiffAgentResponse{}
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffAgentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffAgentResponse) ProtoMessage() {}
+
+func (x *DiffAgentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffAgentResponse.ProtoReflect.Descriptor instead.
+func (*DiffAgentResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *DiffAgentResponse) GetDifferences() []*FieldDifference {
+	if x != nil {
+		return x.Differences
+	}
+	return nil
+}
+
+// MergeAgentRequest asks to merge a change.
+type MergeAgentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// agent_id names what to change; the rest is the caller's whole version of it, made from base_revision. A non-empty etag
+	// must be the current revision's. Required.
+	Agent *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// The revision that the caller started from. Required.
+	BaseRevision  int64 `protobuf:"varint,2,opt,name=base_revision,json=baseRevision,proto3" json:"base_revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MergeAgentRequest) Reset() {
+	*x = MergeAgentRequest{}
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MergeAgentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MergeAgentRequest) ProtoMessage() {}
+
+func (x *MergeAgentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MergeAgentRequest.ProtoReflect.Descriptor instead.
+func (*MergeAgentRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *MergeAgentRequest) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+func (x *MergeAgentRequest) GetBaseRevision() int64 {
+	if x != nil {
+		return x.BaseRevision
+	}
+	return 0
+}
+
+// MergeAgentResponse carries the result, or what stands in its way.
+type MergeAgentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent at its new revision, or as it was where the change was there already; unset where there are conflicts.
+	Agent *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Fields that both sides changed, to different values.
+	Conflicts     []*MergeConflict `protobuf:"bytes,2,rep,name=conflicts,proto3" json:"conflicts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MergeAgentResponse) Reset() {
+	*x = MergeAgentResponse{}
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MergeAgentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MergeAgentResponse) ProtoMessage() {}
+
+func (x *MergeAgentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MergeAgentResponse.ProtoReflect.Descriptor instead.
+func (*MergeAgentResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *MergeAgentResponse) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+func (x *MergeAgentResponse) GetConflicts() []*MergeConflict {
+	if x != nil {
+		return x.Conflicts
+	}
+	return nil
+}
+
+// RollbackAgentRequest asks for an old revision's return.
+type RollbackAgentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id. Required.
+	AgentId string `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	// The revision to return to. Required.
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// If not empty, only at this etag.
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackAgentRequest) Reset() {
+	*x = RollbackAgentRequest{}
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackAgentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackAgentRequest) ProtoMessage() {}
+
+func (x *RollbackAgentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackAgentRequest.ProtoReflect.Descriptor instead.
+func (*RollbackAgentRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RollbackAgentRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *RollbackAgentRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *RollbackAgentRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+// RollbackAgentResponse carries the new revision.
+type RollbackAgentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent at its new revision.
+	Agent         *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackAgentResponse) Reset() {
+	*x = RollbackAgentResponse{}
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackAgentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackAgentResponse) ProtoMessage() {}
+
+func (x *RollbackAgentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackAgentResponse.ProtoReflect.Descriptor instead.
+func (*RollbackAgentResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RollbackAgentResponse) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+// GetAgentClosureRequest asks for an agent and what it refers to.
+type GetAgentClosureRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent's id. Required.
+	AgentId string `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	// The agent's revision; 0 is the current one. What it refers to is taken at its current revision.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAgentClosureRequest) Reset() {
+	*x = GetAgentClosureRequest{}
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAgentClosureRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAgentClosureRequest) ProtoMessage() {}
+
+func (x *GetAgentClosureRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAgentClosureRequest.ProtoReflect.Descriptor instead.
+func (*GetAgentClosureRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *GetAgentClosureRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *GetAgentClosureRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// GetAgentClosureResponse carries an agent and what it refers to.
+type GetAgentClosureResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent.
+	Agent *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// What it refers to, by kind and id.
+	Resources []*ResourceSnapshot `protobuf:"bytes,2,rep,name=resources,proto3" json:"resources,omitempty"`
+	// SHA-256, in hexadecimal, over the kind, id, revision and etag of the agent and of each resource.
+	Digest        string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAgentClosureResponse) Reset() {
+	*x = GetAgentClosureResponse{}
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAgentClosureResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAgentClosureResponse) ProtoMessage() {}
+
+func (x *GetAgentClosureResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAgentClosureResponse.ProtoReflect.Descriptor instead.
+func (*GetAgentClosureResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *GetAgentClosureResponse) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+func (x *GetAgentClosureResponse) GetResources() []*ResourceSnapshot {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *GetAgentClosureResponse) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
 }
 
 var File_dynamicagents_registry_v1_agent_service_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_registry_v1_agent_service_proto_rawDesc = "" +
 	"\n" +
-	"-dynamicagents/registry/v1/agent_service.proto\x12\x19dynamicagents.registry.v1\x1a\x1bbuf/validate/validate.proto\x1a%dynamicagents/registry/v1/agent.proto\x1a google/protobuf/field_mask.proto\"}\n" +
+	"-dynamicagents/registry/v1/agent_service.proto\x12\x19dynamicagents.registry.v1\x1a\x1bbuf/validate/validate.proto\x1a%dynamicagents/registry/v1/agent.proto\x1a(dynamicagents/registry/v1/revision.proto\x1a(dynamicagents/registry/v1/snapshot.proto\x1a google/protobuf/field_mask.proto\"\xa2\x01\n" +
 	"\x12CreateAgentRequest\x12>\n" +
 	"\x05agent\x18\x01 \x01(\v2 .dynamicagents.registry.v1.AgentB\x06\xbaH\x03\xc8\x01\x01R\x05agent\x12'\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"M\n" +
+	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"M\n" +
 	"\x13CreateAgentResponse\x126\n" +
 	"\x05agent\x18\x01 \x01(\v2 .dynamicagents.registry.v1.AgentR\x05agent\"~\n" +
 	"\x0fGetAgentRequest\x12F\n" +
 	"\bagent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\aagentId\x12#\n" +
 	"\brevision\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\brevision\"J\n" +
 	"\x10GetAgentResponse\x126\n" +
-	"\x05agent\x18\x01 \x01(\v2 .dynamicagents.registry.v1.AgentR\x05agent\"\xab\x01\n" +
+	"\x05agent\x18\x01 \x01(\v2 .dynamicagents.registry.v1.AgentR\x05agent\"k\n" +
+	"\x15BatchGetAgentsRequest\x12R\n" +
+	"\tagent_ids\x18\x01 \x03(\tB5\xbaH2\x92\x01/\b\x01\x10\xe8\a\"(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\bagentIds\"~\n" +
+	"\x16BatchGetAgentsResponse\x128\n" +
+	"\x06agents\x18\x01 \x03(\v2 .dynamicagents.registry.v1.AgentR\x06agents\x12*\n" +
+	"\x11missing_agent_ids\x18\x02 \x03(\tR\x0fmissingAgentIds\"\xab\x01\n" +
 	"\x11ListAgentsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
@@ -575,24 +1278,67 @@ const file_dynamicagents_registry_v1_agent_service_proto_rawDesc = "" +
 	"\border_by\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\aorderBy\"v\n" +
 	"\x12ListAgentsResponse\x128\n" +
 	"\x06agents\x18\x01 \x03(\v2 .dynamicagents.registry.v1.AgentR\x06agents\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x99\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbe\x01\n" +
 	"\x12UpdateAgentRequest\x12>\n" +
 	"\x05agent\x18\x01 \x01(\v2 .dynamicagents.registry.v1.AgentB\x06\xbaH\x03\xc8\x01\x01R\x05agent\x12C\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\n" +
-	"updateMask\"M\n" +
+	"updateMask\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"M\n" +
 	"\x13UpdateAgentResponse\x126\n" +
-	"\x05agent\x18\x01 \x01(\v2 .dynamicagents.registry.v1.AgentR\x05agent\"z\n" +
+	"\x05agent\x18\x01 \x01(\v2 .dynamicagents.registry.v1.AgentR\x05agent\"\x90\x01\n" +
 	"\x12DeleteAgentRequest\x12F\n" +
 	"\bagent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\aagentId\x12\x1c\n" +
-	"\x04etag\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04etag\"\x15\n" +
-	"\x13DeleteAgentResponse2\xa8\x04\n" +
+	"\x04etag\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04etag\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"\x15\n" +
+	"\x13DeleteAgentResponse\"\xb5\x01\n" +
+	"\x19ListAgentRevisionsRequest\x12F\n" +
+	"\bagent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\aagentId\x12'\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"\x87\x01\n" +
+	"\x1aListAgentRevisionsResponse\x12A\n" +
+	"\trevisions\x18\x01 \x03(\v2#.dynamicagents.registry.v1.RevisionR\trevisions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xba\x01\n" +
+	"\x10DiffAgentRequest\x12F\n" +
+	"\bagent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\aagentId\x12,\n" +
+	"\rbase_revision\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\fbaseRevision\x120\n" +
+	"\x0ftarget_revision\x18\x03 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x0etargetRevision\"a\n" +
+	"\x11DiffAgentResponse\x12L\n" +
+	"\vdifferences\x18\x01 \x03(\v2*.dynamicagents.registry.v1.FieldDifferenceR\vdifferences\"\x81\x01\n" +
+	"\x11MergeAgentRequest\x12>\n" +
+	"\x05agent\x18\x01 \x01(\v2 .dynamicagents.registry.v1.AgentB\x06\xbaH\x03\xc8\x01\x01R\x05agent\x12,\n" +
+	"\rbase_revision\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\fbaseRevision\"\x94\x01\n" +
+	"\x12MergeAgentResponse\x126\n" +
+	"\x05agent\x18\x01 \x01(\v2 .dynamicagents.registry.v1.AgentR\x05agent\x12F\n" +
+	"\tconflicts\x18\x02 \x03(\v2(.dynamicagents.registry.v1.MergeConflictR\tconflicts\"\xa1\x01\n" +
+	"\x14RollbackAgentRequest\x12F\n" +
+	"\bagent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\aagentId\x12#\n" +
+	"\brevision\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\brevision\x12\x1c\n" +
+	"\x04etag\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04etag\"O\n" +
+	"\x15RollbackAgentResponse\x126\n" +
+	"\x05agent\x18\x01 \x01(\v2 .dynamicagents.registry.v1.AgentR\x05agent\"\x85\x01\n" +
+	"\x16GetAgentClosureRequest\x12F\n" +
+	"\bagent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\aagentId\x12#\n" +
+	"\brevision\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\brevision\"\xb4\x01\n" +
+	"\x17GetAgentClosureResponse\x126\n" +
+	"\x05agent\x18\x01 \x01(\v2 .dynamicagents.registry.v1.AgentR\x05agent\x12I\n" +
+	"\tresources\x18\x02 \x03(\v2+.dynamicagents.registry.v1.ResourceSnapshotR\tresources\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest2\xe4\t\n" +
 	"\fAgentService\x12l\n" +
 	"\vCreateAgent\x12-.dynamicagents.registry.v1.CreateAgentRequest\x1a..dynamicagents.registry.v1.CreateAgentResponse\x12c\n" +
-	"\bGetAgent\x12*.dynamicagents.registry.v1.GetAgentRequest\x1a+.dynamicagents.registry.v1.GetAgentResponse\x12i\n" +
+	"\bGetAgent\x12*.dynamicagents.registry.v1.GetAgentRequest\x1a+.dynamicagents.registry.v1.GetAgentResponse\x12u\n" +
+	"\x0eBatchGetAgents\x120.dynamicagents.registry.v1.BatchGetAgentsRequest\x1a1.dynamicagents.registry.v1.BatchGetAgentsResponse\x12i\n" +
 	"\n" +
 	"ListAgents\x12,.dynamicagents.registry.v1.ListAgentsRequest\x1a-.dynamicagents.registry.v1.ListAgentsResponse\x12l\n" +
 	"\vUpdateAgent\x12-.dynamicagents.registry.v1.UpdateAgentRequest\x1a..dynamicagents.registry.v1.UpdateAgentResponse\x12l\n" +
-	"\vDeleteAgent\x12-.dynamicagents.registry.v1.DeleteAgentRequest\x1a..dynamicagents.registry.v1.DeleteAgentResponseBw\n" +
+	"\vDeleteAgent\x12-.dynamicagents.registry.v1.DeleteAgentRequest\x1a..dynamicagents.registry.v1.DeleteAgentResponse\x12\x81\x01\n" +
+	"\x12ListAgentRevisions\x124.dynamicagents.registry.v1.ListAgentRevisionsRequest\x1a5.dynamicagents.registry.v1.ListAgentRevisionsResponse\x12f\n" +
+	"\tDiffAgent\x12+.dynamicagents.registry.v1.DiffAgentRequest\x1a,.dynamicagents.registry.v1.DiffAgentResponse\x12i\n" +
+	"\n" +
+	"MergeAgent\x12,.dynamicagents.registry.v1.MergeAgentRequest\x1a-.dynamicagents.registry.v1.MergeAgentResponse\x12r\n" +
+	"\rRollbackAgent\x12/.dynamicagents.registry.v1.RollbackAgentRequest\x1a0.dynamicagents.registry.v1.RollbackAgentResponse\x12x\n" +
+	"\x0fGetAgentClosure\x121.dynamicagents.registry.v1.GetAgentClosureRequest\x1a2.dynamicagents.registry.v1.GetAgentClosureResponseBw\n" +
 	"\x1ddev.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3"
 
 var (
@@ -607,44 +1353,81 @@ func file_dynamicagents_registry_v1_agent_service_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_registry_v1_agent_service_proto_rawDescData
 }
 
-var file_dynamicagents_registry_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_dynamicagents_registry_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_dynamicagents_registry_v1_agent_service_proto_goTypes = []any{
-	(*CreateAgentRequest)(nil),    // 0: dynamicagents.registry.v1.CreateAgentRequest
-	(*CreateAgentResponse)(nil),   // 1: dynamicagents.registry.v1.CreateAgentResponse
-	(*GetAgentRequest)(nil),       // 2: dynamicagents.registry.v1.GetAgentRequest
-	(*GetAgentResponse)(nil),      // 3: dynamicagents.registry.v1.GetAgentResponse
-	(*ListAgentsRequest)(nil),     // 4: dynamicagents.registry.v1.ListAgentsRequest
-	(*ListAgentsResponse)(nil),    // 5: dynamicagents.registry.v1.ListAgentsResponse
-	(*UpdateAgentRequest)(nil),    // 6: dynamicagents.registry.v1.UpdateAgentRequest
-	(*UpdateAgentResponse)(nil),   // 7: dynamicagents.registry.v1.UpdateAgentResponse
-	(*DeleteAgentRequest)(nil),    // 8: dynamicagents.registry.v1.DeleteAgentRequest
-	(*DeleteAgentResponse)(nil),   // 9: dynamicagents.registry.v1.DeleteAgentResponse
-	(*Agent)(nil),                 // 10: dynamicagents.registry.v1.Agent
-	(*fieldmaskpb.FieldMask)(nil), // 11: google.protobuf.FieldMask
+	(*CreateAgentRequest)(nil),         // 0: dynamicagents.registry.v1.CreateAgentRequest
+	(*CreateAgentResponse)(nil),        // 1: dynamicagents.registry.v1.CreateAgentResponse
+	(*GetAgentRequest)(nil),            // 2: dynamicagents.registry.v1.GetAgentRequest
+	(*GetAgentResponse)(nil),           // 3: dynamicagents.registry.v1.GetAgentResponse
+	(*BatchGetAgentsRequest)(nil),      // 4: dynamicagents.registry.v1.BatchGetAgentsRequest
+	(*BatchGetAgentsResponse)(nil),     // 5: dynamicagents.registry.v1.BatchGetAgentsResponse
+	(*ListAgentsRequest)(nil),          // 6: dynamicagents.registry.v1.ListAgentsRequest
+	(*ListAgentsResponse)(nil),         // 7: dynamicagents.registry.v1.ListAgentsResponse
+	(*UpdateAgentRequest)(nil),         // 8: dynamicagents.registry.v1.UpdateAgentRequest
+	(*UpdateAgentResponse)(nil),        // 9: dynamicagents.registry.v1.UpdateAgentResponse
+	(*DeleteAgentRequest)(nil),         // 10: dynamicagents.registry.v1.DeleteAgentRequest
+	(*DeleteAgentResponse)(nil),        // 11: dynamicagents.registry.v1.DeleteAgentResponse
+	(*ListAgentRevisionsRequest)(nil),  // 12: dynamicagents.registry.v1.ListAgentRevisionsRequest
+	(*ListAgentRevisionsResponse)(nil), // 13: dynamicagents.registry.v1.ListAgentRevisionsResponse
+	(*DiffAgentRequest)(nil),           // 14: dynamicagents.registry.v1.DiffAgentRequest
+	(*DiffAgentResponse)(nil),          // 15: dynamicagents.registry.v1.DiffAgentResponse
+	(*MergeAgentRequest)(nil),          // 16: dynamicagents.registry.v1.MergeAgentRequest
+	(*MergeAgentResponse)(nil),         // 17: dynamicagents.registry.v1.MergeAgentResponse
+	(*RollbackAgentRequest)(nil),       // 18: dynamicagents.registry.v1.RollbackAgentRequest
+	(*RollbackAgentResponse)(nil),      // 19: dynamicagents.registry.v1.RollbackAgentResponse
+	(*GetAgentClosureRequest)(nil),     // 20: dynamicagents.registry.v1.GetAgentClosureRequest
+	(*GetAgentClosureResponse)(nil),    // 21: dynamicagents.registry.v1.GetAgentClosureResponse
+	(*Agent)(nil),                      // 22: dynamicagents.registry.v1.Agent
+	(*fieldmaskpb.FieldMask)(nil),      // 23: google.protobuf.FieldMask
+	(*Revision)(nil),                   // 24: dynamicagents.registry.v1.Revision
+	(*FieldDifference)(nil),            // 25: dynamicagents.registry.v1.FieldDifference
+	(*MergeConflict)(nil),              // 26: dynamicagents.registry.v1.MergeConflict
+	(*ResourceSnapshot)(nil),           // 27: dynamicagents.registry.v1.ResourceSnapshot
 }
 var file_dynamicagents_registry_v1_agent_service_proto_depIdxs = []int32{
-	10, // 0: dynamicagents.registry.v1.CreateAgentRequest.agent:type_name -> dynamicagents.registry.v1.Agent
-	10, // 1: dynamicagents.registry.v1.CreateAgentResponse.agent:type_name -> dynamicagents.registry.v1.Agent
-	10, // 2: dynamicagents.registry.v1.GetAgentResponse.agent:type_name -> dynamicagents.registry.v1.Agent
-	10, // 3: dynamicagents.registry.v1.ListAgentsResponse.agents:type_name -> dynamicagents.registry.v1.Agent
-	10, // 4: dynamicagents.registry.v1.UpdateAgentRequest.agent:type_name -> dynamicagents.registry.v1.Agent
-	11, // 5: dynamicagents.registry.v1.UpdateAgentRequest.update_mask:type_name -> google.protobuf.FieldMask
-	10, // 6: dynamicagents.registry.v1.UpdateAgentResponse.agent:type_name -> dynamicagents.registry.v1.Agent
-	0,  // 7: dynamicagents.registry.v1.AgentService.CreateAgent:input_type -> dynamicagents.registry.v1.CreateAgentRequest
-	2,  // 8: dynamicagents.registry.v1.AgentService.GetAgent:input_type -> dynamicagents.registry.v1.GetAgentRequest
-	4,  // 9: dynamicagents.registry.v1.AgentService.ListAgents:input_type -> dynamicagents.registry.v1.ListAgentsRequest
-	6,  // 10: dynamicagents.registry.v1.AgentService.UpdateAgent:input_type -> dynamicagents.registry.v1.UpdateAgentRequest
-	8,  // 11: dynamicagents.registry.v1.AgentService.DeleteAgent:input_type -> dynamicagents.registry.v1.DeleteAgentRequest
-	1,  // 12: dynamicagents.registry.v1.AgentService.CreateAgent:output_type -> dynamicagents.registry.v1.CreateAgentResponse
-	3,  // 13: dynamicagents.registry.v1.AgentService.GetAgent:output_type -> dynamicagents.registry.v1.GetAgentResponse
-	5,  // 14: dynamicagents.registry.v1.AgentService.ListAgents:output_type -> dynamicagents.registry.v1.ListAgentsResponse
-	7,  // 15: dynamicagents.registry.v1.AgentService.UpdateAgent:output_type -> dynamicagents.registry.v1.UpdateAgentResponse
-	9,  // 16: dynamicagents.registry.v1.AgentService.DeleteAgent:output_type -> dynamicagents.registry.v1.DeleteAgentResponse
-	12, // [12:17] is the sub-list for method output_type
-	7,  // [7:12] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	22, // 0: dynamicagents.registry.v1.CreateAgentRequest.agent:type_name -> dynamicagents.registry.v1.Agent
+	22, // 1: dynamicagents.registry.v1.CreateAgentResponse.agent:type_name -> dynamicagents.registry.v1.Agent
+	22, // 2: dynamicagents.registry.v1.GetAgentResponse.agent:type_name -> dynamicagents.registry.v1.Agent
+	22, // 3: dynamicagents.registry.v1.BatchGetAgentsResponse.agents:type_name -> dynamicagents.registry.v1.Agent
+	22, // 4: dynamicagents.registry.v1.ListAgentsResponse.agents:type_name -> dynamicagents.registry.v1.Agent
+	22, // 5: dynamicagents.registry.v1.UpdateAgentRequest.agent:type_name -> dynamicagents.registry.v1.Agent
+	23, // 6: dynamicagents.registry.v1.UpdateAgentRequest.update_mask:type_name -> google.protobuf.FieldMask
+	22, // 7: dynamicagents.registry.v1.UpdateAgentResponse.agent:type_name -> dynamicagents.registry.v1.Agent
+	24, // 8: dynamicagents.registry.v1.ListAgentRevisionsResponse.revisions:type_name -> dynamicagents.registry.v1.Revision
+	25, // 9: dynamicagents.registry.v1.DiffAgentResponse.differences:type_name -> dynamicagents.registry.v1.FieldDifference
+	22, // 10: dynamicagents.registry.v1.MergeAgentRequest.agent:type_name -> dynamicagents.registry.v1.Agent
+	22, // 11: dynamicagents.registry.v1.MergeAgentResponse.agent:type_name -> dynamicagents.registry.v1.Agent
+	26, // 12: dynamicagents.registry.v1.MergeAgentResponse.conflicts:type_name -> dynamicagents.registry.v1.MergeConflict
+	22, // 13: dynamicagents.registry.v1.RollbackAgentResponse.agent:type_name -> dynamicagents.registry.v1.Agent
+	22, // 14: dynamicagents.registry.v1.GetAgentClosureResponse.agent:type_name -> dynamicagents.registry.v1.Agent
+	27, // 15: dynamicagents.registry.v1.GetAgentClosureResponse.resources:type_name -> dynamicagents.registry.v1.ResourceSnapshot
+	0,  // 16: dynamicagents.registry.v1.AgentService.CreateAgent:input_type -> dynamicagents.registry.v1.CreateAgentRequest
+	2,  // 17: dynamicagents.registry.v1.AgentService.GetAgent:input_type -> dynamicagents.registry.v1.GetAgentRequest
+	4,  // 18: dynamicagents.registry.v1.AgentService.BatchGetAgents:input_type -> dynamicagents.registry.v1.BatchGetAgentsRequest
+	6,  // 19: dynamicagents.registry.v1.AgentService.ListAgents:input_type -> dynamicagents.registry.v1.ListAgentsRequest
+	8,  // 20: dynamicagents.registry.v1.AgentService.UpdateAgent:input_type -> dynamicagents.registry.v1.UpdateAgentRequest
+	10, // 21: dynamicagents.registry.v1.AgentService.DeleteAgent:input_type -> dynamicagents.registry.v1.DeleteAgentRequest
+	12, // 22: dynamicagents.registry.v1.AgentService.ListAgentRevisions:input_type -> dynamicagents.registry.v1.ListAgentRevisionsRequest
+	14, // 23: dynamicagents.registry.v1.AgentService.DiffAgent:input_type -> dynamicagents.registry.v1.DiffAgentRequest
+	16, // 24: dynamicagents.registry.v1.AgentService.MergeAgent:input_type -> dynamicagents.registry.v1.MergeAgentRequest
+	18, // 25: dynamicagents.registry.v1.AgentService.RollbackAgent:input_type -> dynamicagents.registry.v1.RollbackAgentRequest
+	20, // 26: dynamicagents.registry.v1.AgentService.GetAgentClosure:input_type -> dynamicagents.registry.v1.GetAgentClosureRequest
+	1,  // 27: dynamicagents.registry.v1.AgentService.CreateAgent:output_type -> dynamicagents.registry.v1.CreateAgentResponse
+	3,  // 28: dynamicagents.registry.v1.AgentService.GetAgent:output_type -> dynamicagents.registry.v1.GetAgentResponse
+	5,  // 29: dynamicagents.registry.v1.AgentService.BatchGetAgents:output_type -> dynamicagents.registry.v1.BatchGetAgentsResponse
+	7,  // 30: dynamicagents.registry.v1.AgentService.ListAgents:output_type -> dynamicagents.registry.v1.ListAgentsResponse
+	9,  // 31: dynamicagents.registry.v1.AgentService.UpdateAgent:output_type -> dynamicagents.registry.v1.UpdateAgentResponse
+	11, // 32: dynamicagents.registry.v1.AgentService.DeleteAgent:output_type -> dynamicagents.registry.v1.DeleteAgentResponse
+	13, // 33: dynamicagents.registry.v1.AgentService.ListAgentRevisions:output_type -> dynamicagents.registry.v1.ListAgentRevisionsResponse
+	15, // 34: dynamicagents.registry.v1.AgentService.DiffAgent:output_type -> dynamicagents.registry.v1.DiffAgentResponse
+	17, // 35: dynamicagents.registry.v1.AgentService.MergeAgent:output_type -> dynamicagents.registry.v1.MergeAgentResponse
+	19, // 36: dynamicagents.registry.v1.AgentService.RollbackAgent:output_type -> dynamicagents.registry.v1.RollbackAgentResponse
+	21, // 37: dynamicagents.registry.v1.AgentService.GetAgentClosure:output_type -> dynamicagents.registry.v1.GetAgentClosureResponse
+	27, // [27:38] is the sub-list for method output_type
+	16, // [16:27] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_registry_v1_agent_service_proto_init() }
@@ -653,13 +1436,15 @@ func file_dynamicagents_registry_v1_agent_service_proto_init() {
 		return
 	}
 	file_dynamicagents_registry_v1_agent_proto_init()
+	file_dynamicagents_registry_v1_revision_proto_init()
+	file_dynamicagents_registry_v1_snapshot_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_registry_v1_agent_service_proto_rawDesc), len(file_dynamicagents_registry_v1_agent_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,11 +19,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AgentService_CreateAgent_FullMethodName = "/dynamicagents.registry.v1.AgentService/CreateAgent"
-	AgentService_GetAgent_FullMethodName    = "/dynamicagents.registry.v1.AgentService/GetAgent"
-	AgentService_ListAgents_FullMethodName  = "/dynamicagents.registry.v1.AgentService/ListAgents"
-	AgentService_UpdateAgent_FullMethodName = "/dynamicagents.registry.v1.AgentService/UpdateAgent"
-	AgentService_DeleteAgent_FullMethodName = "/dynamicagents.registry.v1.AgentService/DeleteAgent"
+	AgentService_CreateAgent_FullMethodName        = "/dynamicagents.registry.v1.AgentService/CreateAgent"
+	AgentService_GetAgent_FullMethodName           = "/dynamicagents.registry.v1.AgentService/GetAgent"
+	AgentService_BatchGetAgents_FullMethodName     = "/dynamicagents.registry.v1.AgentService/BatchGetAgents"
+	AgentService_ListAgents_FullMethodName         = "/dynamicagents.registry.v1.AgentService/ListAgents"
+	AgentService_UpdateAgent_FullMethodName        = "/dynamicagents.registry.v1.AgentService/UpdateAgent"
+	AgentService_DeleteAgent_FullMethodName        = "/dynamicagents.registry.v1.AgentService/DeleteAgent"
+	AgentService_ListAgentRevisions_FullMethodName = "/dynamicagents.registry.v1.AgentService/ListAgentRevisions"
+	AgentService_DiffAgent_FullMethodName          = "/dynamicagents.registry.v1.AgentService/DiffAgent"
+	AgentService_MergeAgent_FullMethodName         = "/dynamicagents.registry.v1.AgentService/MergeAgent"
+	AgentService_RollbackAgent_FullMethodName      = "/dynamicagents.registry.v1.AgentService/RollbackAgent"
+	AgentService_GetAgentClosure_FullMethodName    = "/dynamicagents.registry.v1.AgentService/GetAgentClosure"
 )
 
 // AgentServiceClient is the client API for AgentService service.
@@ -33,19 +39,35 @@ const (
 // AgentService keeps the agents of the caller's tenant. Every method may also return UNAUTHENTICATED,
 // PERMISSION_DENIED, UNAVAILABLE (DATABASE_UNAVAILABLE, SHUTTING_DOWN) and INTERNAL.
 type AgentServiceClient interface {
-	// Creates an agent at revision 1. Safe to repeat with the same request_id, which then returns the agent as it was
-	// created. Codes: INVALID_ARGUMENT, ALREADY_EXISTS.
+	// Creates an agent at revision 1. Safe to repeat with the same request_id, which then returns it as it was created.
+	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, ALREADY_EXISTS.
 	CreateAgent(ctx context.Context, in *CreateAgentRequest, opts ...grpc.CallOption) (*CreateAgentResponse, error)
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetAgent(ctx context.Context, in *GetAgentRequest, opts ...grpc.CallOption) (*GetAgentResponse, error)
+	// Reads the current revisions of several agents, in the order asked for; the missing ones are named, not an error.
+	// Codes: INVALID_ARGUMENT.
+	BatchGetAgents(ctx context.Context, in *BatchGetAgentsRequest, opts ...grpc.CallOption) (*BatchGetAgentsResponse, error)
 	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
 	ListAgents(ctx context.Context, in *ListAgentsRequest, opts ...grpc.CallOption) (*ListAgentsResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
-	// Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
 	UpdateAgent(ctx context.Context, in *UpdateAgentRequest, opts ...grpc.CallOption) (*UpdateAgentResponse, error)
-	// Deletes an agent; its revisions stay readable by number for the runs that are pinned to them.
-	// Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+	// Deletes an agent; its revisions stay readable by number for the runs that are pinned to them. One that others refer
+	// to is not deleted unless forced. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED, FAILED_PRECONDITION
+	// (RESOURCE_REFERENCED).
 	DeleteAgent(ctx context.Context, in *DeleteAgentRequest, opts ...grpc.CallOption) (*DeleteAgentResponse, error)
+	// Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	ListAgentRevisions(ctx context.Context, in *ListAgentRevisionsRequest, opts ...grpc.CallOption) (*ListAgentRevisionsResponse, error)
+	// Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	DiffAgent(ctx context.Context, in *DiffAgentRequest, opts ...grpc.CallOption) (*DiffAgentResponse, error)
+	// Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
+	// changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+	MergeAgent(ctx context.Context, in *MergeAgentRequest, opts ...grpc.CallOption) (*MergeAgentResponse, error)
+	// Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+	RollbackAgent(ctx context.Context, in *RollbackAgentRequest, opts ...grpc.CallOption) (*RollbackAgentResponse, error)
+	// Reads an agent with everything that it refers to, directly or through others, each pinned to its current revision,
+	// and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	GetAgentClosure(ctx context.Context, in *GetAgentClosureRequest, opts ...grpc.CallOption) (*GetAgentClosureResponse, error)
 }
 
 type agentServiceClient struct {
@@ -70,6 +92,16 @@ func (c *agentServiceClient) GetAgent(ctx context.Context, in *GetAgentRequest, 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetAgentResponse)
 	err := c.cc.Invoke(ctx, AgentService_GetAgent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) BatchGetAgents(ctx context.Context, in *BatchGetAgentsRequest, opts ...grpc.CallOption) (*BatchGetAgentsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchGetAgentsResponse)
+	err := c.cc.Invoke(ctx, AgentService_BatchGetAgents_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +138,56 @@ func (c *agentServiceClient) DeleteAgent(ctx context.Context, in *DeleteAgentReq
 	return out, nil
 }
 
+func (c *agentServiceClient) ListAgentRevisions(ctx context.Context, in *ListAgentRevisionsRequest, opts ...grpc.CallOption) (*ListAgentRevisionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAgentRevisionsResponse)
+	err := c.cc.Invoke(ctx, AgentService_ListAgentRevisions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) DiffAgent(ctx context.Context, in *DiffAgentRequest, opts ...grpc.CallOption) (*DiffAgentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiffAgentResponse)
+	err := c.cc.Invoke(ctx, AgentService_DiffAgent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) MergeAgent(ctx context.Context, in *MergeAgentRequest, opts ...grpc.CallOption) (*MergeAgentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MergeAgentResponse)
+	err := c.cc.Invoke(ctx, AgentService_MergeAgent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) RollbackAgent(ctx context.Context, in *RollbackAgentRequest, opts ...grpc.CallOption) (*RollbackAgentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RollbackAgentResponse)
+	err := c.cc.Invoke(ctx, AgentService_RollbackAgent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) GetAgentClosure(ctx context.Context, in *GetAgentClosureRequest, opts ...grpc.CallOption) (*GetAgentClosureResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetAgentClosureResponse)
+	err := c.cc.Invoke(ctx, AgentService_GetAgentClosure_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AgentServiceServer is the server API for AgentService service.
 // All implementations must embed UnimplementedAgentServiceServer
 // for forward compatibility.
@@ -113,19 +195,35 @@ func (c *agentServiceClient) DeleteAgent(ctx context.Context, in *DeleteAgentReq
 // AgentService keeps the agents of the caller's tenant. Every method may also return UNAUTHENTICATED,
 // PERMISSION_DENIED, UNAVAILABLE (DATABASE_UNAVAILABLE, SHUTTING_DOWN) and INTERNAL.
 type AgentServiceServer interface {
-	// Creates an agent at revision 1. Safe to repeat with the same request_id, which then returns the agent as it was
-	// created. Codes: INVALID_ARGUMENT, ALREADY_EXISTS.
+	// Creates an agent at revision 1. Safe to repeat with the same request_id, which then returns it as it was created.
+	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, ALREADY_EXISTS.
 	CreateAgent(context.Context, *CreateAgentRequest) (*CreateAgentResponse, error)
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetAgent(context.Context, *GetAgentRequest) (*GetAgentResponse, error)
+	// Reads the current revisions of several agents, in the order asked for; the missing ones are named, not an error.
+	// Codes: INVALID_ARGUMENT.
+	BatchGetAgents(context.Context, *BatchGetAgentsRequest) (*BatchGetAgentsResponse, error)
 	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
 	ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
-	// Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
 	UpdateAgent(context.Context, *UpdateAgentRequest) (*UpdateAgentResponse, error)
-	// Deletes an agent; its revisions stay readable by number for the runs that are pinned to them.
-	// Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+	// Deletes an agent; its revisions stay readable by number for the runs that are pinned to them. One that others refer
+	// to is not deleted unless forced. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED, FAILED_PRECONDITION
+	// (RESOURCE_REFERENCED).
 	DeleteAgent(context.Context, *DeleteAgentRequest) (*DeleteAgentResponse, error)
+	// Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	ListAgentRevisions(context.Context, *ListAgentRevisionsRequest) (*ListAgentRevisionsResponse, error)
+	// Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	DiffAgent(context.Context, *DiffAgentRequest) (*DiffAgentResponse, error)
+	// Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
+	// changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+	MergeAgent(context.Context, *MergeAgentRequest) (*MergeAgentResponse, error)
+	// Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+	RollbackAgent(context.Context, *RollbackAgentRequest) (*RollbackAgentResponse, error)
+	// Reads an agent with everything that it refers to, directly or through others, each pinned to its current revision,
+	// and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	GetAgentClosure(context.Context, *GetAgentClosureRequest) (*GetAgentClosureResponse, error)
 	mustEmbedUnimplementedAgentServiceServer()
 }
 
@@ -142,6 +240,9 @@ func (UnimplementedAgentServiceServer) CreateAgent(context.Context, *CreateAgent
 func (UnimplementedAgentServiceServer) GetAgent(context.Context, *GetAgentRequest) (*GetAgentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetAgent not implemented")
 }
+func (UnimplementedAgentServiceServer) BatchGetAgents(context.Context, *BatchGetAgentsRequest) (*BatchGetAgentsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchGetAgents not implemented")
+}
 func (UnimplementedAgentServiceServer) ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAgents not implemented")
 }
@@ -150,6 +251,21 @@ func (UnimplementedAgentServiceServer) UpdateAgent(context.Context, *UpdateAgent
 }
 func (UnimplementedAgentServiceServer) DeleteAgent(context.Context, *DeleteAgentRequest) (*DeleteAgentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteAgent not implemented")
+}
+func (UnimplementedAgentServiceServer) ListAgentRevisions(context.Context, *ListAgentRevisionsRequest) (*ListAgentRevisionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAgentRevisions not implemented")
+}
+func (UnimplementedAgentServiceServer) DiffAgent(context.Context, *DiffAgentRequest) (*DiffAgentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiffAgent not implemented")
+}
+func (UnimplementedAgentServiceServer) MergeAgent(context.Context, *MergeAgentRequest) (*MergeAgentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MergeAgent not implemented")
+}
+func (UnimplementedAgentServiceServer) RollbackAgent(context.Context, *RollbackAgentRequest) (*RollbackAgentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RollbackAgent not implemented")
+}
+func (UnimplementedAgentServiceServer) GetAgentClosure(context.Context, *GetAgentClosureRequest) (*GetAgentClosureResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAgentClosure not implemented")
 }
 func (UnimplementedAgentServiceServer) mustEmbedUnimplementedAgentServiceServer() {}
 func (UnimplementedAgentServiceServer) testEmbeddedByValue()                      {}
@@ -208,6 +324,24 @@ func _AgentService_GetAgent_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AgentService_BatchGetAgents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchGetAgentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).BatchGetAgents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_BatchGetAgents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).BatchGetAgents(ctx, req.(*BatchGetAgentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AgentService_ListAgents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListAgentsRequest)
 	if err := dec(in); err != nil {
@@ -262,6 +396,96 @@ func _AgentService_DeleteAgent_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AgentService_ListAgentRevisions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAgentRevisionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).ListAgentRevisions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_ListAgentRevisions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).ListAgentRevisions(ctx, req.(*ListAgentRevisionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AgentService_DiffAgent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiffAgentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).DiffAgent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_DiffAgent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).DiffAgent(ctx, req.(*DiffAgentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AgentService_MergeAgent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MergeAgentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).MergeAgent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_MergeAgent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).MergeAgent(ctx, req.(*MergeAgentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AgentService_RollbackAgent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RollbackAgentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).RollbackAgent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_RollbackAgent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).RollbackAgent(ctx, req.(*RollbackAgentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AgentService_GetAgentClosure_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAgentClosureRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).GetAgentClosure(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_GetAgentClosure_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).GetAgentClosure(ctx, req.(*GetAgentClosureRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AgentService_ServiceDesc is the grpc.ServiceDesc for AgentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -278,6 +502,10 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AgentService_GetAgent_Handler,
 		},
 		{
+			MethodName: "BatchGetAgents",
+			Handler:    _AgentService_BatchGetAgents_Handler,
+		},
+		{
 			MethodName: "ListAgents",
 			Handler:    _AgentService_ListAgents_Handler,
 		},
@@ -288,6 +516,26 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteAgent",
 			Handler:    _AgentService_DeleteAgent_Handler,
+		},
+		{
+			MethodName: "ListAgentRevisions",
+			Handler:    _AgentService_ListAgentRevisions_Handler,
+		},
+		{
+			MethodName: "DiffAgent",
+			Handler:    _AgentService_DiffAgent_Handler,
+		},
+		{
+			MethodName: "MergeAgent",
+			Handler:    _AgentService_MergeAgent_Handler,
+		},
+		{
+			MethodName: "RollbackAgent",
+			Handler:    _AgentService_RollbackAgent_Handler,
+		},
+		{
+			MethodName: "GetAgentClosure",
+			Handler:    _AgentService_GetAgentClosure_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

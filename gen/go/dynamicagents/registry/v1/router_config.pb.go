@@ -130,7 +130,8 @@ type Deployment struct {
 	// Base URL where the provider's own is not meant, e.g. "http://127.0.0.1:8000/v1". http or
 	// https, without credentials and without a query, both of which would hold keys.
 	ApiBase string `protobuf:"bytes,4,opt,name=api_base,json=apiBase,proto3" json:"api_base,omitempty"`
-	// Where the key is: "os.environ/NAME", "secret:provider:field", or empty for a provider that needs none. A key itself
+	// Where the key is: "os.environ/NAME", "secret:provider:field", "secret:provider/name:field",
+	// "user:provider:field" (the caller's own), or empty for a provider that needs none. A key itself
 	// is refused.
 	ApiKeyReference string `protobuf:"bytes,5,opt,name=api_key_reference,json=apiKeyReference,proto3" json:"api_key_reference,omitempty"`
 	// Share of the group's calls, against the other weights. Unset is 1; 0 is only used when no other is left.

@@ -400,11 +400,222 @@ func (x *RemoveDeploymentResponse) GetRouterConfig() *RouterConfig {
 	return nil
 }
 
+// ListRouterConfigRevisionsRequest asks for a page of revisions.
+type ListRouterConfigRevisionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Entries a page, 1 to 1000. Default 50.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// `next_page_token` of the page before. Empty: the first page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRouterConfigRevisionsRequest) Reset() {
+	*x = ListRouterConfigRevisionsRequest{}
+	mi := &file_dynamicagents_registry_v1_router_config_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRouterConfigRevisionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRouterConfigRevisionsRequest) ProtoMessage() {}
+
+func (x *ListRouterConfigRevisionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_router_config_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRouterConfigRevisionsRequest.ProtoReflect.Descriptor instead.
+func (*ListRouterConfigRevisionsRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListRouterConfigRevisionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListRouterConfigRevisionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListRouterConfigRevisionsResponse carries a page of revisions.
+type ListRouterConfigRevisionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revisions, newest first.
+	Revisions []*Revision `protobuf:"bytes,1,rep,name=revisions,proto3" json:"revisions,omitempty"`
+	// Token of the next page; empty on the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRouterConfigRevisionsResponse) Reset() {
+	*x = ListRouterConfigRevisionsResponse{}
+	mi := &file_dynamicagents_registry_v1_router_config_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRouterConfigRevisionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRouterConfigRevisionsResponse) ProtoMessage() {}
+
+func (x *ListRouterConfigRevisionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_router_config_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRouterConfigRevisionsResponse.ProtoReflect.Descriptor instead.
+func (*ListRouterConfigRevisionsResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListRouterConfigRevisionsResponse) GetRevisions() []*Revision {
+	if x != nil {
+		return x.Revisions
+	}
+	return nil
+}
+
+func (x *ListRouterConfigRevisionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// RollbackRouterConfigRequest asks for an old revision's return.
+type RollbackRouterConfigRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision to return to. Required.
+	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// If not empty, only at this etag.
+	Etag          string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackRouterConfigRequest) Reset() {
+	*x = RollbackRouterConfigRequest{}
+	mi := &file_dynamicagents_registry_v1_router_config_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackRouterConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackRouterConfigRequest) ProtoMessage() {}
+
+func (x *RollbackRouterConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_router_config_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackRouterConfigRequest.ProtoReflect.Descriptor instead.
+func (*RollbackRouterConfigRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RollbackRouterConfigRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *RollbackRouterConfigRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+// RollbackRouterConfigResponse carries the new revision.
+type RollbackRouterConfigResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The configuration at its new revision.
+	RouterConfig  *RouterConfig `protobuf:"bytes,1,opt,name=router_config,json=routerConfig,proto3" json:"router_config,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackRouterConfigResponse) Reset() {
+	*x = RollbackRouterConfigResponse{}
+	mi := &file_dynamicagents_registry_v1_router_config_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackRouterConfigResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackRouterConfigResponse) ProtoMessage() {}
+
+func (x *RollbackRouterConfigResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_router_config_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackRouterConfigResponse.ProtoReflect.Descriptor instead.
+func (*RollbackRouterConfigResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RollbackRouterConfigResponse) GetRouterConfig() *RouterConfig {
+	if x != nil {
+		return x.RouterConfig
+	}
+	return nil
+}
+
 var File_dynamicagents_registry_v1_router_config_service_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_registry_v1_router_config_service_proto_rawDesc = "" +
 	"\n" +
-	"5dynamicagents/registry/v1/router_config_service.proto\x12\x19dynamicagents.registry.v1\x1a\x1bbuf/validate/validate.proto\x1a-dynamicagents/registry/v1/router_config.proto\x1a google/protobuf/field_mask.proto\"\x18\n" +
+	"5dynamicagents/registry/v1/router_config_service.proto\x12\x19dynamicagents.registry.v1\x1a\x1bbuf/validate/validate.proto\x1a(dynamicagents/registry/v1/revision.proto\x1a-dynamicagents/registry/v1/router_config.proto\x1a google/protobuf/field_mask.proto\"\x18\n" +
 	"\x16GetRouterConfigRequest\"g\n" +
 	"\x17GetRouterConfigResponse\x12L\n" +
 	"\rrouter_config\x18\x01 \x01(\v2'.dynamicagents.registry.v1.RouterConfigR\frouterConfig\"\xb6\x01\n" +
@@ -426,12 +637,27 @@ const file_dynamicagents_registry_v1_router_config_service_proto_rawDesc = "" +
 	"\x17RemoveDeploymentRequest\x12P\n" +
 	"\rdeployment_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\fdeploymentId\"h\n" +
 	"\x18RemoveDeploymentResponse\x12L\n" +
-	"\rrouter_config\x18\x01 \x01(\v2'.dynamicagents.registry.v1.RouterConfigR\frouterConfig2\x84\x04\n" +
+	"\rrouter_config\x18\x01 \x01(\v2'.dynamicagents.registry.v1.RouterConfigR\frouterConfig\"t\n" +
+	" ListRouterConfigRevisionsRequest\x12'\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"\x8e\x01\n" +
+	"!ListRouterConfigRevisionsResponse\x12A\n" +
+	"\trevisions\x18\x01 \x03(\v2#.dynamicagents.registry.v1.RevisionR\trevisions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"`\n" +
+	"\x1bRollbackRouterConfigRequest\x12#\n" +
+	"\brevision\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\brevision\x12\x1c\n" +
+	"\x04etag\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04etag\"l\n" +
+	"\x1cRollbackRouterConfigResponse\x12L\n" +
+	"\rrouter_config\x18\x01 \x01(\v2'.dynamicagents.registry.v1.RouterConfigR\frouterConfig2\xa7\x06\n" +
 	"\x13RouterConfigService\x12x\n" +
 	"\x0fGetRouterConfig\x121.dynamicagents.registry.v1.GetRouterConfigRequest\x1a2.dynamicagents.registry.v1.GetRouterConfigResponse\x12\x81\x01\n" +
 	"\x12UpdateRouterConfig\x124.dynamicagents.registry.v1.UpdateRouterConfigRequest\x1a5.dynamicagents.registry.v1.UpdateRouterConfigResponse\x12r\n" +
 	"\rAddDeployment\x12/.dynamicagents.registry.v1.AddDeploymentRequest\x1a0.dynamicagents.registry.v1.AddDeploymentResponse\x12{\n" +
-	"\x10RemoveDeployment\x122.dynamicagents.registry.v1.RemoveDeploymentRequest\x1a3.dynamicagents.registry.v1.RemoveDeploymentResponseBw\n" +
+	"\x10RemoveDeployment\x122.dynamicagents.registry.v1.RemoveDeploymentRequest\x1a3.dynamicagents.registry.v1.RemoveDeploymentResponse\x12\x96\x01\n" +
+	"\x19ListRouterConfigRevisions\x12;.dynamicagents.registry.v1.ListRouterConfigRevisionsRequest\x1a<.dynamicagents.registry.v1.ListRouterConfigRevisionsResponse\x12\x87\x01\n" +
+	"\x14RollbackRouterConfig\x126.dynamicagents.registry.v1.RollbackRouterConfigRequest\x1a7.dynamicagents.registry.v1.RollbackRouterConfigResponseBw\n" +
 	"\x1ddev.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3"
 
 var (
@@ -446,42 +672,53 @@ func file_dynamicagents_registry_v1_router_config_service_proto_rawDescGZIP() []
 	return file_dynamicagents_registry_v1_router_config_service_proto_rawDescData
 }
 
-var file_dynamicagents_registry_v1_router_config_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_dynamicagents_registry_v1_router_config_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_dynamicagents_registry_v1_router_config_service_proto_goTypes = []any{
-	(*GetRouterConfigRequest)(nil),     // 0: dynamicagents.registry.v1.GetRouterConfigRequest
-	(*GetRouterConfigResponse)(nil),    // 1: dynamicagents.registry.v1.GetRouterConfigResponse
-	(*UpdateRouterConfigRequest)(nil),  // 2: dynamicagents.registry.v1.UpdateRouterConfigRequest
-	(*UpdateRouterConfigResponse)(nil), // 3: dynamicagents.registry.v1.UpdateRouterConfigResponse
-	(*AddDeploymentRequest)(nil),       // 4: dynamicagents.registry.v1.AddDeploymentRequest
-	(*AddDeploymentResponse)(nil),      // 5: dynamicagents.registry.v1.AddDeploymentResponse
-	(*RemoveDeploymentRequest)(nil),    // 6: dynamicagents.registry.v1.RemoveDeploymentRequest
-	(*RemoveDeploymentResponse)(nil),   // 7: dynamicagents.registry.v1.RemoveDeploymentResponse
-	(*RouterConfig)(nil),               // 8: dynamicagents.registry.v1.RouterConfig
-	(*fieldmaskpb.FieldMask)(nil),      // 9: google.protobuf.FieldMask
-	(*Deployment)(nil),                 // 10: dynamicagents.registry.v1.Deployment
+	(*GetRouterConfigRequest)(nil),            // 0: dynamicagents.registry.v1.GetRouterConfigRequest
+	(*GetRouterConfigResponse)(nil),           // 1: dynamicagents.registry.v1.GetRouterConfigResponse
+	(*UpdateRouterConfigRequest)(nil),         // 2: dynamicagents.registry.v1.UpdateRouterConfigRequest
+	(*UpdateRouterConfigResponse)(nil),        // 3: dynamicagents.registry.v1.UpdateRouterConfigResponse
+	(*AddDeploymentRequest)(nil),              // 4: dynamicagents.registry.v1.AddDeploymentRequest
+	(*AddDeploymentResponse)(nil),             // 5: dynamicagents.registry.v1.AddDeploymentResponse
+	(*RemoveDeploymentRequest)(nil),           // 6: dynamicagents.registry.v1.RemoveDeploymentRequest
+	(*RemoveDeploymentResponse)(nil),          // 7: dynamicagents.registry.v1.RemoveDeploymentResponse
+	(*ListRouterConfigRevisionsRequest)(nil),  // 8: dynamicagents.registry.v1.ListRouterConfigRevisionsRequest
+	(*ListRouterConfigRevisionsResponse)(nil), // 9: dynamicagents.registry.v1.ListRouterConfigRevisionsResponse
+	(*RollbackRouterConfigRequest)(nil),       // 10: dynamicagents.registry.v1.RollbackRouterConfigRequest
+	(*RollbackRouterConfigResponse)(nil),      // 11: dynamicagents.registry.v1.RollbackRouterConfigResponse
+	(*RouterConfig)(nil),                      // 12: dynamicagents.registry.v1.RouterConfig
+	(*fieldmaskpb.FieldMask)(nil),             // 13: google.protobuf.FieldMask
+	(*Deployment)(nil),                        // 14: dynamicagents.registry.v1.Deployment
+	(*Revision)(nil),                          // 15: dynamicagents.registry.v1.Revision
 }
 var file_dynamicagents_registry_v1_router_config_service_proto_depIdxs = []int32{
-	8,  // 0: dynamicagents.registry.v1.GetRouterConfigResponse.router_config:type_name -> dynamicagents.registry.v1.RouterConfig
-	8,  // 1: dynamicagents.registry.v1.UpdateRouterConfigRequest.router_config:type_name -> dynamicagents.registry.v1.RouterConfig
-	9,  // 2: dynamicagents.registry.v1.UpdateRouterConfigRequest.update_mask:type_name -> google.protobuf.FieldMask
-	8,  // 3: dynamicagents.registry.v1.UpdateRouterConfigResponse.router_config:type_name -> dynamicagents.registry.v1.RouterConfig
-	10, // 4: dynamicagents.registry.v1.AddDeploymentRequest.deployment:type_name -> dynamicagents.registry.v1.Deployment
-	10, // 5: dynamicagents.registry.v1.AddDeploymentResponse.deployment:type_name -> dynamicagents.registry.v1.Deployment
-	8,  // 6: dynamicagents.registry.v1.AddDeploymentResponse.router_config:type_name -> dynamicagents.registry.v1.RouterConfig
-	8,  // 7: dynamicagents.registry.v1.RemoveDeploymentResponse.router_config:type_name -> dynamicagents.registry.v1.RouterConfig
-	0,  // 8: dynamicagents.registry.v1.RouterConfigService.GetRouterConfig:input_type -> dynamicagents.registry.v1.GetRouterConfigRequest
-	2,  // 9: dynamicagents.registry.v1.RouterConfigService.UpdateRouterConfig:input_type -> dynamicagents.registry.v1.UpdateRouterConfigRequest
-	4,  // 10: dynamicagents.registry.v1.RouterConfigService.AddDeployment:input_type -> dynamicagents.registry.v1.AddDeploymentRequest
-	6,  // 11: dynamicagents.registry.v1.RouterConfigService.RemoveDeployment:input_type -> dynamicagents.registry.v1.RemoveDeploymentRequest
-	1,  // 12: dynamicagents.registry.v1.RouterConfigService.GetRouterConfig:output_type -> dynamicagents.registry.v1.GetRouterConfigResponse
-	3,  // 13: dynamicagents.registry.v1.RouterConfigService.UpdateRouterConfig:output_type -> dynamicagents.registry.v1.UpdateRouterConfigResponse
-	5,  // 14: dynamicagents.registry.v1.RouterConfigService.AddDeployment:output_type -> dynamicagents.registry.v1.AddDeploymentResponse
-	7,  // 15: dynamicagents.registry.v1.RouterConfigService.RemoveDeployment:output_type -> dynamicagents.registry.v1.RemoveDeploymentResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	12, // 0: dynamicagents.registry.v1.GetRouterConfigResponse.router_config:type_name -> dynamicagents.registry.v1.RouterConfig
+	12, // 1: dynamicagents.registry.v1.UpdateRouterConfigRequest.router_config:type_name -> dynamicagents.registry.v1.RouterConfig
+	13, // 2: dynamicagents.registry.v1.UpdateRouterConfigRequest.update_mask:type_name -> google.protobuf.FieldMask
+	12, // 3: dynamicagents.registry.v1.UpdateRouterConfigResponse.router_config:type_name -> dynamicagents.registry.v1.RouterConfig
+	14, // 4: dynamicagents.registry.v1.AddDeploymentRequest.deployment:type_name -> dynamicagents.registry.v1.Deployment
+	14, // 5: dynamicagents.registry.v1.AddDeploymentResponse.deployment:type_name -> dynamicagents.registry.v1.Deployment
+	12, // 6: dynamicagents.registry.v1.AddDeploymentResponse.router_config:type_name -> dynamicagents.registry.v1.RouterConfig
+	12, // 7: dynamicagents.registry.v1.RemoveDeploymentResponse.router_config:type_name -> dynamicagents.registry.v1.RouterConfig
+	15, // 8: dynamicagents.registry.v1.ListRouterConfigRevisionsResponse.revisions:type_name -> dynamicagents.registry.v1.Revision
+	12, // 9: dynamicagents.registry.v1.RollbackRouterConfigResponse.router_config:type_name -> dynamicagents.registry.v1.RouterConfig
+	0,  // 10: dynamicagents.registry.v1.RouterConfigService.GetRouterConfig:input_type -> dynamicagents.registry.v1.GetRouterConfigRequest
+	2,  // 11: dynamicagents.registry.v1.RouterConfigService.UpdateRouterConfig:input_type -> dynamicagents.registry.v1.UpdateRouterConfigRequest
+	4,  // 12: dynamicagents.registry.v1.RouterConfigService.AddDeployment:input_type -> dynamicagents.registry.v1.AddDeploymentRequest
+	6,  // 13: dynamicagents.registry.v1.RouterConfigService.RemoveDeployment:input_type -> dynamicagents.registry.v1.RemoveDeploymentRequest
+	8,  // 14: dynamicagents.registry.v1.RouterConfigService.ListRouterConfigRevisions:input_type -> dynamicagents.registry.v1.ListRouterConfigRevisionsRequest
+	10, // 15: dynamicagents.registry.v1.RouterConfigService.RollbackRouterConfig:input_type -> dynamicagents.registry.v1.RollbackRouterConfigRequest
+	1,  // 16: dynamicagents.registry.v1.RouterConfigService.GetRouterConfig:output_type -> dynamicagents.registry.v1.GetRouterConfigResponse
+	3,  // 17: dynamicagents.registry.v1.RouterConfigService.UpdateRouterConfig:output_type -> dynamicagents.registry.v1.UpdateRouterConfigResponse
+	5,  // 18: dynamicagents.registry.v1.RouterConfigService.AddDeployment:output_type -> dynamicagents.registry.v1.AddDeploymentResponse
+	7,  // 19: dynamicagents.registry.v1.RouterConfigService.RemoveDeployment:output_type -> dynamicagents.registry.v1.RemoveDeploymentResponse
+	9,  // 20: dynamicagents.registry.v1.RouterConfigService.ListRouterConfigRevisions:output_type -> dynamicagents.registry.v1.ListRouterConfigRevisionsResponse
+	11, // 21: dynamicagents.registry.v1.RouterConfigService.RollbackRouterConfig:output_type -> dynamicagents.registry.v1.RollbackRouterConfigResponse
+	16, // [16:22] is the sub-list for method output_type
+	10, // [10:16] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_registry_v1_router_config_service_proto_init() }
@@ -489,6 +726,7 @@ func file_dynamicagents_registry_v1_router_config_service_proto_init() {
 	if File_dynamicagents_registry_v1_router_config_service_proto != nil {
 		return
 	}
+	file_dynamicagents_registry_v1_revision_proto_init()
 	file_dynamicagents_registry_v1_router_config_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -496,7 +734,7 @@ func file_dynamicagents_registry_v1_router_config_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_registry_v1_router_config_service_proto_rawDesc), len(file_dynamicagents_registry_v1_router_config_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

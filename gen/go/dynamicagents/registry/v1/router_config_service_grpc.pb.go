@@ -19,10 +19,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	RouterConfigService_GetRouterConfig_FullMethodName    = "/dynamicagents.registry.v1.RouterConfigService/GetRouterConfig"
-	RouterConfigService_UpdateRouterConfig_FullMethodName = "/dynamicagents.registry.v1.RouterConfigService/UpdateRouterConfig"
-	RouterConfigService_AddDeployment_FullMethodName      = "/dynamicagents.registry.v1.RouterConfigService/AddDeployment"
-	RouterConfigService_RemoveDeployment_FullMethodName   = "/dynamicagents.registry.v1.RouterConfigService/RemoveDeployment"
+	RouterConfigService_GetRouterConfig_FullMethodName           = "/dynamicagents.registry.v1.RouterConfigService/GetRouterConfig"
+	RouterConfigService_UpdateRouterConfig_FullMethodName        = "/dynamicagents.registry.v1.RouterConfigService/UpdateRouterConfig"
+	RouterConfigService_AddDeployment_FullMethodName             = "/dynamicagents.registry.v1.RouterConfigService/AddDeployment"
+	RouterConfigService_RemoveDeployment_FullMethodName          = "/dynamicagents.registry.v1.RouterConfigService/RemoveDeployment"
+	RouterConfigService_ListRouterConfigRevisions_FullMethodName = "/dynamicagents.registry.v1.RouterConfigService/ListRouterConfigRevisions"
+	RouterConfigService_RollbackRouterConfig_FullMethodName      = "/dynamicagents.registry.v1.RouterConfigService/RollbackRouterConfig"
 )
 
 // RouterConfigServiceClient is the client API for RouterConfigService service.
@@ -40,6 +42,10 @@ type RouterConfigServiceClient interface {
 	AddDeployment(ctx context.Context, in *AddDeploymentRequest, opts ...grpc.CallOption) (*AddDeploymentResponse, error)
 	// Removes one deployment; calls in flight on it end as they would. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	RemoveDeployment(ctx context.Context, in *RemoveDeploymentRequest, opts ...grpc.CallOption) (*RemoveDeploymentResponse, error)
+	// Lists the revisions, newest first, page by page. Codes: INVALID_ARGUMENT.
+	ListRouterConfigRevisions(ctx context.Context, in *ListRouterConfigRevisionsRequest, opts ...grpc.CallOption) (*ListRouterConfigRevisionsResponse, error)
+	// Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+	RollbackRouterConfig(ctx context.Context, in *RollbackRouterConfigRequest, opts ...grpc.CallOption) (*RollbackRouterConfigResponse, error)
 }
 
 type routerConfigServiceClient struct {
@@ -90,6 +96,26 @@ func (c *routerConfigServiceClient) RemoveDeployment(ctx context.Context, in *Re
 	return out, nil
 }
 
+func (c *routerConfigServiceClient) ListRouterConfigRevisions(ctx context.Context, in *ListRouterConfigRevisionsRequest, opts ...grpc.CallOption) (*ListRouterConfigRevisionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRouterConfigRevisionsResponse)
+	err := c.cc.Invoke(ctx, RouterConfigService_ListRouterConfigRevisions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *routerConfigServiceClient) RollbackRouterConfig(ctx context.Context, in *RollbackRouterConfigRequest, opts ...grpc.CallOption) (*RollbackRouterConfigResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RollbackRouterConfigResponse)
+	err := c.cc.Invoke(ctx, RouterConfigService_RollbackRouterConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RouterConfigServiceServer is the server API for RouterConfigService service.
 // All implementations must embed UnimplementedRouterConfigServiceServer
 // for forward compatibility.
@@ -105,6 +131,10 @@ type RouterConfigServiceServer interface {
 	AddDeployment(context.Context, *AddDeploymentRequest) (*AddDeploymentResponse, error)
 	// Removes one deployment; calls in flight on it end as they would. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	RemoveDeployment(context.Context, *RemoveDeploymentRequest) (*RemoveDeploymentResponse, error)
+	// Lists the revisions, newest first, page by page. Codes: INVALID_ARGUMENT.
+	ListRouterConfigRevisions(context.Context, *ListRouterConfigRevisionsRequest) (*ListRouterConfigRevisionsResponse, error)
+	// Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+	RollbackRouterConfig(context.Context, *RollbackRouterConfigRequest) (*RollbackRouterConfigResponse, error)
 	mustEmbedUnimplementedRouterConfigServiceServer()
 }
 
@@ -126,6 +156,12 @@ func (UnimplementedRouterConfigServiceServer) AddDeployment(context.Context, *Ad
 }
 func (UnimplementedRouterConfigServiceServer) RemoveDeployment(context.Context, *RemoveDeploymentRequest) (*RemoveDeploymentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveDeployment not implemented")
+}
+func (UnimplementedRouterConfigServiceServer) ListRouterConfigRevisions(context.Context, *ListRouterConfigRevisionsRequest) (*ListRouterConfigRevisionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRouterConfigRevisions not implemented")
+}
+func (UnimplementedRouterConfigServiceServer) RollbackRouterConfig(context.Context, *RollbackRouterConfigRequest) (*RollbackRouterConfigResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RollbackRouterConfig not implemented")
 }
 func (UnimplementedRouterConfigServiceServer) mustEmbedUnimplementedRouterConfigServiceServer() {}
 func (UnimplementedRouterConfigServiceServer) testEmbeddedByValue()                             {}
@@ -220,6 +256,42 @@ func _RouterConfigService_RemoveDeployment_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RouterConfigService_ListRouterConfigRevisions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRouterConfigRevisionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RouterConfigServiceServer).ListRouterConfigRevisions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RouterConfigService_ListRouterConfigRevisions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RouterConfigServiceServer).ListRouterConfigRevisions(ctx, req.(*ListRouterConfigRevisionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RouterConfigService_RollbackRouterConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RollbackRouterConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RouterConfigServiceServer).RollbackRouterConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RouterConfigService_RollbackRouterConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RouterConfigServiceServer).RollbackRouterConfig(ctx, req.(*RollbackRouterConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RouterConfigService_ServiceDesc is the grpc.ServiceDesc for RouterConfigService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -242,6 +314,14 @@ var RouterConfigService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveDeployment",
 			Handler:    _RouterConfigService_RemoveDeployment_Handler,
+		},
+		{
+			MethodName: "ListRouterConfigRevisions",
+			Handler:    _RouterConfigService_ListRouterConfigRevisions_Handler,
+		},
+		{
+			MethodName: "RollbackRouterConfig",
+			Handler:    _RouterConfigService_RollbackRouterConfig_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -22,59 +22,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ResourceKind names a kind of configuration.
-type ResourceKind int32
-
-const (
-	// Never sent.
-	ResourceKind_RESOURCE_KIND_UNSPECIFIED ResourceKind = 0
-	// Agent.
-	ResourceKind_RESOURCE_KIND_AGENT ResourceKind = 1
-	// RouterConfig.
-	ResourceKind_RESOURCE_KIND_ROUTER_CONFIG ResourceKind = 2
-)
-
-// Enum value maps for ResourceKind.
-var (
-	ResourceKind_name = map[int32]string{
-		0: "RESOURCE_KIND_UNSPECIFIED",
-		1: "RESOURCE_KIND_AGENT",
-		2: "RESOURCE_KIND_ROUTER_CONFIG",
-	}
-	ResourceKind_value = map[string]int32{
-		"RESOURCE_KIND_UNSPECIFIED":   0,
-		"RESOURCE_KIND_AGENT":         1,
-		"RESOURCE_KIND_ROUTER_CONFIG": 2,
-	}
-)
-
-func (x ResourceKind) Enum() *ResourceKind {
-	p := new(ResourceKind)
-	*p = x
-	return p
-}
-
-func (x ResourceKind) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (ResourceKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_dynamicagents_registry_v1_watch_service_proto_enumTypes[0].Descriptor()
-}
-
-func (ResourceKind) Type() protoreflect.EnumType {
-	return &file_dynamicagents_registry_v1_watch_service_proto_enumTypes[0]
-}
-
-func (x ResourceKind) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use ResourceKind.Descriptor instead.
-func (ResourceKind) EnumDescriptor() ([]byte, []int) {
-	return file_dynamicagents_registry_v1_watch_service_proto_rawDescGZIP(), []int{0}
-}
-
 // WatchRequest says what to watch.
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -83,7 +30,10 @@ type WatchRequest struct {
 	// `resume_token` of the last message that was handled: changes after it follow. Empty: changes from now on.
 	ResumeToken string `protobuf:"bytes,2,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	// Send the present state first. Contradicts resume_token.
-	Snapshot      bool `protobuf:"varint,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Snapshot bool `protobuf:"varint,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Tell only of resources that carry all of these labels with these values. One that loses a label with a change is told
+	// of with that change, and no more.
+	Labels        map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -137,6 +87,13 @@ func (x *WatchRequest) GetSnapshot() bool {
 		return x.Snapshot
 	}
 	return false
+}
+
+func (x *WatchRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
 }
 
 // WatchResponse is one message of a watch.
@@ -269,6 +226,14 @@ type ResourceChange struct {
 	//
 	//	*ResourceChange_Agent
 	//	*ResourceChange_RouterConfig
+	//	*ResourceChange_Team
+	//	*ResourceChange_Workflow
+	//	*ResourceChange_AgentTemplate
+	//	*ResourceChange_Prompt
+	//	*ResourceChange_ToolDefinition
+	//	*ResourceChange_McpServer
+	//	*ResourceChange_ToolProvider
+	//	*ResourceChange_EventRule
 	Resource      isResourceChange_Resource `protobuf_oneof:"resource"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -357,6 +322,78 @@ func (x *ResourceChange) GetRouterConfig() *RouterConfig {
 	return nil
 }
 
+func (x *ResourceChange) GetTeam() *Team {
+	if x != nil {
+		if x, ok := x.Resource.(*ResourceChange_Team); ok {
+			return x.Team
+		}
+	}
+	return nil
+}
+
+func (x *ResourceChange) GetWorkflow() *Workflow {
+	if x != nil {
+		if x, ok := x.Resource.(*ResourceChange_Workflow); ok {
+			return x.Workflow
+		}
+	}
+	return nil
+}
+
+func (x *ResourceChange) GetAgentTemplate() *AgentTemplate {
+	if x != nil {
+		if x, ok := x.Resource.(*ResourceChange_AgentTemplate); ok {
+			return x.AgentTemplate
+		}
+	}
+	return nil
+}
+
+func (x *ResourceChange) GetPrompt() *Prompt {
+	if x != nil {
+		if x, ok := x.Resource.(*ResourceChange_Prompt); ok {
+			return x.Prompt
+		}
+	}
+	return nil
+}
+
+func (x *ResourceChange) GetToolDefinition() *ToolDefinition {
+	if x != nil {
+		if x, ok := x.Resource.(*ResourceChange_ToolDefinition); ok {
+			return x.ToolDefinition
+		}
+	}
+	return nil
+}
+
+func (x *ResourceChange) GetMcpServer() *McpServer {
+	if x != nil {
+		if x, ok := x.Resource.(*ResourceChange_McpServer); ok {
+			return x.McpServer
+		}
+	}
+	return nil
+}
+
+func (x *ResourceChange) GetToolProvider() *ToolProvider {
+	if x != nil {
+		if x, ok := x.Resource.(*ResourceChange_ToolProvider); ok {
+			return x.ToolProvider
+		}
+	}
+	return nil
+}
+
+func (x *ResourceChange) GetEventRule() *EventRule {
+	if x != nil {
+		if x, ok := x.Resource.(*ResourceChange_EventRule); ok {
+			return x.EventRule
+		}
+	}
+	return nil
+}
+
 type isResourceChange_Resource interface {
 	isResourceChange_Resource()
 }
@@ -371,9 +408,65 @@ type ResourceChange_RouterConfig struct {
 	RouterConfig *RouterConfig `protobuf:"bytes,11,opt,name=router_config,json=routerConfig,proto3,oneof"`
 }
 
+type ResourceChange_Team struct {
+	// For RESOURCE_KIND_TEAM.
+	Team *Team `protobuf:"bytes,12,opt,name=team,proto3,oneof"`
+}
+
+type ResourceChange_Workflow struct {
+	// For RESOURCE_KIND_WORKFLOW.
+	Workflow *Workflow `protobuf:"bytes,13,opt,name=workflow,proto3,oneof"`
+}
+
+type ResourceChange_AgentTemplate struct {
+	// For RESOURCE_KIND_AGENT_TEMPLATE.
+	AgentTemplate *AgentTemplate `protobuf:"bytes,14,opt,name=agent_template,json=agentTemplate,proto3,oneof"`
+}
+
+type ResourceChange_Prompt struct {
+	// For RESOURCE_KIND_PROMPT.
+	Prompt *Prompt `protobuf:"bytes,15,opt,name=prompt,proto3,oneof"`
+}
+
+type ResourceChange_ToolDefinition struct {
+	// For RESOURCE_KIND_TOOL_DEFINITION.
+	ToolDefinition *ToolDefinition `protobuf:"bytes,16,opt,name=tool_definition,json=toolDefinition,proto3,oneof"`
+}
+
+type ResourceChange_McpServer struct {
+	// For RESOURCE_KIND_MCP_SERVER.
+	McpServer *McpServer `protobuf:"bytes,17,opt,name=mcp_server,json=mcpServer,proto3,oneof"`
+}
+
+type ResourceChange_ToolProvider struct {
+	// For RESOURCE_KIND_TOOL_PROVIDER.
+	ToolProvider *ToolProvider `protobuf:"bytes,18,opt,name=tool_provider,json=toolProvider,proto3,oneof"`
+}
+
+type ResourceChange_EventRule struct {
+	// For RESOURCE_KIND_EVENT_RULE.
+	EventRule *EventRule `protobuf:"bytes,19,opt,name=event_rule,json=eventRule,proto3,oneof"`
+}
+
 func (*ResourceChange_Agent) isResourceChange_Resource() {}
 
 func (*ResourceChange_RouterConfig) isResourceChange_Resource() {}
+
+func (*ResourceChange_Team) isResourceChange_Resource() {}
+
+func (*ResourceChange_Workflow) isResourceChange_Resource() {}
+
+func (*ResourceChange_AgentTemplate) isResourceChange_Resource() {}
+
+func (*ResourceChange_Prompt) isResourceChange_Resource() {}
+
+func (*ResourceChange_ToolDefinition) isResourceChange_Resource() {}
+
+func (*ResourceChange_McpServer) isResourceChange_Resource() {}
+
+func (*ResourceChange_ToolProvider) isResourceChange_Resource() {}
+
+func (*ResourceChange_EventRule) isResourceChange_Resource() {}
 
 // SnapshotComplete ends the present state.
 type SnapshotComplete struct {
@@ -453,18 +546,22 @@ var File_dynamicagents_registry_v1_watch_service_proto protoreflect.FileDescript
 
 const file_dynamicagents_registry_v1_watch_service_proto_rawDesc = "" +
 	"\n" +
-	"-dynamicagents/registry/v1/watch_service.proto\x12\x19dynamicagents.registry.v1\x1a\x1bbuf/validate/validate.proto\x1a%dynamicagents/registry/v1/agent.proto\x1a-dynamicagents/registry/v1/router_config.proto\"\xa9\x01\n" +
+	"-dynamicagents/registry/v1/watch_service.proto\x12\x19dynamicagents.registry.v1\x1a\x1bbuf/validate/validate.proto\x1a%dynamicagents/registry/v1/agent.proto\x1a.dynamicagents/registry/v1/agent_template.proto\x1a*dynamicagents/registry/v1/event_rule.proto\x1a*dynamicagents/registry/v1/mcp_server.proto\x1a&dynamicagents/registry/v1/prompt.proto\x1a-dynamicagents/registry/v1/router_config.proto\x1a(dynamicagents/registry/v1/snapshot.proto\x1a$dynamicagents/registry/v1/team.proto\x1a/dynamicagents/registry/v1/tool_definition.proto\x1a-dynamicagents/registry/v1/tool_provider.proto\x1a(dynamicagents/registry/v1/workflow.proto\"\xbb\x02\n" +
 	"\fWatchRequest\x12P\n" +
 	"\x05kinds\x18\x01 \x03(\x0e2'.dynamicagents.registry.v1.ResourceKindB\x11\xbaH\x0e\x92\x01\v\x10\x10\"\a\x82\x01\x04\x10\x01 \x00R\x05kinds\x12+\n" +
 	"\fresume_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\vresumeToken\x12\x1a\n" +
-	"\bsnapshot\x18\x03 \x01(\bR\bsnapshot\"\xa7\x02\n" +
+	"\bsnapshot\x18\x03 \x01(\bR\bsnapshot\x12U\n" +
+	"\x06labels\x18\x04 \x03(\v23.dynamicagents.registry.v1.WatchRequest.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10\x10R\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa7\x02\n" +
 	"\rWatchResponse\x12!\n" +
 	"\fresume_token\x18\x01 \x01(\tR\vresumeToken\x12C\n" +
 	"\x06change\x18\n" +
 	" \x01(\v2).dynamicagents.registry.v1.ResourceChangeH\x00R\x06change\x12Z\n" +
 	"\x11snapshot_complete\x18\v \x01(\v2+.dynamicagents.registry.v1.SnapshotCompleteH\x00R\x10snapshotComplete\x12I\n" +
 	"\theartbeat\x18\f \x01(\v2).dynamicagents.registry.v1.WatchHeartbeatH\x00R\theartbeatB\a\n" +
-	"\x05event\"\xba\x02\n" +
+	"\x05event\"\xf8\x06\n" +
 	"\x0eResourceChange\x12;\n" +
 	"\x04kind\x18\x01 \x01(\x0e2'.dynamicagents.registry.v1.ResourceKindR\x04kind\x12\x1f\n" +
 	"\vresource_id\x18\x02 \x01(\tR\n" +
@@ -473,15 +570,21 @@ const file_dynamicagents_registry_v1_watch_service_proto_rawDesc = "" +
 	"\adeleted\x18\x04 \x01(\bR\adeleted\x128\n" +
 	"\x05agent\x18\n" +
 	" \x01(\v2 .dynamicagents.registry.v1.AgentH\x00R\x05agent\x12N\n" +
-	"\rrouter_config\x18\v \x01(\v2'.dynamicagents.registry.v1.RouterConfigH\x00R\frouterConfigB\n" +
+	"\rrouter_config\x18\v \x01(\v2'.dynamicagents.registry.v1.RouterConfigH\x00R\frouterConfig\x125\n" +
+	"\x04team\x18\f \x01(\v2\x1f.dynamicagents.registry.v1.TeamH\x00R\x04team\x12A\n" +
+	"\bworkflow\x18\r \x01(\v2#.dynamicagents.registry.v1.WorkflowH\x00R\bworkflow\x12Q\n" +
+	"\x0eagent_template\x18\x0e \x01(\v2(.dynamicagents.registry.v1.AgentTemplateH\x00R\ragentTemplate\x12;\n" +
+	"\x06prompt\x18\x0f \x01(\v2!.dynamicagents.registry.v1.PromptH\x00R\x06prompt\x12T\n" +
+	"\x0ftool_definition\x18\x10 \x01(\v2).dynamicagents.registry.v1.ToolDefinitionH\x00R\x0etoolDefinition\x12E\n" +
+	"\n" +
+	"mcp_server\x18\x11 \x01(\v2$.dynamicagents.registry.v1.McpServerH\x00R\tmcpServer\x12N\n" +
+	"\rtool_provider\x18\x12 \x01(\v2'.dynamicagents.registry.v1.ToolProviderH\x00R\ftoolProvider\x12E\n" +
+	"\n" +
+	"event_rule\x18\x13 \x01(\v2$.dynamicagents.registry.v1.EventRuleH\x00R\teventRuleB\n" +
 	"\n" +
 	"\bresource\"\x12\n" +
 	"\x10SnapshotComplete\"\x10\n" +
-	"\x0eWatchHeartbeat*g\n" +
-	"\fResourceKind\x12\x1d\n" +
-	"\x19RESOURCE_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
-	"\x13RESOURCE_KIND_AGENT\x10\x01\x12\x1f\n" +
-	"\x1bRESOURCE_KIND_ROUTER_CONFIG\x10\x022l\n" +
+	"\x0eWatchHeartbeat2l\n" +
 	"\fWatchService\x12\\\n" +
 	"\x05Watch\x12'.dynamicagents.registry.v1.WatchRequest\x1a(.dynamicagents.registry.v1.WatchResponse0\x01Bw\n" +
 	"\x1ddev.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3"
@@ -498,33 +601,50 @@ func file_dynamicagents_registry_v1_watch_service_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_registry_v1_watch_service_proto_rawDescData
 }
 
-var file_dynamicagents_registry_v1_watch_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dynamicagents_registry_v1_watch_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_dynamicagents_registry_v1_watch_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_dynamicagents_registry_v1_watch_service_proto_goTypes = []any{
-	(ResourceKind)(0),        // 0: dynamicagents.registry.v1.ResourceKind
-	(*WatchRequest)(nil),     // 1: dynamicagents.registry.v1.WatchRequest
-	(*WatchResponse)(nil),    // 2: dynamicagents.registry.v1.WatchResponse
-	(*ResourceChange)(nil),   // 3: dynamicagents.registry.v1.ResourceChange
-	(*SnapshotComplete)(nil), // 4: dynamicagents.registry.v1.SnapshotComplete
-	(*WatchHeartbeat)(nil),   // 5: dynamicagents.registry.v1.WatchHeartbeat
-	(*Agent)(nil),            // 6: dynamicagents.registry.v1.Agent
-	(*RouterConfig)(nil),     // 7: dynamicagents.registry.v1.RouterConfig
+	(*WatchRequest)(nil),     // 0: dynamicagents.registry.v1.WatchRequest
+	(*WatchResponse)(nil),    // 1: dynamicagents.registry.v1.WatchResponse
+	(*ResourceChange)(nil),   // 2: dynamicagents.registry.v1.ResourceChange
+	(*SnapshotComplete)(nil), // 3: dynamicagents.registry.v1.SnapshotComplete
+	(*WatchHeartbeat)(nil),   // 4: dynamicagents.registry.v1.WatchHeartbeat
+	nil,                      // 5: dynamicagents.registry.v1.WatchRequest.LabelsEntry
+	(ResourceKind)(0),        // 6: dynamicagents.registry.v1.ResourceKind
+	(*Agent)(nil),            // 7: dynamicagents.registry.v1.Agent
+	(*RouterConfig)(nil),     // 8: dynamicagents.registry.v1.RouterConfig
+	(*Team)(nil),             // 9: dynamicagents.registry.v1.Team
+	(*Workflow)(nil),         // 10: dynamicagents.registry.v1.Workflow
+	(*AgentTemplate)(nil),    // 11: dynamicagents.registry.v1.AgentTemplate
+	(*Prompt)(nil),           // 12: dynamicagents.registry.v1.Prompt
+	(*ToolDefinition)(nil),   // 13: dynamicagents.registry.v1.ToolDefinition
+	(*McpServer)(nil),        // 14: dynamicagents.registry.v1.McpServer
+	(*ToolProvider)(nil),     // 15: dynamicagents.registry.v1.ToolProvider
+	(*EventRule)(nil),        // 16: dynamicagents.registry.v1.EventRule
 }
 var file_dynamicagents_registry_v1_watch_service_proto_depIdxs = []int32{
-	0, // 0: dynamicagents.registry.v1.WatchRequest.kinds:type_name -> dynamicagents.registry.v1.ResourceKind
-	3, // 1: dynamicagents.registry.v1.WatchResponse.change:type_name -> dynamicagents.registry.v1.ResourceChange
-	4, // 2: dynamicagents.registry.v1.WatchResponse.snapshot_complete:type_name -> dynamicagents.registry.v1.SnapshotComplete
-	5, // 3: dynamicagents.registry.v1.WatchResponse.heartbeat:type_name -> dynamicagents.registry.v1.WatchHeartbeat
-	0, // 4: dynamicagents.registry.v1.ResourceChange.kind:type_name -> dynamicagents.registry.v1.ResourceKind
-	6, // 5: dynamicagents.registry.v1.ResourceChange.agent:type_name -> dynamicagents.registry.v1.Agent
-	7, // 6: dynamicagents.registry.v1.ResourceChange.router_config:type_name -> dynamicagents.registry.v1.RouterConfig
-	1, // 7: dynamicagents.registry.v1.WatchService.Watch:input_type -> dynamicagents.registry.v1.WatchRequest
-	2, // 8: dynamicagents.registry.v1.WatchService.Watch:output_type -> dynamicagents.registry.v1.WatchResponse
-	8, // [8:9] is the sub-list for method output_type
-	7, // [7:8] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	6,  // 0: dynamicagents.registry.v1.WatchRequest.kinds:type_name -> dynamicagents.registry.v1.ResourceKind
+	5,  // 1: dynamicagents.registry.v1.WatchRequest.labels:type_name -> dynamicagents.registry.v1.WatchRequest.LabelsEntry
+	2,  // 2: dynamicagents.registry.v1.WatchResponse.change:type_name -> dynamicagents.registry.v1.ResourceChange
+	3,  // 3: dynamicagents.registry.v1.WatchResponse.snapshot_complete:type_name -> dynamicagents.registry.v1.SnapshotComplete
+	4,  // 4: dynamicagents.registry.v1.WatchResponse.heartbeat:type_name -> dynamicagents.registry.v1.WatchHeartbeat
+	6,  // 5: dynamicagents.registry.v1.ResourceChange.kind:type_name -> dynamicagents.registry.v1.ResourceKind
+	7,  // 6: dynamicagents.registry.v1.ResourceChange.agent:type_name -> dynamicagents.registry.v1.Agent
+	8,  // 7: dynamicagents.registry.v1.ResourceChange.router_config:type_name -> dynamicagents.registry.v1.RouterConfig
+	9,  // 8: dynamicagents.registry.v1.ResourceChange.team:type_name -> dynamicagents.registry.v1.Team
+	10, // 9: dynamicagents.registry.v1.ResourceChange.workflow:type_name -> dynamicagents.registry.v1.Workflow
+	11, // 10: dynamicagents.registry.v1.ResourceChange.agent_template:type_name -> dynamicagents.registry.v1.AgentTemplate
+	12, // 11: dynamicagents.registry.v1.ResourceChange.prompt:type_name -> dynamicagents.registry.v1.Prompt
+	13, // 12: dynamicagents.registry.v1.ResourceChange.tool_definition:type_name -> dynamicagents.registry.v1.ToolDefinition
+	14, // 13: dynamicagents.registry.v1.ResourceChange.mcp_server:type_name -> dynamicagents.registry.v1.McpServer
+	15, // 14: dynamicagents.registry.v1.ResourceChange.tool_provider:type_name -> dynamicagents.registry.v1.ToolProvider
+	16, // 15: dynamicagents.registry.v1.ResourceChange.event_rule:type_name -> dynamicagents.registry.v1.EventRule
+	0,  // 16: dynamicagents.registry.v1.WatchService.Watch:input_type -> dynamicagents.registry.v1.WatchRequest
+	1,  // 17: dynamicagents.registry.v1.WatchService.Watch:output_type -> dynamicagents.registry.v1.WatchResponse
+	17, // [17:18] is the sub-list for method output_type
+	16, // [16:17] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_registry_v1_watch_service_proto_init() }
@@ -533,7 +653,16 @@ func file_dynamicagents_registry_v1_watch_service_proto_init() {
 		return
 	}
 	file_dynamicagents_registry_v1_agent_proto_init()
+	file_dynamicagents_registry_v1_agent_template_proto_init()
+	file_dynamicagents_registry_v1_event_rule_proto_init()
+	file_dynamicagents_registry_v1_mcp_server_proto_init()
+	file_dynamicagents_registry_v1_prompt_proto_init()
 	file_dynamicagents_registry_v1_router_config_proto_init()
+	file_dynamicagents_registry_v1_snapshot_proto_init()
+	file_dynamicagents_registry_v1_team_proto_init()
+	file_dynamicagents_registry_v1_tool_definition_proto_init()
+	file_dynamicagents_registry_v1_tool_provider_proto_init()
+	file_dynamicagents_registry_v1_workflow_proto_init()
 	file_dynamicagents_registry_v1_watch_service_proto_msgTypes[1].OneofWrappers = []any{
 		(*WatchResponse_Change)(nil),
 		(*WatchResponse_SnapshotComplete)(nil),
@@ -542,20 +671,27 @@ func file_dynamicagents_registry_v1_watch_service_proto_init() {
 	file_dynamicagents_registry_v1_watch_service_proto_msgTypes[2].OneofWrappers = []any{
 		(*ResourceChange_Agent)(nil),
 		(*ResourceChange_RouterConfig)(nil),
+		(*ResourceChange_Team)(nil),
+		(*ResourceChange_Workflow)(nil),
+		(*ResourceChange_AgentTemplate)(nil),
+		(*ResourceChange_Prompt)(nil),
+		(*ResourceChange_ToolDefinition)(nil),
+		(*ResourceChange_McpServer)(nil),
+		(*ResourceChange_ToolProvider)(nil),
+		(*ResourceChange_EventRule)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_registry_v1_watch_service_proto_rawDesc), len(file_dynamicagents_registry_v1_watch_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   5,
+			NumEnums:      0,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_dynamicagents_registry_v1_watch_service_proto_goTypes,
 		DependencyIndexes: file_dynamicagents_registry_v1_watch_service_proto_depIdxs,
-		EnumInfos:         file_dynamicagents_registry_v1_watch_service_proto_enumTypes,
 		MessageInfos:      file_dynamicagents_registry_v1_watch_service_proto_msgTypes,
 	}.Build()
 	File_dynamicagents_registry_v1_watch_service_proto = out.File

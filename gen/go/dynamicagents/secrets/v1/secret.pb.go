@@ -23,12 +23,66 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// SecretScope says whose a secret is. Neither scope stands in for the other.
+type SecretScope int32
+
+const (
+	// In a create: the system's. In a filter: both.
+	SecretScope_SECRET_SCOPE_UNSPECIFIED SecretScope = 0
+	// The tenant's, named by `secret:` references.
+	SecretScope_SECRET_SCOPE_SYSTEM SecretScope = 1
+	// The calling subject's own, named by `user:` references. Nobody else sees that it exists.
+	SecretScope_SECRET_SCOPE_USER SecretScope = 2
+)
+
+// Enum value maps for SecretScope.
+var (
+	SecretScope_name = map[int32]string{
+		0: "SECRET_SCOPE_UNSPECIFIED",
+		1: "SECRET_SCOPE_SYSTEM",
+		2: "SECRET_SCOPE_USER",
+	}
+	SecretScope_value = map[string]int32{
+		"SECRET_SCOPE_UNSPECIFIED": 0,
+		"SECRET_SCOPE_SYSTEM":      1,
+		"SECRET_SCOPE_USER":        2,
+	}
+)
+
+func (x SecretScope) Enum() *SecretScope {
+	p := new(SecretScope)
+	*p = x
+	return p
+}
+
+func (x SecretScope) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SecretScope) Descriptor() protoreflect.EnumDescriptor {
+	return file_dynamicagents_secrets_v1_secret_proto_enumTypes[0].Descriptor()
+}
+
+func (SecretScope) Type() protoreflect.EnumType {
+	return &file_dynamicagents_secrets_v1_secret_proto_enumTypes[0]
+}
+
+func (x SecretScope) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SecretScope.Descriptor instead.
+func (SecretScope) EnumDescriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secret_proto_rawDescGZIP(), []int{0}
+}
+
 // Secret is what may be known of a credential. Its values travel only in GetSecretValues and ResolveReferences.
 type Secret struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Set by the server.
 	SecretId string `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
-	// The provider that the credential is for, e.g. "openai". Lower-case letters, digits, underscores, hyphens. Required.
+	// The provider that the credential is for, e.g. "openai". Lower-case letters, digits, underscores, hyphens. Required in
+	// a create; never changes.
 	Provider string `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
 	// Name for people. At most 200 characters.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
@@ -41,7 +95,12 @@ type Secret struct {
 	// When the secret was created. Set by the server.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When it last changed. Set by the server.
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// Changes with each change of the secret. Sent back in an update or a delete, it must be the current one. Set by the
+	// server.
+	Etag string `protobuf:"bytes,9,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Whose the secret is. Unspecified in a create means SECRET_SCOPE_SYSTEM; never changes.
+	Scope         SecretScope `protobuf:"varint,10,opt,name=scope,proto3,enum=dynamicagents.secrets.v1.SecretScope" json:"scope,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -132,14 +191,28 @@ func (x *Secret) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Secret) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *Secret) GetScope() SecretScope {
+	if x != nil {
+		return x.Scope
+	}
+	return SecretScope_SECRET_SCOPE_UNSPECIFIED
+}
+
 var File_dynamicagents_secrets_v1_secret_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_secrets_v1_secret_proto_rawDesc = "" +
 	"\n" +
-	"%dynamicagents/secrets/v1/secret.proto\x12\x18dynamicagents.secrets.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x03\n" +
+	"%dynamicagents/secrets/v1/secret.proto\x12\x18dynamicagents.secrets.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x04\n" +
 	"\x06Secret\x12%\n" +
-	"\tsecret_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\bsecretId\x12=\n" +
-	"\bprovider\x18\x02 \x01(\tB!\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\bprovider\x12+\n" +
+	"\tsecret_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\bsecretId\x12@\n" +
+	"\bprovider\x18\x02 \x01(\tB$\xbaH!r\x1f2\x1d^([a-z0-9][a-z0-9_-]{0,62})?$R\bprovider\x12+\n" +
 	"\fdisplay_name\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\vdisplayName\x12]\n" +
 	"\x06labels\x18\x04 \x03(\v2,.dynamicagents.secrets.v1.Secret.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18?*\x05r\x03\x18\xff\x01R\x06labels\x12\x16\n" +
 	"\x06fields\x18\x05 \x03(\tR\x06fields\x12\x18\n" +
@@ -147,10 +220,17 @@ const file_dynamicagents_secrets_v1_secret_proto_rawDesc = "" +
 	"\vcreate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\x1a9\n" +
+	"updateTime\x12\x1c\n" +
+	"\x04etag\x18\t \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04etag\x12E\n" +
+	"\x05scope\x18\n" +
+	" \x01(\x0e2%.dynamicagents.secrets.v1.SecretScopeB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05scope\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01Bt\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*[\n" +
+	"\vSecretScope\x12\x1c\n" +
+	"\x18SECRET_SCOPE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13SECRET_SCOPE_SYSTEM\x10\x01\x12\x15\n" +
+	"\x11SECRET_SCOPE_USER\x10\x02Bt\n" +
 	"\x1cdev.dynamicagents.secrets.v1P\x01ZRgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/secrets/v1;secretsv1b\x06proto3"
 
 var (
@@ -165,21 +245,24 @@ func file_dynamicagents_secrets_v1_secret_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_secrets_v1_secret_proto_rawDescData
 }
 
+var file_dynamicagents_secrets_v1_secret_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_dynamicagents_secrets_v1_secret_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_dynamicagents_secrets_v1_secret_proto_goTypes = []any{
-	(*Secret)(nil),                // 0: dynamicagents.secrets.v1.Secret
-	nil,                           // 1: dynamicagents.secrets.v1.Secret.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(SecretScope)(0),              // 0: dynamicagents.secrets.v1.SecretScope
+	(*Secret)(nil),                // 1: dynamicagents.secrets.v1.Secret
+	nil,                           // 2: dynamicagents.secrets.v1.Secret.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 }
 var file_dynamicagents_secrets_v1_secret_proto_depIdxs = []int32{
-	1, // 0: dynamicagents.secrets.v1.Secret.labels:type_name -> dynamicagents.secrets.v1.Secret.LabelsEntry
-	2, // 1: dynamicagents.secrets.v1.Secret.create_time:type_name -> google.protobuf.Timestamp
-	2, // 2: dynamicagents.secrets.v1.Secret.update_time:type_name -> google.protobuf.Timestamp
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2, // 0: dynamicagents.secrets.v1.Secret.labels:type_name -> dynamicagents.secrets.v1.Secret.LabelsEntry
+	3, // 1: dynamicagents.secrets.v1.Secret.create_time:type_name -> google.protobuf.Timestamp
+	3, // 2: dynamicagents.secrets.v1.Secret.update_time:type_name -> google.protobuf.Timestamp
+	0, // 3: dynamicagents.secrets.v1.Secret.scope:type_name -> dynamicagents.secrets.v1.SecretScope
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_secrets_v1_secret_proto_init() }
@@ -192,13 +275,14 @@ func file_dynamicagents_secrets_v1_secret_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_secrets_v1_secret_proto_rawDesc), len(file_dynamicagents_secrets_v1_secret_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_dynamicagents_secrets_v1_secret_proto_goTypes,
 		DependencyIndexes: file_dynamicagents_secrets_v1_secret_proto_depIdxs,
+		EnumInfos:         file_dynamicagents_secrets_v1_secret_proto_enumTypes,
 		MessageInfos:      file_dynamicagents_secrets_v1_secret_proto_msgTypes,
 	}.Build()
 	File_dynamicagents_secrets_v1_secret_proto = out.File

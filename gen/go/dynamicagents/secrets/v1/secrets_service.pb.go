@@ -10,6 +10,9 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -28,13 +31,13 @@ type ResolutionFailure int32
 const (
 	// Never sent.
 	ResolutionFailure_RESOLUTION_FAILURE_UNSPECIFIED ResolutionFailure = 0
-	// The reference is neither `secret:provider:field` nor `os.environ/NAME`.
+	// The reference has none of the forms that ResolveReferences knows.
 	ResolutionFailure_RESOLUTION_FAILURE_MALFORMED ResolutionFailure = 1
 	// There is no such secret, field or environment variable.
 	ResolutionFailure_RESOLUTION_FAILURE_NOT_FOUND ResolutionFailure = 2
-	// The caller may not have it, e.g. an environment variable that is the suite's own.
+	// The caller may not have it: a scope is missing, the backend refuses, or the variable is the suite's own.
 	ResolutionFailure_RESOLUTION_FAILURE_DENIED ResolutionFailure = 3
-	// The backend did not answer.
+	// The backend did not answer, and what it last gave is older than the cache may serve.
 	ResolutionFailure_RESOLUTION_FAILURE_UNAVAILABLE ResolutionFailure = 4
 )
 
@@ -86,7 +89,7 @@ func (ResolutionFailure) EnumDescriptor() ([]byte, []int) {
 // CreateSecretRequest asks to keep a credential.
 type CreateSecretRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// provider, display_name and labels are used. Required.
+	// provider, display_name, labels and scope are used. Required.
 	Secret *Secret `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
 	// The values by field name. At least 1, at most 64; names of letters, digits and underscores; values of 1 to 65,536
 	// characters.
@@ -194,6 +197,98 @@ func (x *CreateSecretResponse) GetSecret() *Secret {
 	return nil
 }
 
+// GetSecretRequest names a secret.
+type GetSecretRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The secret's id. Required.
+	SecretId      string `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSecretRequest) Reset() {
+	*x = GetSecretRequest{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSecretRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSecretRequest) ProtoMessage() {}
+
+func (x *GetSecretRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSecretRequest.ProtoReflect.Descriptor instead.
+func (*GetSecretRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetSecretRequest) GetSecretId() string {
+	if x != nil {
+		return x.SecretId
+	}
+	return ""
+}
+
+// GetSecretResponse carries a secret, without values.
+type GetSecretResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The secret.
+	Secret        *Secret `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSecretResponse) Reset() {
+	*x = GetSecretResponse{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSecretResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSecretResponse) ProtoMessage() {}
+
+func (x *GetSecretResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSecretResponse.ProtoReflect.Descriptor instead.
+func (*GetSecretResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetSecretResponse) GetSecret() *Secret {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
 // ListSecretsRequest asks for a page of secrets.
 type ListSecretsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -202,14 +297,16 @@ type ListSecretsRequest struct {
 	// `next_page_token` of the page before, with the same filter. Empty: the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only secrets of this provider. Empty: all.
-	Provider      string `protobuf:"bytes,3,opt,name=provider,proto3" json:"provider,omitempty"`
+	Provider string `protobuf:"bytes,3,opt,name=provider,proto3" json:"provider,omitempty"`
+	// Only secrets of this scope. Unspecified: both.
+	Scope         SecretScope `protobuf:"varint,4,opt,name=scope,proto3,enum=dynamicagents.secrets.v1.SecretScope" json:"scope,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListSecretsRequest) Reset() {
 	*x = ListSecretsRequest{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[2]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -221,7 +318,7 @@ func (x *ListSecretsRequest) String() string {
 func (*ListSecretsRequest) ProtoMessage() {}
 
 func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[2]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -234,7 +331,7 @@ func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsRequest.ProtoReflect.Descriptor instead.
 func (*ListSecretsRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{2}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListSecretsRequest) GetPageSize() int32 {
@@ -258,6 +355,13 @@ func (x *ListSecretsRequest) GetProvider() string {
 	return ""
 }
 
+func (x *ListSecretsRequest) GetScope() SecretScope {
+	if x != nil {
+		return x.Scope
+	}
+	return SecretScope_SECRET_SCOPE_UNSPECIFIED
+}
+
 // ListSecretsResponse carries a page of secrets.
 type ListSecretsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -271,7 +375,7 @@ type ListSecretsResponse struct {
 
 func (x *ListSecretsResponse) Reset() {
 	*x = ListSecretsResponse{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[3]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -283,7 +387,7 @@ func (x *ListSecretsResponse) String() string {
 func (*ListSecretsResponse) ProtoMessage() {}
 
 func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[3]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -296,7 +400,7 @@ func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsResponse.ProtoReflect.Descriptor instead.
 func (*ListSecretsResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{3}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListSecretsResponse) GetSecrets() []*Secret {
@@ -313,18 +417,227 @@ func (x *ListSecretsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// UpdateSecretRequest changes a secret.
+type UpdateSecretRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// secret_id names the secret; display_name and labels are the new ones where the mask names them; an etag, where there
+	// is one, must be the current one. Required.
+	Secret *Secret `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	// The new values by field name, with the limits of CreateSecretRequest.values.
+	Values map[string]string `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What changes: `display_name`, `labels`, `values` (all of them are replaced) or `values.<field>` (that one is set, or
+	// removed where `values` does not have it). Required.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateSecretRequest) Reset() {
+	*x = UpdateSecretRequest{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateSecretRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateSecretRequest) ProtoMessage() {}
+
+func (x *UpdateSecretRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateSecretRequest.ProtoReflect.Descriptor instead.
+func (*UpdateSecretRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UpdateSecretRequest) GetSecret() *Secret {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *UpdateSecretRequest) GetValues() map[string]string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *UpdateSecretRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+// UpdateSecretResponse carries the secret after the change, without values.
+type UpdateSecretResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The secret.
+	Secret        *Secret `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateSecretResponse) Reset() {
+	*x = UpdateSecretResponse{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateSecretResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateSecretResponse) ProtoMessage() {}
+
+func (x *UpdateSecretResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateSecretResponse.ProtoReflect.Descriptor instead.
+func (*UpdateSecretResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpdateSecretResponse) GetSecret() *Secret {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+// DeleteSecretRequest names a secret to delete.
+type DeleteSecretRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The secret's id. Required.
+	SecretId string `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
+	// Delete only at this etag. Empty: at any.
+	Etag          string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSecretRequest) Reset() {
+	*x = DeleteSecretRequest{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSecretRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSecretRequest) ProtoMessage() {}
+
+func (x *DeleteSecretRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSecretRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSecretRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DeleteSecretRequest) GetSecretId() string {
+	if x != nil {
+		return x.SecretId
+	}
+	return ""
+}
+
+func (x *DeleteSecretRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+// DeleteSecretResponse says that the secret is gone.
+type DeleteSecretResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSecretResponse) Reset() {
+	*x = DeleteSecretResponse{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSecretResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSecretResponse) ProtoMessage() {}
+
+func (x *DeleteSecretResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSecretResponse.ProtoReflect.Descriptor instead.
+func (*DeleteSecretResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{9}
+}
+
 // GetSecretValuesRequest asks for the values of a secret.
 type GetSecretValuesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The secret's id. Required.
-	SecretId      string `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
+	SecretId string `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
+	// A version that is still kept; 0 is the current one. The vault keeps as many as the setting vault_versions says, A8N
+	// Identity none but the current.
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// Ask the backend, whatever the cache has.
+	Refresh       bool `protobuf:"varint,3,opt,name=refresh,proto3" json:"refresh,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetSecretValuesRequest) Reset() {
 	*x = GetSecretValuesRequest{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[4]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -336,7 +649,7 @@ func (x *GetSecretValuesRequest) String() string {
 func (*GetSecretValuesRequest) ProtoMessage() {}
 
 func (x *GetSecretValuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[4]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -349,7 +662,7 @@ func (x *GetSecretValuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSecretValuesRequest.ProtoReflect.Descriptor instead.
 func (*GetSecretValuesRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{4}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetSecretValuesRequest) GetSecretId() string {
@@ -359,20 +672,38 @@ func (x *GetSecretValuesRequest) GetSecretId() string {
 	return ""
 }
 
+func (x *GetSecretValuesRequest) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *GetSecretValuesRequest) GetRefresh() bool {
+	if x != nil {
+		return x.Refresh
+	}
+	return false
+}
+
 // GetSecretValuesResponse carries values. Keep it out of logs.
 type GetSecretValuesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The values by field name.
 	Values map[string]string `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The version that they are of.
-	Version       int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// True where the backend did not answer and the values are the last that it gave.
+	Stale bool `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"`
+	// Time since the backend gave them.
+	Age           *durationpb.Duration `protobuf:"bytes,4,opt,name=age,proto3" json:"age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetSecretValuesResponse) Reset() {
 	*x = GetSecretValuesResponse{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[5]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -384,7 +715,7 @@ func (x *GetSecretValuesResponse) String() string {
 func (*GetSecretValuesResponse) ProtoMessage() {}
 
 func (x *GetSecretValuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[5]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -397,7 +728,7 @@ func (x *GetSecretValuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSecretValuesResponse.ProtoReflect.Descriptor instead.
 func (*GetSecretValuesResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{5}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetSecretValuesResponse) GetValues() map[string]string {
@@ -414,18 +745,34 @@ func (x *GetSecretValuesResponse) GetVersion() int64 {
 	return 0
 }
 
+func (x *GetSecretValuesResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *GetSecretValuesResponse) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
 // ResolveReferencesRequest asks for the values behind references.
 type ResolveReferencesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The references. At least 1, at most 100.
-	References    []string `protobuf:"bytes,1,rep,name=references,proto3" json:"references,omitempty"`
+	References []string `protobuf:"bytes,1,rep,name=references,proto3" json:"references,omitempty"`
+	// Ask the backend, whatever the cache has: for a key that its provider refused.
+	Refresh       bool `protobuf:"varint,2,opt,name=refresh,proto3" json:"refresh,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResolveReferencesRequest) Reset() {
 	*x = ResolveReferencesRequest{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[6]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -437,7 +784,7 @@ func (x *ResolveReferencesRequest) String() string {
 func (*ResolveReferencesRequest) ProtoMessage() {}
 
 func (x *ResolveReferencesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[6]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -450,7 +797,7 @@ func (x *ResolveReferencesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveReferencesRequest.ProtoReflect.Descriptor instead.
 func (*ResolveReferencesRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{6}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ResolveReferencesRequest) GetReferences() []string {
@@ -458,6 +805,13 @@ func (x *ResolveReferencesRequest) GetReferences() []string {
 		return x.References
 	}
 	return nil
+}
+
+func (x *ResolveReferencesRequest) GetRefresh() bool {
+	if x != nil {
+		return x.Refresh
+	}
+	return false
 }
 
 // ResolveReferencesResponse carries one answer for each reference.
@@ -471,7 +825,7 @@ type ResolveReferencesResponse struct {
 
 func (x *ResolveReferencesResponse) Reset() {
 	*x = ResolveReferencesResponse{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[7]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +837,7 @@ func (x *ResolveReferencesResponse) String() string {
 func (*ResolveReferencesResponse) ProtoMessage() {}
 
 func (x *ResolveReferencesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[7]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +850,7 @@ func (x *ResolveReferencesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveReferencesResponse.ProtoReflect.Descriptor instead.
 func (*ResolveReferencesResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{7}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ResolveReferencesResponse) GetResults() []*ResolvedReference {
@@ -517,14 +871,20 @@ type ResolvedReference struct {
 	//
 	//	*ResolvedReference_Value
 	//	*ResolvedReference_Failure
-	Outcome       isResolvedReference_Outcome `protobuf_oneof:"outcome"`
+	Outcome isResolvedReference_Outcome `protobuf_oneof:"outcome"`
+	// The version of the secret that answered; 0 for the environment.
+	Version int64 `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
+	// True where the backend did not answer and the value is the last that it gave.
+	Stale bool `protobuf:"varint,13,opt,name=stale,proto3" json:"stale,omitempty"`
+	// Time since the backend gave the value.
+	Age           *durationpb.Duration `protobuf:"bytes,14,opt,name=age,proto3" json:"age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResolvedReference) Reset() {
 	*x = ResolvedReference{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[8]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +896,7 @@ func (x *ResolvedReference) String() string {
 func (*ResolvedReference) ProtoMessage() {}
 
 func (x *ResolvedReference) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[8]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +909,7 @@ func (x *ResolvedReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolvedReference.ProtoReflect.Descriptor instead.
 func (*ResolvedReference) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{8}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ResolvedReference) GetReference() string {
@@ -584,6 +944,27 @@ func (x *ResolvedReference) GetFailure() ResolutionFailure {
 	return ResolutionFailure_RESOLUTION_FAILURE_UNSPECIFIED
 }
 
+func (x *ResolvedReference) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ResolvedReference) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *ResolvedReference) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
 type isResolvedReference_Outcome interface {
 	isResolvedReference_Outcome()
 }
@@ -602,11 +983,574 @@ func (*ResolvedReference_Value) isResolvedReference_Outcome() {}
 
 func (*ResolvedReference_Failure) isResolvedReference_Outcome() {}
 
+// ListProvidersRequest asks for the providers.
+type ListProvidersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListProvidersRequest) Reset() {
+	*x = ListProvidersRequest{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListProvidersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListProvidersRequest) ProtoMessage() {}
+
+func (x *ListProvidersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListProvidersRequest.ProtoReflect.Descriptor instead.
+func (*ListProvidersRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{15}
+}
+
+// ListProvidersResponse carries the providers.
+type ListProvidersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The providers, by name.
+	Providers     []*Provider `protobuf:"bytes,1,rep,name=providers,proto3" json:"providers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListProvidersResponse) Reset() {
+	*x = ListProvidersResponse{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListProvidersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListProvidersResponse) ProtoMessage() {}
+
+func (x *ListProvidersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListProvidersResponse.ProtoReflect.Descriptor instead.
+func (*ListProvidersResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListProvidersResponse) GetProviders() []*Provider {
+	if x != nil {
+		return x.Providers
+	}
+	return nil
+}
+
+// Provider is a service that credentials are for.
+type Provider struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What `Secret.provider` and references say, e.g. "azure_openai".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Name for people.
+	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// Names of the fields that its schema knows.
+	Fields []string `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty"`
+	// Names of the fields that a secret must have.
+	RequiredFields []string `protobuf:"bytes,4,rep,name=required_fields,json=requiredFields,proto3" json:"required_fields,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Provider) Reset() {
+	*x = Provider{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Provider) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Provider) ProtoMessage() {}
+
+func (x *Provider) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Provider.ProtoReflect.Descriptor instead.
+func (*Provider) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Provider) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Provider) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *Provider) GetFields() []string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *Provider) GetRequiredFields() []string {
+	if x != nil {
+		return x.RequiredFields
+	}
+	return nil
+}
+
+// GetProviderSchemaRequest names a provider.
+type GetProviderSchemaRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The provider's name. Required.
+	Provider      string `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetProviderSchemaRequest) Reset() {
+	*x = GetProviderSchemaRequest{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetProviderSchemaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetProviderSchemaRequest) ProtoMessage() {}
+
+func (x *GetProviderSchemaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetProviderSchemaRequest.ProtoReflect.Descriptor instead.
+func (*GetProviderSchemaRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *GetProviderSchemaRequest) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+// GetProviderSchemaResponse carries a schema.
+type GetProviderSchemaResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A JSON Schema (draft 2020-12) of an object whose members are the values.
+	Schema        *structpb.Struct `protobuf:"bytes,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetProviderSchemaResponse) Reset() {
+	*x = GetProviderSchemaResponse{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetProviderSchemaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetProviderSchemaResponse) ProtoMessage() {}
+
+func (x *GetProviderSchemaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetProviderSchemaResponse.ProtoReflect.Descriptor instead.
+func (*GetProviderSchemaResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *GetProviderSchemaResponse) GetSchema() *structpb.Struct {
+	if x != nil {
+		return x.Schema
+	}
+	return nil
+}
+
+// WatchSecretsRequest says what to watch.
+type WatchSecretsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only secrets of this provider. Empty: all.
+	Provider      string `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchSecretsRequest) Reset() {
+	*x = WatchSecretsRequest{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchSecretsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchSecretsRequest) ProtoMessage() {}
+
+func (x *WatchSecretsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchSecretsRequest.ProtoReflect.Descriptor instead.
+func (*WatchSecretsRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *WatchSecretsRequest) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+// WatchSecretsResponse is one message of a watch.
+type WatchSecretsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the message says.
+	//
+	// Types that are valid to be assigned to Event:
+	//
+	//	*WatchSecretsResponse_Change
+	//	*WatchSecretsResponse_SnapshotComplete
+	//	*WatchSecretsResponse_Heartbeat
+	Event         isWatchSecretsResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchSecretsResponse) Reset() {
+	*x = WatchSecretsResponse{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchSecretsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchSecretsResponse) ProtoMessage() {}
+
+func (x *WatchSecretsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchSecretsResponse.ProtoReflect.Descriptor instead.
+func (*WatchSecretsResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *WatchSecretsResponse) GetEvent() isWatchSecretsResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *WatchSecretsResponse) GetChange() *SecretChange {
+	if x != nil {
+		if x, ok := x.Event.(*WatchSecretsResponse_Change); ok {
+			return x.Change
+		}
+	}
+	return nil
+}
+
+func (x *WatchSecretsResponse) GetSnapshotComplete() *SecretsSnapshotComplete {
+	if x != nil {
+		if x, ok := x.Event.(*WatchSecretsResponse_SnapshotComplete); ok {
+			return x.SnapshotComplete
+		}
+	}
+	return nil
+}
+
+func (x *WatchSecretsResponse) GetHeartbeat() *SecretsHeartbeat {
+	if x != nil {
+		if x, ok := x.Event.(*WatchSecretsResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+type isWatchSecretsResponse_Event interface {
+	isWatchSecretsResponse_Event()
+}
+
+type WatchSecretsResponse_Change struct {
+	// A secret came to be, changed, or was deleted; or, before snapshot_complete, is there.
+	Change *SecretChange `protobuf:"bytes,10,opt,name=change,proto3,oneof"`
+}
+
+type WatchSecretsResponse_SnapshotComplete struct {
+	// Every secret has been named; changes follow.
+	SnapshotComplete *SecretsSnapshotComplete `protobuf:"bytes,11,opt,name=snapshot_complete,json=snapshotComplete,proto3,oneof"`
+}
+
+type WatchSecretsResponse_Heartbeat struct {
+	// Nothing happened for a while (15 s) and the stream is alive.
+	Heartbeat *SecretsHeartbeat `protobuf:"bytes,12,opt,name=heartbeat,proto3,oneof"`
+}
+
+func (*WatchSecretsResponse_Change) isWatchSecretsResponse_Event() {}
+
+func (*WatchSecretsResponse_SnapshotComplete) isWatchSecretsResponse_Event() {}
+
+func (*WatchSecretsResponse_Heartbeat) isWatchSecretsResponse_Event() {}
+
+// SecretChange is what a watcher learns of a secret; for the rest there is GetSecret.
+type SecretChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The secret's id.
+	SecretId string `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
+	// Its provider.
+	Provider string `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
+	// Its version after the change.
+	Version int64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// Its scope.
+	Scope SecretScope `protobuf:"varint,4,opt,name=scope,proto3,enum=dynamicagents.secrets.v1.SecretScope" json:"scope,omitempty"`
+	// Its etag after the change.
+	Etag string `protobuf:"bytes,5,opt,name=etag,proto3" json:"etag,omitempty"`
+	// True when the secret was deleted, or may no longer be seen.
+	Deleted       bool `protobuf:"varint,6,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretChange) Reset() {
+	*x = SecretChange{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretChange) ProtoMessage() {}
+
+func (x *SecretChange) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretChange.ProtoReflect.Descriptor instead.
+func (*SecretChange) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SecretChange) GetSecretId() string {
+	if x != nil {
+		return x.SecretId
+	}
+	return ""
+}
+
+func (x *SecretChange) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *SecretChange) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SecretChange) GetScope() SecretScope {
+	if x != nil {
+		return x.Scope
+	}
+	return SecretScope_SECRET_SCOPE_UNSPECIFIED
+}
+
+func (x *SecretChange) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *SecretChange) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
+}
+
+// SecretsSnapshotComplete ends the present state.
+type SecretsSnapshotComplete struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretsSnapshotComplete) Reset() {
+	*x = SecretsSnapshotComplete{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretsSnapshotComplete) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretsSnapshotComplete) ProtoMessage() {}
+
+func (x *SecretsSnapshotComplete) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretsSnapshotComplete.ProtoReflect.Descriptor instead.
+func (*SecretsSnapshotComplete) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{23}
+}
+
+// SecretsHeartbeat keeps a quiet stream alive.
+type SecretsHeartbeat struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretsHeartbeat) Reset() {
+	*x = SecretsHeartbeat{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretsHeartbeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretsHeartbeat) ProtoMessage() {}
+
+func (x *SecretsHeartbeat) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretsHeartbeat.ProtoReflect.Descriptor instead.
+func (*SecretsHeartbeat) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{24}
+}
+
 var File_dynamicagents_secrets_v1_secrets_service_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_secrets_v1_secrets_service_proto_rawDesc = "" +
 	"\n" +
-	".dynamicagents/secrets/v1/secrets_service.proto\x12\x18dynamicagents.secrets.v1\x1a\x1bbuf/validate/validate.proto\x1a%dynamicagents/secrets/v1/secret.proto\"\xc2\x02\n" +
+	".dynamicagents/secrets/v1/secrets_service.proto\x12\x18dynamicagents.secrets.v1\x1a\x1bbuf/validate/validate.proto\x1a%dynamicagents/secrets/v1/secret.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xc2\x02\n" +
 	"\x13CreateSecretRequest\x12@\n" +
 	"\x06secret\x18\x01 \x01(\v2 .dynamicagents.secrets.v1.SecretB\x06\xbaH\x03\xc8\x01\x01R\x06secret\x12\x84\x01\n" +
 	"\x06values\x18\x02 \x03(\v29.dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntryB1\xbaH+\x9a\x01(\b\x01\x10@\"\x18r\x162\x14^[A-Za-z0-9_]{1,63}$*\br\x06\x10\x01\x18\x80\x80\x04\x80\x01\x01R\x06values\x12'\n" +
@@ -616,48 +1560,112 @@ const file_dynamicagents_secrets_v1_secrets_service_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"P\n" +
 	"\x14CreateSecretResponse\x128\n" +
-	"\x06secret\x18\x01 \x01(\v2 .dynamicagents.secrets.v1.SecretR\x06secret\"\x8b\x01\n" +
+	"\x06secret\x18\x01 \x01(\v2 .dynamicagents.secrets.v1.SecretR\x06secret\";\n" +
+	"\x10GetSecretRequest\x12'\n" +
+	"\tsecret_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\bsecretId\"M\n" +
+	"\x11GetSecretResponse\x128\n" +
+	"\x06secret\x18\x01 \x01(\v2 .dynamicagents.secrets.v1.SecretR\x06secret\"\xd2\x01\n" +
 	"\x12ListSecretsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12#\n" +
-	"\bprovider\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18?R\bprovider\"y\n" +
+	"\bprovider\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18?R\bprovider\x12E\n" +
+	"\x05scope\x18\x04 \x01(\x0e2%.dynamicagents.secrets.v1.SecretScopeB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05scope\"y\n" +
 	"\x13ListSecretsResponse\x12:\n" +
 	"\asecrets\x18\x01 \x03(\v2 .dynamicagents.secrets.v1.SecretR\asecrets\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"A\n" +
-	"\x16GetSecretValuesRequest\x12'\n" +
-	"\tsecret_id\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\bsecretId\"\xca\x01\n" +
-	"\x17GetSecretValuesResponse\x12Z\n" +
-	"\x06values\x18\x01 \x03(\v2=.dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntryB\x03\x80\x01\x01R\x06values\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x03R\aversion\x1a9\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdc\x02\n" +
+	"\x13UpdateSecretRequest\x12@\n" +
+	"\x06secret\x18\x01 \x01(\v2 .dynamicagents.secrets.v1.SecretB\x06\xbaH\x03\xc8\x01\x01R\x06secret\x12\x82\x01\n" +
+	"\x06values\x18\x02 \x03(\v29.dynamicagents.secrets.v1.UpdateSecretRequest.ValuesEntryB/\xbaH)\x9a\x01&\x10@\"\x18r\x162\x14^[A-Za-z0-9_]{1,63}$*\br\x06\x10\x01\x18\x80\x80\x04\x80\x01\x01R\x06values\x12C\n" +
+	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"updateMask\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"O\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"P\n" +
+	"\x14UpdateSecretResponse\x128\n" +
+	"\x06secret\x18\x01 \x01(\v2 .dynamicagents.secrets.v1.SecretR\x06secret\"\\\n" +
+	"\x13DeleteSecretRequest\x12'\n" +
+	"\tsecret_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\bsecretId\x12\x1c\n" +
+	"\x04etag\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04etag\"\x16\n" +
+	"\x14DeleteSecretResponse\"~\n" +
+	"\x16GetSecretValuesRequest\x12'\n" +
+	"\tsecret_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\bsecretId\x12!\n" +
+	"\aversion\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\aversion\x12\x18\n" +
+	"\arefresh\x18\x03 \x01(\bR\arefresh\"\x8d\x02\n" +
+	"\x17GetSecretValuesResponse\x12Z\n" +
+	"\x06values\x18\x01 \x03(\v2=.dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntryB\x03\x80\x01\x01R\x06values\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x14\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\x12+\n" +
+	"\x03age\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03age\x1a9\n" +
+	"\vValuesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"i\n" +
 	"\x18ResolveReferencesRequest\x123\n" +
 	"\n" +
 	"references\x18\x01 \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10d\"\ar\x05\x10\x01\x18\x80\x04R\n" +
-	"references\"b\n" +
+	"references\x12\x18\n" +
+	"\arefresh\x18\x02 \x01(\bR\arefresh\"b\n" +
 	"\x19ResolveReferencesResponse\x12E\n" +
-	"\aresults\x18\x01 \x03(\v2+.dynamicagents.secrets.v1.ResolvedReferenceR\aresults\"\xa2\x01\n" +
+	"\aresults\x18\x01 \x03(\v2+.dynamicagents.secrets.v1.ResolvedReferenceR\aresults\"\xff\x01\n" +
 	"\x11ResolvedReference\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x1b\n" +
 	"\x05value\x18\n" +
 	" \x01(\tB\x03\x80\x01\x01H\x00R\x05value\x12G\n" +
-	"\afailure\x18\v \x01(\x0e2+.dynamicagents.secrets.v1.ResolutionFailureH\x00R\afailureB\t\n" +
-	"\aoutcome*\xbe\x01\n" +
+	"\afailure\x18\v \x01(\x0e2+.dynamicagents.secrets.v1.ResolutionFailureH\x00R\afailure\x12\x18\n" +
+	"\aversion\x18\f \x01(\x03R\aversion\x12\x14\n" +
+	"\x05stale\x18\r \x01(\bR\x05stale\x12+\n" +
+	"\x03age\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x03ageB\t\n" +
+	"\aoutcome\"\x16\n" +
+	"\x14ListProvidersRequest\"Y\n" +
+	"\x15ListProvidersResponse\x12@\n" +
+	"\tproviders\x18\x01 \x03(\v2\".dynamicagents.secrets.v1.ProviderR\tproviders\"\x82\x01\n" +
+	"\bProvider\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
+	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12\x16\n" +
+	"\x06fields\x18\x03 \x03(\tR\x06fields\x12'\n" +
+	"\x0frequired_fields\x18\x04 \x03(\tR\x0erequiredFields\"Y\n" +
+	"\x18GetProviderSchemaRequest\x12=\n" +
+	"\bprovider\x18\x01 \x01(\tB!\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\bprovider\"L\n" +
+	"\x19GetProviderSchemaResponse\x12/\n" +
+	"\x06schema\x18\x01 \x01(\v2\x17.google.protobuf.StructR\x06schema\":\n" +
+	"\x13WatchSecretsRequest\x12#\n" +
+	"\bprovider\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18?R\bprovider\"\x8f\x02\n" +
+	"\x14WatchSecretsResponse\x12@\n" +
+	"\x06change\x18\n" +
+	" \x01(\v2&.dynamicagents.secrets.v1.SecretChangeH\x00R\x06change\x12`\n" +
+	"\x11snapshot_complete\x18\v \x01(\v21.dynamicagents.secrets.v1.SecretsSnapshotCompleteH\x00R\x10snapshotComplete\x12J\n" +
+	"\theartbeat\x18\f \x01(\v2*.dynamicagents.secrets.v1.SecretsHeartbeatH\x00R\theartbeatB\a\n" +
+	"\x05event\"\xcc\x01\n" +
+	"\fSecretChange\x12\x1b\n" +
+	"\tsecret_id\x18\x01 \x01(\tR\bsecretId\x12\x1a\n" +
+	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x03R\aversion\x12;\n" +
+	"\x05scope\x18\x04 \x01(\x0e2%.dynamicagents.secrets.v1.SecretScopeR\x05scope\x12\x12\n" +
+	"\x04etag\x18\x05 \x01(\tR\x04etag\x12\x18\n" +
+	"\adeleted\x18\x06 \x01(\bR\adeleted\"\x19\n" +
+	"\x17SecretsSnapshotComplete\"\x12\n" +
+	"\x10SecretsHeartbeat*\xbe\x01\n" +
 	"\x11ResolutionFailure\x12\"\n" +
 	"\x1eRESOLUTION_FAILURE_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cRESOLUTION_FAILURE_MALFORMED\x10\x01\x12 \n" +
 	"\x1cRESOLUTION_FAILURE_NOT_FOUND\x10\x02\x12\x1d\n" +
 	"\x19RESOLUTION_FAILURE_DENIED\x10\x03\x12\"\n" +
-	"\x1eRESOLUTION_FAILURE_UNAVAILABLE\x10\x042\xe1\x03\n" +
+	"\x1eRESOLUTION_FAILURE_UNAVAILABLE\x10\x042\x86\t\n" +
 	"\x0eSecretsService\x12m\n" +
-	"\fCreateSecret\x12-.dynamicagents.secrets.v1.CreateSecretRequest\x1a..dynamicagents.secrets.v1.CreateSecretResponse\x12j\n" +
-	"\vListSecrets\x12,.dynamicagents.secrets.v1.ListSecretsRequest\x1a-.dynamicagents.secrets.v1.ListSecretsResponse\x12v\n" +
+	"\fCreateSecret\x12-.dynamicagents.secrets.v1.CreateSecretRequest\x1a..dynamicagents.secrets.v1.CreateSecretResponse\x12d\n" +
+	"\tGetSecret\x12*.dynamicagents.secrets.v1.GetSecretRequest\x1a+.dynamicagents.secrets.v1.GetSecretResponse\x12j\n" +
+	"\vListSecrets\x12,.dynamicagents.secrets.v1.ListSecretsRequest\x1a-.dynamicagents.secrets.v1.ListSecretsResponse\x12m\n" +
+	"\fUpdateSecret\x12-.dynamicagents.secrets.v1.UpdateSecretRequest\x1a..dynamicagents.secrets.v1.UpdateSecretResponse\x12m\n" +
+	"\fDeleteSecret\x12-.dynamicagents.secrets.v1.DeleteSecretRequest\x1a..dynamicagents.secrets.v1.DeleteSecretResponse\x12v\n" +
 	"\x0fGetSecretValues\x120.dynamicagents.secrets.v1.GetSecretValuesRequest\x1a1.dynamicagents.secrets.v1.GetSecretValuesResponse\x12|\n" +
-	"\x11ResolveReferences\x122.dynamicagents.secrets.v1.ResolveReferencesRequest\x1a3.dynamicagents.secrets.v1.ResolveReferencesResponseBt\n" +
+	"\x11ResolveReferences\x122.dynamicagents.secrets.v1.ResolveReferencesRequest\x1a3.dynamicagents.secrets.v1.ResolveReferencesResponse\x12p\n" +
+	"\rListProviders\x12..dynamicagents.secrets.v1.ListProvidersRequest\x1a/.dynamicagents.secrets.v1.ListProvidersResponse\x12|\n" +
+	"\x11GetProviderSchema\x122.dynamicagents.secrets.v1.GetProviderSchemaRequest\x1a3.dynamicagents.secrets.v1.GetProviderSchemaResponse\x12o\n" +
+	"\fWatchSecrets\x12-.dynamicagents.secrets.v1.WatchSecretsRequest\x1a..dynamicagents.secrets.v1.WatchSecretsResponse0\x01Bt\n" +
 	"\x1cdev.dynamicagents.secrets.v1P\x01ZRgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/secrets/v1;secretsv1b\x06proto3"
 
 var (
@@ -673,43 +1681,90 @@ func file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP() []byte {
 }
 
 var file_dynamicagents_secrets_v1_secrets_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_dynamicagents_secrets_v1_secrets_service_proto_goTypes = []any{
 	(ResolutionFailure)(0),            // 0: dynamicagents.secrets.v1.ResolutionFailure
 	(*CreateSecretRequest)(nil),       // 1: dynamicagents.secrets.v1.CreateSecretRequest
 	(*CreateSecretResponse)(nil),      // 2: dynamicagents.secrets.v1.CreateSecretResponse
-	(*ListSecretsRequest)(nil),        // 3: dynamicagents.secrets.v1.ListSecretsRequest
-	(*ListSecretsResponse)(nil),       // 4: dynamicagents.secrets.v1.ListSecretsResponse
-	(*GetSecretValuesRequest)(nil),    // 5: dynamicagents.secrets.v1.GetSecretValuesRequest
-	(*GetSecretValuesResponse)(nil),   // 6: dynamicagents.secrets.v1.GetSecretValuesResponse
-	(*ResolveReferencesRequest)(nil),  // 7: dynamicagents.secrets.v1.ResolveReferencesRequest
-	(*ResolveReferencesResponse)(nil), // 8: dynamicagents.secrets.v1.ResolveReferencesResponse
-	(*ResolvedReference)(nil),         // 9: dynamicagents.secrets.v1.ResolvedReference
-	nil,                               // 10: dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntry
-	nil,                               // 11: dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntry
-	(*Secret)(nil),                    // 12: dynamicagents.secrets.v1.Secret
+	(*GetSecretRequest)(nil),          // 3: dynamicagents.secrets.v1.GetSecretRequest
+	(*GetSecretResponse)(nil),         // 4: dynamicagents.secrets.v1.GetSecretResponse
+	(*ListSecretsRequest)(nil),        // 5: dynamicagents.secrets.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),       // 6: dynamicagents.secrets.v1.ListSecretsResponse
+	(*UpdateSecretRequest)(nil),       // 7: dynamicagents.secrets.v1.UpdateSecretRequest
+	(*UpdateSecretResponse)(nil),      // 8: dynamicagents.secrets.v1.UpdateSecretResponse
+	(*DeleteSecretRequest)(nil),       // 9: dynamicagents.secrets.v1.DeleteSecretRequest
+	(*DeleteSecretResponse)(nil),      // 10: dynamicagents.secrets.v1.DeleteSecretResponse
+	(*GetSecretValuesRequest)(nil),    // 11: dynamicagents.secrets.v1.GetSecretValuesRequest
+	(*GetSecretValuesResponse)(nil),   // 12: dynamicagents.secrets.v1.GetSecretValuesResponse
+	(*ResolveReferencesRequest)(nil),  // 13: dynamicagents.secrets.v1.ResolveReferencesRequest
+	(*ResolveReferencesResponse)(nil), // 14: dynamicagents.secrets.v1.ResolveReferencesResponse
+	(*ResolvedReference)(nil),         // 15: dynamicagents.secrets.v1.ResolvedReference
+	(*ListProvidersRequest)(nil),      // 16: dynamicagents.secrets.v1.ListProvidersRequest
+	(*ListProvidersResponse)(nil),     // 17: dynamicagents.secrets.v1.ListProvidersResponse
+	(*Provider)(nil),                  // 18: dynamicagents.secrets.v1.Provider
+	(*GetProviderSchemaRequest)(nil),  // 19: dynamicagents.secrets.v1.GetProviderSchemaRequest
+	(*GetProviderSchemaResponse)(nil), // 20: dynamicagents.secrets.v1.GetProviderSchemaResponse
+	(*WatchSecretsRequest)(nil),       // 21: dynamicagents.secrets.v1.WatchSecretsRequest
+	(*WatchSecretsResponse)(nil),      // 22: dynamicagents.secrets.v1.WatchSecretsResponse
+	(*SecretChange)(nil),              // 23: dynamicagents.secrets.v1.SecretChange
+	(*SecretsSnapshotComplete)(nil),   // 24: dynamicagents.secrets.v1.SecretsSnapshotComplete
+	(*SecretsHeartbeat)(nil),          // 25: dynamicagents.secrets.v1.SecretsHeartbeat
+	nil,                               // 26: dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntry
+	nil,                               // 27: dynamicagents.secrets.v1.UpdateSecretRequest.ValuesEntry
+	nil,                               // 28: dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntry
+	(*Secret)(nil),                    // 29: dynamicagents.secrets.v1.Secret
+	(SecretScope)(0),                  // 30: dynamicagents.secrets.v1.SecretScope
+	(*fieldmaskpb.FieldMask)(nil),     // 31: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),       // 32: google.protobuf.Duration
+	(*structpb.Struct)(nil),           // 33: google.protobuf.Struct
 }
 var file_dynamicagents_secrets_v1_secrets_service_proto_depIdxs = []int32{
-	12, // 0: dynamicagents.secrets.v1.CreateSecretRequest.secret:type_name -> dynamicagents.secrets.v1.Secret
-	10, // 1: dynamicagents.secrets.v1.CreateSecretRequest.values:type_name -> dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntry
-	12, // 2: dynamicagents.secrets.v1.CreateSecretResponse.secret:type_name -> dynamicagents.secrets.v1.Secret
-	12, // 3: dynamicagents.secrets.v1.ListSecretsResponse.secrets:type_name -> dynamicagents.secrets.v1.Secret
-	11, // 4: dynamicagents.secrets.v1.GetSecretValuesResponse.values:type_name -> dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntry
-	9,  // 5: dynamicagents.secrets.v1.ResolveReferencesResponse.results:type_name -> dynamicagents.secrets.v1.ResolvedReference
-	0,  // 6: dynamicagents.secrets.v1.ResolvedReference.failure:type_name -> dynamicagents.secrets.v1.ResolutionFailure
-	1,  // 7: dynamicagents.secrets.v1.SecretsService.CreateSecret:input_type -> dynamicagents.secrets.v1.CreateSecretRequest
-	3,  // 8: dynamicagents.secrets.v1.SecretsService.ListSecrets:input_type -> dynamicagents.secrets.v1.ListSecretsRequest
-	5,  // 9: dynamicagents.secrets.v1.SecretsService.GetSecretValues:input_type -> dynamicagents.secrets.v1.GetSecretValuesRequest
-	7,  // 10: dynamicagents.secrets.v1.SecretsService.ResolveReferences:input_type -> dynamicagents.secrets.v1.ResolveReferencesRequest
-	2,  // 11: dynamicagents.secrets.v1.SecretsService.CreateSecret:output_type -> dynamicagents.secrets.v1.CreateSecretResponse
-	4,  // 12: dynamicagents.secrets.v1.SecretsService.ListSecrets:output_type -> dynamicagents.secrets.v1.ListSecretsResponse
-	6,  // 13: dynamicagents.secrets.v1.SecretsService.GetSecretValues:output_type -> dynamicagents.secrets.v1.GetSecretValuesResponse
-	8,  // 14: dynamicagents.secrets.v1.SecretsService.ResolveReferences:output_type -> dynamicagents.secrets.v1.ResolveReferencesResponse
-	11, // [11:15] is the sub-list for method output_type
-	7,  // [7:11] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	29, // 0: dynamicagents.secrets.v1.CreateSecretRequest.secret:type_name -> dynamicagents.secrets.v1.Secret
+	26, // 1: dynamicagents.secrets.v1.CreateSecretRequest.values:type_name -> dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntry
+	29, // 2: dynamicagents.secrets.v1.CreateSecretResponse.secret:type_name -> dynamicagents.secrets.v1.Secret
+	29, // 3: dynamicagents.secrets.v1.GetSecretResponse.secret:type_name -> dynamicagents.secrets.v1.Secret
+	30, // 4: dynamicagents.secrets.v1.ListSecretsRequest.scope:type_name -> dynamicagents.secrets.v1.SecretScope
+	29, // 5: dynamicagents.secrets.v1.ListSecretsResponse.secrets:type_name -> dynamicagents.secrets.v1.Secret
+	29, // 6: dynamicagents.secrets.v1.UpdateSecretRequest.secret:type_name -> dynamicagents.secrets.v1.Secret
+	27, // 7: dynamicagents.secrets.v1.UpdateSecretRequest.values:type_name -> dynamicagents.secrets.v1.UpdateSecretRequest.ValuesEntry
+	31, // 8: dynamicagents.secrets.v1.UpdateSecretRequest.update_mask:type_name -> google.protobuf.FieldMask
+	29, // 9: dynamicagents.secrets.v1.UpdateSecretResponse.secret:type_name -> dynamicagents.secrets.v1.Secret
+	28, // 10: dynamicagents.secrets.v1.GetSecretValuesResponse.values:type_name -> dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntry
+	32, // 11: dynamicagents.secrets.v1.GetSecretValuesResponse.age:type_name -> google.protobuf.Duration
+	15, // 12: dynamicagents.secrets.v1.ResolveReferencesResponse.results:type_name -> dynamicagents.secrets.v1.ResolvedReference
+	0,  // 13: dynamicagents.secrets.v1.ResolvedReference.failure:type_name -> dynamicagents.secrets.v1.ResolutionFailure
+	32, // 14: dynamicagents.secrets.v1.ResolvedReference.age:type_name -> google.protobuf.Duration
+	18, // 15: dynamicagents.secrets.v1.ListProvidersResponse.providers:type_name -> dynamicagents.secrets.v1.Provider
+	33, // 16: dynamicagents.secrets.v1.GetProviderSchemaResponse.schema:type_name -> google.protobuf.Struct
+	23, // 17: dynamicagents.secrets.v1.WatchSecretsResponse.change:type_name -> dynamicagents.secrets.v1.SecretChange
+	24, // 18: dynamicagents.secrets.v1.WatchSecretsResponse.snapshot_complete:type_name -> dynamicagents.secrets.v1.SecretsSnapshotComplete
+	25, // 19: dynamicagents.secrets.v1.WatchSecretsResponse.heartbeat:type_name -> dynamicagents.secrets.v1.SecretsHeartbeat
+	30, // 20: dynamicagents.secrets.v1.SecretChange.scope:type_name -> dynamicagents.secrets.v1.SecretScope
+	1,  // 21: dynamicagents.secrets.v1.SecretsService.CreateSecret:input_type -> dynamicagents.secrets.v1.CreateSecretRequest
+	3,  // 22: dynamicagents.secrets.v1.SecretsService.GetSecret:input_type -> dynamicagents.secrets.v1.GetSecretRequest
+	5,  // 23: dynamicagents.secrets.v1.SecretsService.ListSecrets:input_type -> dynamicagents.secrets.v1.ListSecretsRequest
+	7,  // 24: dynamicagents.secrets.v1.SecretsService.UpdateSecret:input_type -> dynamicagents.secrets.v1.UpdateSecretRequest
+	9,  // 25: dynamicagents.secrets.v1.SecretsService.DeleteSecret:input_type -> dynamicagents.secrets.v1.DeleteSecretRequest
+	11, // 26: dynamicagents.secrets.v1.SecretsService.GetSecretValues:input_type -> dynamicagents.secrets.v1.GetSecretValuesRequest
+	13, // 27: dynamicagents.secrets.v1.SecretsService.ResolveReferences:input_type -> dynamicagents.secrets.v1.ResolveReferencesRequest
+	16, // 28: dynamicagents.secrets.v1.SecretsService.ListProviders:input_type -> dynamicagents.secrets.v1.ListProvidersRequest
+	19, // 29: dynamicagents.secrets.v1.SecretsService.GetProviderSchema:input_type -> dynamicagents.secrets.v1.GetProviderSchemaRequest
+	21, // 30: dynamicagents.secrets.v1.SecretsService.WatchSecrets:input_type -> dynamicagents.secrets.v1.WatchSecretsRequest
+	2,  // 31: dynamicagents.secrets.v1.SecretsService.CreateSecret:output_type -> dynamicagents.secrets.v1.CreateSecretResponse
+	4,  // 32: dynamicagents.secrets.v1.SecretsService.GetSecret:output_type -> dynamicagents.secrets.v1.GetSecretResponse
+	6,  // 33: dynamicagents.secrets.v1.SecretsService.ListSecrets:output_type -> dynamicagents.secrets.v1.ListSecretsResponse
+	8,  // 34: dynamicagents.secrets.v1.SecretsService.UpdateSecret:output_type -> dynamicagents.secrets.v1.UpdateSecretResponse
+	10, // 35: dynamicagents.secrets.v1.SecretsService.DeleteSecret:output_type -> dynamicagents.secrets.v1.DeleteSecretResponse
+	12, // 36: dynamicagents.secrets.v1.SecretsService.GetSecretValues:output_type -> dynamicagents.secrets.v1.GetSecretValuesResponse
+	14, // 37: dynamicagents.secrets.v1.SecretsService.ResolveReferences:output_type -> dynamicagents.secrets.v1.ResolveReferencesResponse
+	17, // 38: dynamicagents.secrets.v1.SecretsService.ListProviders:output_type -> dynamicagents.secrets.v1.ListProvidersResponse
+	20, // 39: dynamicagents.secrets.v1.SecretsService.GetProviderSchema:output_type -> dynamicagents.secrets.v1.GetProviderSchemaResponse
+	22, // 40: dynamicagents.secrets.v1.SecretsService.WatchSecrets:output_type -> dynamicagents.secrets.v1.WatchSecretsResponse
+	31, // [31:41] is the sub-list for method output_type
+	21, // [21:31] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_secrets_v1_secrets_service_proto_init() }
@@ -718,9 +1773,14 @@ func file_dynamicagents_secrets_v1_secrets_service_proto_init() {
 		return
 	}
 	file_dynamicagents_secrets_v1_secret_proto_init()
-	file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[8].OneofWrappers = []any{
+	file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[14].OneofWrappers = []any{
 		(*ResolvedReference_Value)(nil),
 		(*ResolvedReference_Failure)(nil),
+	}
+	file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[21].OneofWrappers = []any{
+		(*WatchSecretsResponse_Change)(nil),
+		(*WatchSecretsResponse_SnapshotComplete)(nil),
+		(*WatchSecretsResponse_Heartbeat)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -728,7 +1788,7 @@ func file_dynamicagents_secrets_v1_secrets_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_secrets_v1_secrets_service_proto_rawDesc), len(file_dynamicagents_secrets_v1_secrets_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

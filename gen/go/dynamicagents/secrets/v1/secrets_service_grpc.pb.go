@@ -20,9 +20,15 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	SecretsService_CreateSecret_FullMethodName      = "/dynamicagents.secrets.v1.SecretsService/CreateSecret"
+	SecretsService_GetSecret_FullMethodName         = "/dynamicagents.secrets.v1.SecretsService/GetSecret"
 	SecretsService_ListSecrets_FullMethodName       = "/dynamicagents.secrets.v1.SecretsService/ListSecrets"
+	SecretsService_UpdateSecret_FullMethodName      = "/dynamicagents.secrets.v1.SecretsService/UpdateSecret"
+	SecretsService_DeleteSecret_FullMethodName      = "/dynamicagents.secrets.v1.SecretsService/DeleteSecret"
 	SecretsService_GetSecretValues_FullMethodName   = "/dynamicagents.secrets.v1.SecretsService/GetSecretValues"
 	SecretsService_ResolveReferences_FullMethodName = "/dynamicagents.secrets.v1.SecretsService/ResolveReferences"
+	SecretsService_ListProviders_FullMethodName     = "/dynamicagents.secrets.v1.SecretsService/ListProviders"
+	SecretsService_GetProviderSchema_FullMethodName = "/dynamicagents.secrets.v1.SecretsService/GetProviderSchema"
+	SecretsService_WatchSecrets_FullMethodName      = "/dynamicagents.secrets.v1.SecretsService/WatchSecrets"
 )
 
 // SecretsServiceClient is the client API for SecretsService service.
@@ -31,20 +37,55 @@ const (
 //
 // SecretsService gives access to credentials, kept in A8N Identity or in the local vault. Values are never logged or
 // traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
+//
+// The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
+// colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
+// Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
+// cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
 type SecretsServiceClient interface {
 	// Stores a credential. Safe to repeat with the same request_id. Needs the scope `secrets.write`. Codes:
-	// INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
+	// INVALID_ARGUMENT (also: values that do not fit the provider's schema), ALREADY_EXISTS (the request_id made a secret
+	// that was deleted since), FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
 	CreateSecret(ctx context.Context, in *CreateSecretRequest, opts ...grpc.CallOption) (*CreateSecretResponse, error)
-	// Lists the secrets of the caller's tenant, without values. Codes: INVALID_ARGUMENT.
+	// Reads what may be known of a secret, without values. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT,
+	// NOT_FOUND.
+	GetSecret(ctx context.Context, in *GetSecretRequest, opts ...grpc.CallOption) (*GetSecretResponse, error)
+	// Lists the secrets that the caller may see, without values. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT.
 	ListSecrets(ctx context.Context, in *ListSecretsRequest, opts ...grpc.CallOption) (*ListSecretsResponse, error)
+	// Changes a secret; a change of values is a new version. Needs the scope `secrets.write`. Codes: INVALID_ARGUMENT,
+	// NOT_FOUND, ABORTED (STALE_ETAG), FAILED_PRECONDITION (NOT_SUPPORTED).
+	UpdateSecret(ctx context.Context, in *UpdateSecretRequest, opts ...grpc.CallOption) (*UpdateSecretResponse, error)
+	// Deletes a secret with all its versions. Needs the scope `secrets.write`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED
+	// (STALE_ETAG).
+	DeleteSecret(ctx context.Context, in *DeleteSecretRequest, opts ...grpc.CallOption) (*DeleteSecretResponse, error)
 	// Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
-	// INTERNAL with `secret_id` in ErrorInfo where the stored value is damaged.
+	// FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no versions), INTERNAL with `secret_id` in ErrorInfo where the
+	// stored value is damaged.
 	GetSecretValues(ctx context.Context, in *GetSecretValuesRequest, opts ...grpc.CallOption) (*GetSecretValuesResponse, error)
-	// Resolves references to values, each answered separately, in the order of the request. A reference is
-	// `secret:provider:field`, answered by the provider's newest secret that has the field, or `os.environ/NAME`, the
-	// environment of the Secrets process, which only the tenants named by the setting environment_tenants may read
-	// (default: `default`) and never for names that begin with DYNAMIC_AGENTS_ or A8N_. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
+	// Resolves references to values, each answered separately, in the order of the request. Needs the scope
+	// `secrets.values`. A reference is one of
+	//
+	//	`secret:provider:field`       the tenant's: of several secrets with the field the one with the most of the
+	//	                              preferred labels, then the newest
+	//	`secret:provider/name:field`  the same, of the secrets with this display name or id
+	//	`user:provider:field`, `user:provider/name:field`  the calling subject's own; a miss is a miss
+	//	`os.environ/NAME`             the environment of the Secrets process; where it has no NAME and NAME is one that
+	//	                              stands for a provider's field, e.g. OPENAI_API_KEY, the tenant's secret;
+	//	                              USER_OPENAI_API_KEY stands for `user:openai:api_key` alone
+	//
+	// Only the tenants named by the setting environment_tenants may read the environment (default: `default`), and never
+	// names that begin with DYNAMIC_AGENTS_ or A8N_. Codes: INVALID_ARGUMENT.
 	ResolveReferences(ctx context.Context, in *ResolveReferencesRequest, opts ...grpc.CallOption) (*ResolveReferencesResponse, error)
+	// Lists the providers whose fields are known. Needs the scope `secrets.read`.
+	ListProviders(ctx context.Context, in *ListProvidersRequest, opts ...grpc.CallOption) (*ListProvidersResponse, error)
+	// Reads the JSON Schema that a provider's values must fit. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT,
+	// NOT_FOUND.
+	GetProviderSchema(ctx context.Context, in *GetProviderSchemaRequest, opts ...grpc.CallOption) (*GetProviderSchemaResponse, error)
+	// Streams what the caller may see: first every secret with its version and a snapshot_complete, then each change. A
+	// client that lost the stream watches again; what the new snapshot does not name is gone. Changes in the vault come
+	// within a second, those in A8N Identity within the cache's soft TTL; of changes in quick succession to one secret
+	// only the last may come. Needs the scope `secrets.read`. Codes: UNAVAILABLE (SHUTTING_DOWN: watch again elsewhere).
+	WatchSecrets(ctx context.Context, in *WatchSecretsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSecretsResponse], error)
 }
 
 type secretsServiceClient struct {
@@ -65,10 +106,40 @@ func (c *secretsServiceClient) CreateSecret(ctx context.Context, in *CreateSecre
 	return out, nil
 }
 
+func (c *secretsServiceClient) GetSecret(ctx context.Context, in *GetSecretRequest, opts ...grpc.CallOption) (*GetSecretResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSecretResponse)
+	err := c.cc.Invoke(ctx, SecretsService_GetSecret_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *secretsServiceClient) ListSecrets(ctx context.Context, in *ListSecretsRequest, opts ...grpc.CallOption) (*ListSecretsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListSecretsResponse)
 	err := c.cc.Invoke(ctx, SecretsService_ListSecrets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *secretsServiceClient) UpdateSecret(ctx context.Context, in *UpdateSecretRequest, opts ...grpc.CallOption) (*UpdateSecretResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateSecretResponse)
+	err := c.cc.Invoke(ctx, SecretsService_UpdateSecret_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *secretsServiceClient) DeleteSecret(ctx context.Context, in *DeleteSecretRequest, opts ...grpc.CallOption) (*DeleteSecretResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteSecretResponse)
+	err := c.cc.Invoke(ctx, SecretsService_DeleteSecret_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -95,26 +166,100 @@ func (c *secretsServiceClient) ResolveReferences(ctx context.Context, in *Resolv
 	return out, nil
 }
 
+func (c *secretsServiceClient) ListProviders(ctx context.Context, in *ListProvidersRequest, opts ...grpc.CallOption) (*ListProvidersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListProvidersResponse)
+	err := c.cc.Invoke(ctx, SecretsService_ListProviders_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *secretsServiceClient) GetProviderSchema(ctx context.Context, in *GetProviderSchemaRequest, opts ...grpc.CallOption) (*GetProviderSchemaResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetProviderSchemaResponse)
+	err := c.cc.Invoke(ctx, SecretsService_GetProviderSchema_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *secretsServiceClient) WatchSecrets(ctx context.Context, in *WatchSecretsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSecretsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SecretsService_ServiceDesc.Streams[0], SecretsService_WatchSecrets_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchSecretsRequest, WatchSecretsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SecretsService_WatchSecretsClient = grpc.ServerStreamingClient[WatchSecretsResponse]
+
 // SecretsServiceServer is the server API for SecretsService service.
 // All implementations must embed UnimplementedSecretsServiceServer
 // for forward compatibility.
 //
 // SecretsService gives access to credentials, kept in A8N Identity or in the local vault. Values are never logged or
 // traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
+//
+// The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
+// colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
+// Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
+// cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
 type SecretsServiceServer interface {
 	// Stores a credential. Safe to repeat with the same request_id. Needs the scope `secrets.write`. Codes:
-	// INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
+	// INVALID_ARGUMENT (also: values that do not fit the provider's schema), ALREADY_EXISTS (the request_id made a secret
+	// that was deleted since), FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
 	CreateSecret(context.Context, *CreateSecretRequest) (*CreateSecretResponse, error)
-	// Lists the secrets of the caller's tenant, without values. Codes: INVALID_ARGUMENT.
+	// Reads what may be known of a secret, without values. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT,
+	// NOT_FOUND.
+	GetSecret(context.Context, *GetSecretRequest) (*GetSecretResponse, error)
+	// Lists the secrets that the caller may see, without values. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT.
 	ListSecrets(context.Context, *ListSecretsRequest) (*ListSecretsResponse, error)
+	// Changes a secret; a change of values is a new version. Needs the scope `secrets.write`. Codes: INVALID_ARGUMENT,
+	// NOT_FOUND, ABORTED (STALE_ETAG), FAILED_PRECONDITION (NOT_SUPPORTED).
+	UpdateSecret(context.Context, *UpdateSecretRequest) (*UpdateSecretResponse, error)
+	// Deletes a secret with all its versions. Needs the scope `secrets.write`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED
+	// (STALE_ETAG).
+	DeleteSecret(context.Context, *DeleteSecretRequest) (*DeleteSecretResponse, error)
 	// Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
-	// INTERNAL with `secret_id` in ErrorInfo where the stored value is damaged.
+	// FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no versions), INTERNAL with `secret_id` in ErrorInfo where the
+	// stored value is damaged.
 	GetSecretValues(context.Context, *GetSecretValuesRequest) (*GetSecretValuesResponse, error)
-	// Resolves references to values, each answered separately, in the order of the request. A reference is
-	// `secret:provider:field`, answered by the provider's newest secret that has the field, or `os.environ/NAME`, the
-	// environment of the Secrets process, which only the tenants named by the setting environment_tenants may read
-	// (default: `default`) and never for names that begin with DYNAMIC_AGENTS_ or A8N_. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
+	// Resolves references to values, each answered separately, in the order of the request. Needs the scope
+	// `secrets.values`. A reference is one of
+	//
+	//	`secret:provider:field`       the tenant's: of several secrets with the field the one with the most of the
+	//	                              preferred labels, then the newest
+	//	`secret:provider/name:field`  the same, of the secrets with this display name or id
+	//	`user:provider:field`, `user:provider/name:field`  the calling subject's own; a miss is a miss
+	//	`os.environ/NAME`             the environment of the Secrets process; where it has no NAME and NAME is one that
+	//	                              stands for a provider's field, e.g. OPENAI_API_KEY, the tenant's secret;
+	//	                              USER_OPENAI_API_KEY stands for `user:openai:api_key` alone
+	//
+	// Only the tenants named by the setting environment_tenants may read the environment (default: `default`), and never
+	// names that begin with DYNAMIC_AGENTS_ or A8N_. Codes: INVALID_ARGUMENT.
 	ResolveReferences(context.Context, *ResolveReferencesRequest) (*ResolveReferencesResponse, error)
+	// Lists the providers whose fields are known. Needs the scope `secrets.read`.
+	ListProviders(context.Context, *ListProvidersRequest) (*ListProvidersResponse, error)
+	// Reads the JSON Schema that a provider's values must fit. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT,
+	// NOT_FOUND.
+	GetProviderSchema(context.Context, *GetProviderSchemaRequest) (*GetProviderSchemaResponse, error)
+	// Streams what the caller may see: first every secret with its version and a snapshot_complete, then each change. A
+	// client that lost the stream watches again; what the new snapshot does not name is gone. Changes in the vault come
+	// within a second, those in A8N Identity within the cache's soft TTL; of changes in quick succession to one secret
+	// only the last may come. Needs the scope `secrets.read`. Codes: UNAVAILABLE (SHUTTING_DOWN: watch again elsewhere).
+	WatchSecrets(*WatchSecretsRequest, grpc.ServerStreamingServer[WatchSecretsResponse]) error
 	mustEmbedUnimplementedSecretsServiceServer()
 }
 
@@ -128,14 +273,32 @@ type UnimplementedSecretsServiceServer struct{}
 func (UnimplementedSecretsServiceServer) CreateSecret(context.Context, *CreateSecretRequest) (*CreateSecretResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateSecret not implemented")
 }
+func (UnimplementedSecretsServiceServer) GetSecret(context.Context, *GetSecretRequest) (*GetSecretResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSecret not implemented")
+}
 func (UnimplementedSecretsServiceServer) ListSecrets(context.Context, *ListSecretsRequest) (*ListSecretsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSecrets not implemented")
+}
+func (UnimplementedSecretsServiceServer) UpdateSecret(context.Context, *UpdateSecretRequest) (*UpdateSecretResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateSecret not implemented")
+}
+func (UnimplementedSecretsServiceServer) DeleteSecret(context.Context, *DeleteSecretRequest) (*DeleteSecretResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSecret not implemented")
 }
 func (UnimplementedSecretsServiceServer) GetSecretValues(context.Context, *GetSecretValuesRequest) (*GetSecretValuesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSecretValues not implemented")
 }
 func (UnimplementedSecretsServiceServer) ResolveReferences(context.Context, *ResolveReferencesRequest) (*ResolveReferencesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResolveReferences not implemented")
+}
+func (UnimplementedSecretsServiceServer) ListProviders(context.Context, *ListProvidersRequest) (*ListProvidersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListProviders not implemented")
+}
+func (UnimplementedSecretsServiceServer) GetProviderSchema(context.Context, *GetProviderSchemaRequest) (*GetProviderSchemaResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetProviderSchema not implemented")
+}
+func (UnimplementedSecretsServiceServer) WatchSecrets(*WatchSecretsRequest, grpc.ServerStreamingServer[WatchSecretsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchSecrets not implemented")
 }
 func (UnimplementedSecretsServiceServer) mustEmbedUnimplementedSecretsServiceServer() {}
 func (UnimplementedSecretsServiceServer) testEmbeddedByValue()                        {}
@@ -176,6 +339,24 @@ func _SecretsService_CreateSecret_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SecretsService_GetSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSecretRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecretsServiceServer).GetSecret(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SecretsService_GetSecret_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecretsServiceServer).GetSecret(ctx, req.(*GetSecretRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SecretsService_ListSecrets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListSecretsRequest)
 	if err := dec(in); err != nil {
@@ -190,6 +371,42 @@ func _SecretsService_ListSecrets_Handler(srv interface{}, ctx context.Context, d
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(SecretsServiceServer).ListSecrets(ctx, req.(*ListSecretsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SecretsService_UpdateSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateSecretRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecretsServiceServer).UpdateSecret(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SecretsService_UpdateSecret_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecretsServiceServer).UpdateSecret(ctx, req.(*UpdateSecretRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SecretsService_DeleteSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteSecretRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecretsServiceServer).DeleteSecret(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SecretsService_DeleteSecret_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecretsServiceServer).DeleteSecret(ctx, req.(*DeleteSecretRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -230,6 +447,53 @@ func _SecretsService_ResolveReferences_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SecretsService_ListProviders_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListProvidersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecretsServiceServer).ListProviders(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SecretsService_ListProviders_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecretsServiceServer).ListProviders(ctx, req.(*ListProvidersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SecretsService_GetProviderSchema_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetProviderSchemaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecretsServiceServer).GetProviderSchema(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SecretsService_GetProviderSchema_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecretsServiceServer).GetProviderSchema(ctx, req.(*GetProviderSchemaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SecretsService_WatchSecrets_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchSecretsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SecretsServiceServer).WatchSecrets(m, &grpc.GenericServerStream[WatchSecretsRequest, WatchSecretsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SecretsService_WatchSecretsServer = grpc.ServerStreamingServer[WatchSecretsResponse]
+
 // SecretsService_ServiceDesc is the grpc.ServiceDesc for SecretsService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -242,8 +506,20 @@ var SecretsService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SecretsService_CreateSecret_Handler,
 		},
 		{
+			MethodName: "GetSecret",
+			Handler:    _SecretsService_GetSecret_Handler,
+		},
+		{
 			MethodName: "ListSecrets",
 			Handler:    _SecretsService_ListSecrets_Handler,
+		},
+		{
+			MethodName: "UpdateSecret",
+			Handler:    _SecretsService_UpdateSecret_Handler,
+		},
+		{
+			MethodName: "DeleteSecret",
+			Handler:    _SecretsService_DeleteSecret_Handler,
 		},
 		{
 			MethodName: "GetSecretValues",
@@ -253,7 +529,21 @@ var SecretsService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ResolveReferences",
 			Handler:    _SecretsService_ResolveReferences_Handler,
 		},
+		{
+			MethodName: "ListProviders",
+			Handler:    _SecretsService_ListProviders_Handler,
+		},
+		{
+			MethodName: "GetProviderSchema",
+			Handler:    _SecretsService_GetProviderSchema_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchSecrets",
+			Handler:       _SecretsService_WatchSecrets_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "dynamicagents/secrets/v1/secrets_service.proto",
 }

@@ -24,10 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from dynamicagents.registry.v1 import agent_pb2 as dynamicagents_dot_registry_dot_v1_dot_agent__pb2
+from dynamicagents.registry.v1 import revision_pb2 as dynamicagents_dot_registry_dot_v1_dot_revision__pb2
+from dynamicagents.registry.v1 import snapshot_pb2 as dynamicagents_dot_registry_dot_v1_dot_snapshot__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-dynamicagents/registry/v1/agent_service.proto\x12\x19\x64ynamicagents.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a%dynamicagents/registry/v1/agent.proto\x1a google/protobuf/field_mask.proto\"k\n\x12\x43reateAgentRequest\x12\x37\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.AgentB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"F\n\x13\x43reateAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\"k\n\x0fGetAgentRequest\x12=\n\x08\x61gent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x19\n\x08revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"C\n\x10GetAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\"\x85\x01\n\x11ListAgentsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x19\n\x08order_by\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\"_\n\x12ListAgentsResponse\x12\x30\n\x06\x61gents\x18\x01 \x03(\x0b\x32 .dynamicagents.registry.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x86\x01\n\x12UpdateAgentRequest\x12\x37\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.AgentB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"F\n\x13UpdateAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\"k\n\x12\x44\x65leteAgentRequest\x12=\n\x08\x61gent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x16\n\x04\x65tag\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\x15\n\x13\x44\x65leteAgentResponse2\xa8\x04\n\x0c\x41gentService\x12l\n\x0b\x43reateAgent\x12-.dynamicagents.registry.v1.CreateAgentRequest\x1a..dynamicagents.registry.v1.CreateAgentResponse\x12\x63\n\x08GetAgent\x12*.dynamicagents.registry.v1.GetAgentRequest\x1a+.dynamicagents.registry.v1.GetAgentResponse\x12i\n\nListAgents\x12,.dynamicagents.registry.v1.ListAgentsRequest\x1a-.dynamicagents.registry.v1.ListAgentsResponse\x12l\n\x0bUpdateAgent\x12-.dynamicagents.registry.v1.UpdateAgentRequest\x1a..dynamicagents.registry.v1.UpdateAgentResponse\x12l\n\x0b\x44\x65leteAgent\x12-.dynamicagents.registry.v1.DeleteAgentRequest\x1a..dynamicagents.registry.v1.DeleteAgentResponseBw\n\x1d\x64\x65v.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-dynamicagents/registry/v1/agent_service.proto\x12\x19\x64ynamicagents.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a%dynamicagents/registry/v1/agent.proto\x1a(dynamicagents/registry/v1/revision.proto\x1a(dynamicagents/registry/v1/snapshot.proto\x1a google/protobuf/field_mask.proto\"\x82\x01\n\x12\x43reateAgentRequest\x12\x37\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.AgentB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"F\n\x13\x43reateAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\"k\n\x0fGetAgentRequest\x12=\n\x08\x61gent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x19\n\x08revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"C\n\x10GetAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\"a\n\x15\x42\x61tchGetAgentsRequest\x12H\n\tagent_ids\x18\x01 \x03(\tB5\xbaH2\x92\x01/\x08\x01\x10\xe8\x07\"(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\"e\n\x16\x42\x61tchGetAgentsResponse\x12\x30\n\x06\x61gents\x18\x01 \x03(\x0b\x32 .dynamicagents.registry.v1.Agent\x12\x19\n\x11missing_agent_ids\x18\x02 \x03(\t\"\x85\x01\n\x11ListAgentsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x19\n\x08order_by\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\"_\n\x12ListAgentsResponse\x12\x30\n\x06\x61gents\x18\x01 \x03(\x0b\x32 .dynamicagents.registry.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9d\x01\n\x12UpdateAgentRequest\x12\x37\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.AgentB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"F\n\x13UpdateAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\"z\n\x12\x44\x65leteAgentRequest\x12=\n\x08\x61gent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x16\n\x04\x65tag\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"\x15\n\x13\x44\x65leteAgentResponse\"\x97\x01\n\x19ListAgentRevisionsRequest\x12=\n\x08\x61gent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"m\n\x1aListAgentRevisionsResponse\x12\x36\n\trevisions\x18\x01 \x03(\x0b\x32#.dynamicagents.registry.v1.Revision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x93\x01\n\x10\x44iffAgentRequest\x12=\n\x08\x61gent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x1e\n\rbase_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01\x12 \n\x0ftarget_revision\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"T\n\x11\x44iffAgentResponse\x12?\n\x0b\x64ifferences\x18\x01 \x03(\x0b\x32*.dynamicagents.registry.v1.FieldDifference\"l\n\x11MergeAgentRequest\x12\x37\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.AgentB\x06\xbaH\x03\xc8\x01\x01\x12\x1e\n\rbase_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01\"\x82\x01\n\x12MergeAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\x12;\n\tconflicts\x18\x02 \x03(\x0b\x32(.dynamicagents.registry.v1.MergeConflict\"\x88\x01\n\x14RollbackAgentRequest\x12=\n\x08\x61gent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x19\n\x08revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01\x12\x16\n\x04\x65tag\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"H\n\x15RollbackAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\"r\n\x16GetAgentClosureRequest\x12=\n\x08\x61gent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x19\n\x08revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x9a\x01\n\x17GetAgentClosureResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32 .dynamicagents.registry.v1.Agent\x12>\n\tresources\x18\x02 \x03(\x0b\x32+.dynamicagents.registry.v1.ResourceSnapshot\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t2\xe4\t\n\x0c\x41gentService\x12l\n\x0b\x43reateAgent\x12-.dynamicagents.registry.v1.CreateAgentRequest\x1a..dynamicagents.registry.v1.CreateAgentResponse\x12\x63\n\x08GetAgent\x12*.dynamicagents.registry.v1.GetAgentRequest\x1a+.dynamicagents.registry.v1.GetAgentResponse\x12u\n\x0e\x42\x61tchGetAgents\x12\x30.dynamicagents.registry.v1.BatchGetAgentsRequest\x1a\x31.dynamicagents.registry.v1.BatchGetAgentsResponse\x12i\n\nListAgents\x12,.dynamicagents.registry.v1.ListAgentsRequest\x1a-.dynamicagents.registry.v1.ListAgentsResponse\x12l\n\x0bUpdateAgent\x12-.dynamicagents.registry.v1.UpdateAgentRequest\x1a..dynamicagents.registry.v1.UpdateAgentResponse\x12l\n\x0b\x44\x65leteAgent\x12-.dynamicagents.registry.v1.DeleteAgentRequest\x1a..dynamicagents.registry.v1.DeleteAgentResponse\x12\x81\x01\n\x12ListAgentRevisions\x12\x34.dynamicagents.registry.v1.ListAgentRevisionsRequest\x1a\x35.dynamicagents.registry.v1.ListAgentRevisionsResponse\x12\x66\n\tDiffAgent\x12+.dynamicagents.registry.v1.DiffAgentRequest\x1a,.dynamicagents.registry.v1.DiffAgentResponse\x12i\n\nMergeAgent\x12,.dynamicagents.registry.v1.MergeAgentRequest\x1a-.dynamicagents.registry.v1.MergeAgentResponse\x12r\n\rRollbackAgent\x12/.dynamicagents.registry.v1.RollbackAgentRequest\x1a\x30.dynamicagents.registry.v1.RollbackAgentResponse\x12x\n\x0fGetAgentClosure\x12\x31.dynamicagents.registry.v1.GetAgentClosureRequest\x1a\x32.dynamicagents.registry.v1.GetAgentClosureResponseBw\n\x1d\x64\x65v.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETAGENTREQUEST'].fields_by_name['agent_id']._serialized_options = b'\272H(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
   _globals['_GETAGENTREQUEST'].fields_by_name['revision']._loaded_options = None
   _globals['_GETAGENTREQUEST'].fields_by_name['revision']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_BATCHGETAGENTSREQUEST'].fields_by_name['agent_ids']._loaded_options = None
+  _globals['_BATCHGETAGENTSREQUEST'].fields_by_name['agent_ids']._serialized_options = b'\272H2\222\001/\010\001\020\350\007\"(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
   _globals['_LISTAGENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTAGENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTAGENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -59,26 +63,76 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEAGENTREQUEST'].fields_by_name['agent_id']._serialized_options = b'\272H(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
   _globals['_DELETEAGENTREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_DELETEAGENTREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\005r\003\030\200\001'
-  _globals['_CREATEAGENTREQUEST']._serialized_start=178
-  _globals['_CREATEAGENTREQUEST']._serialized_end=285
-  _globals['_CREATEAGENTRESPONSE']._serialized_start=287
-  _globals['_CREATEAGENTRESPONSE']._serialized_end=357
-  _globals['_GETAGENTREQUEST']._serialized_start=359
-  _globals['_GETAGENTREQUEST']._serialized_end=466
-  _globals['_GETAGENTRESPONSE']._serialized_start=468
-  _globals['_GETAGENTRESPONSE']._serialized_end=535
-  _globals['_LISTAGENTSREQUEST']._serialized_start=538
-  _globals['_LISTAGENTSREQUEST']._serialized_end=671
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=673
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=768
-  _globals['_UPDATEAGENTREQUEST']._serialized_start=771
-  _globals['_UPDATEAGENTREQUEST']._serialized_end=905
-  _globals['_UPDATEAGENTRESPONSE']._serialized_start=907
-  _globals['_UPDATEAGENTRESPONSE']._serialized_end=977
-  _globals['_DELETEAGENTREQUEST']._serialized_start=979
-  _globals['_DELETEAGENTREQUEST']._serialized_end=1086
-  _globals['_DELETEAGENTRESPONSE']._serialized_start=1088
-  _globals['_DELETEAGENTRESPONSE']._serialized_end=1109
-  _globals['_AGENTSERVICE']._serialized_start=1112
-  _globals['_AGENTSERVICE']._serialized_end=1664
+  _globals['_LISTAGENTREVISIONSREQUEST'].fields_by_name['agent_id']._loaded_options = None
+  _globals['_LISTAGENTREVISIONSREQUEST'].fields_by_name['agent_id']._serialized_options = b'\272H(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_LISTAGENTREVISIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTAGENTREVISIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTAGENTREVISIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTAGENTREVISIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_DIFFAGENTREQUEST'].fields_by_name['agent_id']._loaded_options = None
+  _globals['_DIFFAGENTREQUEST'].fields_by_name['agent_id']._serialized_options = b'\272H(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_DIFFAGENTREQUEST'].fields_by_name['base_revision']._loaded_options = None
+  _globals['_DIFFAGENTREQUEST'].fields_by_name['base_revision']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_DIFFAGENTREQUEST'].fields_by_name['target_revision']._loaded_options = None
+  _globals['_DIFFAGENTREQUEST'].fields_by_name['target_revision']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_MERGEAGENTREQUEST'].fields_by_name['agent']._loaded_options = None
+  _globals['_MERGEAGENTREQUEST'].fields_by_name['agent']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_MERGEAGENTREQUEST'].fields_by_name['base_revision']._loaded_options = None
+  _globals['_MERGEAGENTREQUEST'].fields_by_name['base_revision']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_ROLLBACKAGENTREQUEST'].fields_by_name['agent_id']._loaded_options = None
+  _globals['_ROLLBACKAGENTREQUEST'].fields_by_name['agent_id']._serialized_options = b'\272H(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_ROLLBACKAGENTREQUEST'].fields_by_name['revision']._loaded_options = None
+  _globals['_ROLLBACKAGENTREQUEST'].fields_by_name['revision']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_ROLLBACKAGENTREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_ROLLBACKAGENTREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_GETAGENTCLOSUREREQUEST'].fields_by_name['agent_id']._loaded_options = None
+  _globals['_GETAGENTCLOSUREREQUEST'].fields_by_name['agent_id']._serialized_options = b'\272H(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_GETAGENTCLOSUREREQUEST'].fields_by_name['revision']._loaded_options = None
+  _globals['_GETAGENTCLOSUREREQUEST'].fields_by_name['revision']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_CREATEAGENTREQUEST']._serialized_start=263
+  _globals['_CREATEAGENTREQUEST']._serialized_end=393
+  _globals['_CREATEAGENTRESPONSE']._serialized_start=395
+  _globals['_CREATEAGENTRESPONSE']._serialized_end=465
+  _globals['_GETAGENTREQUEST']._serialized_start=467
+  _globals['_GETAGENTREQUEST']._serialized_end=574
+  _globals['_GETAGENTRESPONSE']._serialized_start=576
+  _globals['_GETAGENTRESPONSE']._serialized_end=643
+  _globals['_BATCHGETAGENTSREQUEST']._serialized_start=645
+  _globals['_BATCHGETAGENTSREQUEST']._serialized_end=742
+  _globals['_BATCHGETAGENTSRESPONSE']._serialized_start=744
+  _globals['_BATCHGETAGENTSRESPONSE']._serialized_end=845
+  _globals['_LISTAGENTSREQUEST']._serialized_start=848
+  _globals['_LISTAGENTSREQUEST']._serialized_end=981
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=983
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=1078
+  _globals['_UPDATEAGENTREQUEST']._serialized_start=1081
+  _globals['_UPDATEAGENTREQUEST']._serialized_end=1238
+  _globals['_UPDATEAGENTRESPONSE']._serialized_start=1240
+  _globals['_UPDATEAGENTRESPONSE']._serialized_end=1310
+  _globals['_DELETEAGENTREQUEST']._serialized_start=1312
+  _globals['_DELETEAGENTREQUEST']._serialized_end=1434
+  _globals['_DELETEAGENTRESPONSE']._serialized_start=1436
+  _globals['_DELETEAGENTRESPONSE']._serialized_end=1457
+  _globals['_LISTAGENTREVISIONSREQUEST']._serialized_start=1460
+  _globals['_LISTAGENTREVISIONSREQUEST']._serialized_end=1611
+  _globals['_LISTAGENTREVISIONSRESPONSE']._serialized_start=1613
+  _globals['_LISTAGENTREVISIONSRESPONSE']._serialized_end=1722
+  _globals['_DIFFAGENTREQUEST']._serialized_start=1725
+  _globals['_DIFFAGENTREQUEST']._serialized_end=1872
+  _globals['_DIFFAGENTRESPONSE']._serialized_start=1874
+  _globals['_DIFFAGENTRESPONSE']._serialized_end=1958
+  _globals['_MERGEAGENTREQUEST']._serialized_start=1960
+  _globals['_MERGEAGENTREQUEST']._serialized_end=2068
+  _globals['_MERGEAGENTRESPONSE']._serialized_start=2071
+  _globals['_MERGEAGENTRESPONSE']._serialized_end=2201
+  _globals['_ROLLBACKAGENTREQUEST']._serialized_start=2204
+  _globals['_ROLLBACKAGENTREQUEST']._serialized_end=2340
+  _globals['_ROLLBACKAGENTRESPONSE']._serialized_start=2342
+  _globals['_ROLLBACKAGENTRESPONSE']._serialized_end=2414
+  _globals['_GETAGENTCLOSUREREQUEST']._serialized_start=2416
+  _globals['_GETAGENTCLOSUREREQUEST']._serialized_end=2530
+  _globals['_GETAGENTCLOSURERESPONSE']._serialized_start=2533
+  _globals['_GETAGENTCLOSURERESPONSE']._serialized_end=2687
+  _globals['_AGENTSERVICE']._serialized_start=2690
+  _globals['_AGENTSERVICE']._serialized_end=3942
 # @@protoc_insertion_point(module_scope)

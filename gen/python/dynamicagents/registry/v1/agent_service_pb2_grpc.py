@@ -46,6 +46,11 @@ class AgentServiceStub:
                 request_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.GetAgentRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.GetAgentResponse.FromString,
                 _registered_method=True)
+        self.BatchGetAgents = channel.unary_unary(
+                '/dynamicagents.registry.v1.AgentService/BatchGetAgents',
+                request_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.BatchGetAgentsRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.BatchGetAgentsResponse.FromString,
+                _registered_method=True)
         self.ListAgents = channel.unary_unary(
                 '/dynamicagents.registry.v1.AgentService/ListAgents',
                 request_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.ListAgentsRequest.SerializeToString,
@@ -61,6 +66,31 @@ class AgentServiceStub:
                 request_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.DeleteAgentRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.DeleteAgentResponse.FromString,
                 _registered_method=True)
+        self.ListAgentRevisions = channel.unary_unary(
+                '/dynamicagents.registry.v1.AgentService/ListAgentRevisions',
+                request_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.ListAgentRevisionsRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.ListAgentRevisionsResponse.FromString,
+                _registered_method=True)
+        self.DiffAgent = channel.unary_unary(
+                '/dynamicagents.registry.v1.AgentService/DiffAgent',
+                request_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.DiffAgentRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.DiffAgentResponse.FromString,
+                _registered_method=True)
+        self.MergeAgent = channel.unary_unary(
+                '/dynamicagents.registry.v1.AgentService/MergeAgent',
+                request_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.MergeAgentRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.MergeAgentResponse.FromString,
+                _registered_method=True)
+        self.RollbackAgent = channel.unary_unary(
+                '/dynamicagents.registry.v1.AgentService/RollbackAgent',
+                request_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.RollbackAgentRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.RollbackAgentResponse.FromString,
+                _registered_method=True)
+        self.GetAgentClosure = channel.unary_unary(
+                '/dynamicagents.registry.v1.AgentService/GetAgentClosure',
+                request_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.GetAgentClosureRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.GetAgentClosureResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -69,8 +99,8 @@ class AgentServiceServicer:
     """
 
     def CreateAgent(self, request, context):
-        """Creates an agent at revision 1. Safe to repeat with the same request_id, which then returns the agent as it was
-        created. Codes: INVALID_ARGUMENT, ALREADY_EXISTS.
+        """Creates an agent at revision 1. Safe to repeat with the same request_id, which then returns it as it was created.
+        With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +108,14 @@ class AgentServiceServicer:
 
     def GetAgent(self, request, context):
         """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetAgents(self, request, context):
+        """Reads the current revisions of several agents, in the order asked for; the missing ones are named, not an error.
+        Codes: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,15 +130,53 @@ class AgentServiceServicer:
 
     def UpdateAgent(self, request, context):
         """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
-        Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+        With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAgent(self, request, context):
-        """Deletes an agent; its revisions stay readable by number for the runs that are pinned to them.
-        Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+        """Deletes an agent; its revisions stay readable by number for the runs that are pinned to them. One that others refer
+        to is not deleted unless forced. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED, FAILED_PRECONDITION
+        (RESOURCE_REFERENCED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAgentRevisions(self, request, context):
+        """Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffAgent(self, request, context):
+        """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MergeAgent(self, request, context):
+        """Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
+        changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackAgent(self, request, context):
+        """Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAgentClosure(self, request, context):
+        """Reads an agent with everything that it refers to, directly or through others, each pinned to its current revision,
+        and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,6 +195,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     request_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.GetAgentRequest.FromString,
                     response_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.GetAgentResponse.SerializeToString,
             ),
+            'BatchGetAgents': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetAgents,
+                    request_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.BatchGetAgentsRequest.FromString,
+                    response_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.BatchGetAgentsResponse.SerializeToString,
+            ),
             'ListAgents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAgents,
                     request_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.ListAgentsRequest.FromString,
@@ -133,6 +214,31 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.DeleteAgent,
                     request_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.DeleteAgentRequest.FromString,
                     response_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.DeleteAgentResponse.SerializeToString,
+            ),
+            'ListAgentRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAgentRevisions,
+                    request_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.ListAgentRevisionsRequest.FromString,
+                    response_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.ListAgentRevisionsResponse.SerializeToString,
+            ),
+            'DiffAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffAgent,
+                    request_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.DiffAgentRequest.FromString,
+                    response_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.DiffAgentResponse.SerializeToString,
+            ),
+            'MergeAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeAgent,
+                    request_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.MergeAgentRequest.FromString,
+                    response_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.MergeAgentResponse.SerializeToString,
+            ),
+            'RollbackAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackAgent,
+                    request_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.RollbackAgentRequest.FromString,
+                    response_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.RollbackAgentResponse.SerializeToString,
+            ),
+            'GetAgentClosure': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAgentClosure,
+                    request_deserializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.GetAgentClosureRequest.FromString,
+                    response_serializer=dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.GetAgentClosureResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -191,6 +297,33 @@ class AgentService:
             '/dynamicagents.registry.v1.AgentService/GetAgent',
             dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.GetAgentRequest.SerializeToString,
             dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.GetAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetAgents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.registry.v1.AgentService/BatchGetAgents',
+            dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.BatchGetAgentsRequest.SerializeToString,
+            dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.BatchGetAgentsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -272,6 +405,141 @@ class AgentService:
             '/dynamicagents.registry.v1.AgentService/DeleteAgent',
             dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.DeleteAgentRequest.SerializeToString,
             dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.DeleteAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAgentRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.registry.v1.AgentService/ListAgentRevisions',
+            dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.ListAgentRevisionsRequest.SerializeToString,
+            dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.ListAgentRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.registry.v1.AgentService/DiffAgent',
+            dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.DiffAgentRequest.SerializeToString,
+            dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.DiffAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.registry.v1.AgentService/MergeAgent',
+            dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.MergeAgentRequest.SerializeToString,
+            dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.MergeAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.registry.v1.AgentService/RollbackAgent',
+            dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.RollbackAgentRequest.SerializeToString,
+            dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.RollbackAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAgentClosure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.registry.v1.AgentService/GetAgentClosure',
+            dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.GetAgentClosureRequest.SerializeToString,
+            dynamicagents_dot_registry_dot_v1_dot_agent__service__pb2.GetAgentClosureResponse.FromString,
             options,
             channel_credentials,
             insecure,

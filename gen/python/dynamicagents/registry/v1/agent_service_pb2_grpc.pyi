@@ -36,20 +36,39 @@ class AgentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     CreateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.CreateAgentRequest, _agent_service_pb2.CreateAgentResponse]
-    """Creates an agent at revision 1. Safe to repeat with the same request_id, which then returns the agent as it was
-    created. Codes: INVALID_ARGUMENT, ALREADY_EXISTS.
+    """Creates an agent at revision 1. Safe to repeat with the same request_id, which then returns it as it was created.
+    With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, ALREADY_EXISTS.
     """
     GetAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_service_pb2.GetAgentResponse]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    BatchGetAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.BatchGetAgentsRequest, _agent_service_pb2.BatchGetAgentsResponse]
+    """Reads the current revisions of several agents, in the order asked for; the missing ones are named, not an error.
+    Codes: INVALID_ARGUMENT.
+    """
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
     """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
     UpdateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
-    Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+    With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
     """
     DeleteAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteAgentRequest, _agent_service_pb2.DeleteAgentResponse]
-    """Deletes an agent; its revisions stay readable by number for the runs that are pinned to them.
-    Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+    """Deletes an agent; its revisions stay readable by number for the runs that are pinned to them. One that others refer
+    to is not deleted unless forced. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED, FAILED_PRECONDITION
+    (RESOURCE_REFERENCED).
+    """
+    ListAgentRevisions: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentRevisionsRequest, _agent_service_pb2.ListAgentRevisionsResponse]
+    """Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    DiffAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DiffAgentRequest, _agent_service_pb2.DiffAgentResponse]
+    """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    MergeAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.MergeAgentRequest, _agent_service_pb2.MergeAgentResponse]
+    """Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
+    changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+    """
+    RollbackAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RollbackAgentRequest, _agent_service_pb2.RollbackAgentResponse]
+    """Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED."""
+    GetAgentClosure: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentClosureRequest, _agent_service_pb2.GetAgentClosureResponse]
+    """Reads an agent with everything that it refers to, directly or through others, each pinned to its current revision,
+    and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -60,20 +79,39 @@ class AgentServiceAsyncStub(AgentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CreateAgentRequest, _agent_service_pb2.CreateAgentResponse]  # type: ignore[assignment]
-    """Creates an agent at revision 1. Safe to repeat with the same request_id, which then returns the agent as it was
-    created. Codes: INVALID_ARGUMENT, ALREADY_EXISTS.
+    """Creates an agent at revision 1. Safe to repeat with the same request_id, which then returns it as it was created.
+    With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, ALREADY_EXISTS.
     """
     GetAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_service_pb2.GetAgentResponse]  # type: ignore[assignment]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    BatchGetAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.BatchGetAgentsRequest, _agent_service_pb2.BatchGetAgentsResponse]  # type: ignore[assignment]
+    """Reads the current revisions of several agents, in the order asked for; the missing ones are named, not an error.
+    Codes: INVALID_ARGUMENT.
+    """
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
     """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
     UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]  # type: ignore[assignment]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
-    Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+    With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
     """
     DeleteAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteAgentRequest, _agent_service_pb2.DeleteAgentResponse]  # type: ignore[assignment]
-    """Deletes an agent; its revisions stay readable by number for the runs that are pinned to them.
-    Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+    """Deletes an agent; its revisions stay readable by number for the runs that are pinned to them. One that others refer
+    to is not deleted unless forced. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED, FAILED_PRECONDITION
+    (RESOURCE_REFERENCED).
+    """
+    ListAgentRevisions: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentRevisionsRequest, _agent_service_pb2.ListAgentRevisionsResponse]  # type: ignore[assignment]
+    """Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    DiffAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DiffAgentRequest, _agent_service_pb2.DiffAgentResponse]  # type: ignore[assignment]
+    """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    MergeAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.MergeAgentRequest, _agent_service_pb2.MergeAgentResponse]  # type: ignore[assignment]
+    """Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
+    changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+    """
+    RollbackAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RollbackAgentRequest, _agent_service_pb2.RollbackAgentResponse]  # type: ignore[assignment]
+    """Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED."""
+    GetAgentClosure: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentClosureRequest, _agent_service_pb2.GetAgentClosureResponse]  # type: ignore[assignment]
+    """Reads an agent with everything that it refers to, directly or through others, each pinned to its current revision,
+    and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -87,8 +125,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.CreateAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.CreateAgentResponse, _abc.Awaitable[_agent_service_pb2.CreateAgentResponse]]:
-        """Creates an agent at revision 1. Safe to repeat with the same request_id, which then returns the agent as it was
-        created. Codes: INVALID_ARGUMENT, ALREADY_EXISTS.
+        """Creates an agent at revision 1. Safe to repeat with the same request_id, which then returns it as it was created.
+        With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, ALREADY_EXISTS.
         """
 
     @_abc_1.abstractmethod
@@ -98,6 +136,16 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.GetAgentResponse, _abc.Awaitable[_agent_service_pb2.GetAgentResponse]]:
         """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def BatchGetAgents(
+        self,
+        request: _agent_service_pb2.BatchGetAgentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.BatchGetAgentsResponse, _abc.Awaitable[_agent_service_pb2.BatchGetAgentsResponse]]:
+        """Reads the current revisions of several agents, in the order asked for; the missing ones are named, not an error.
+        Codes: INVALID_ARGUMENT.
+        """
 
     @_abc_1.abstractmethod
     def ListAgents(
@@ -114,7 +162,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.UpdateAgentResponse, _abc.Awaitable[_agent_service_pb2.UpdateAgentResponse]]:
         """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
-        Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+        With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
         """
 
     @_abc_1.abstractmethod
@@ -123,8 +171,53 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.DeleteAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.DeleteAgentResponse, _abc.Awaitable[_agent_service_pb2.DeleteAgentResponse]]:
-        """Deletes an agent; its revisions stay readable by number for the runs that are pinned to them.
-        Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+        """Deletes an agent; its revisions stay readable by number for the runs that are pinned to them. One that others refer
+        to is not deleted unless forced. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED, FAILED_PRECONDITION
+        (RESOURCE_REFERENCED).
+        """
+
+    @_abc_1.abstractmethod
+    def ListAgentRevisions(
+        self,
+        request: _agent_service_pb2.ListAgentRevisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.ListAgentRevisionsResponse, _abc.Awaitable[_agent_service_pb2.ListAgentRevisionsResponse]]:
+        """Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def DiffAgent(
+        self,
+        request: _agent_service_pb2.DiffAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.DiffAgentResponse, _abc.Awaitable[_agent_service_pb2.DiffAgentResponse]]:
+        """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def MergeAgent(
+        self,
+        request: _agent_service_pb2.MergeAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.MergeAgentResponse, _abc.Awaitable[_agent_service_pb2.MergeAgentResponse]]:
+        """Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
+        changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+        """
+
+    @_abc_1.abstractmethod
+    def RollbackAgent(
+        self,
+        request: _agent_service_pb2.RollbackAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.RollbackAgentResponse, _abc.Awaitable[_agent_service_pb2.RollbackAgentResponse]]:
+        """Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED."""
+
+    @_abc_1.abstractmethod
+    def GetAgentClosure(
+        self,
+        request: _agent_service_pb2.GetAgentClosureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.GetAgentClosureResponse, _abc.Awaitable[_agent_service_pb2.GetAgentClosureResponse]]:
+        """Reads an agent with everything that it refers to, directly or through others, each pinned to its current revision,
+        and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND.
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from dynamicagents.registry.v1 import revision_pb2 as dynamicagents_dot_registry_dot_v1_dot_revision__pb2
 from dynamicagents.registry.v1 import router_config_pb2 as dynamicagents_dot_registry_dot_v1_dot_router__config__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n5dynamicagents/registry/v1/router_config_service.proto\x12\x19\x64ynamicagents.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a-dynamicagents/registry/v1/router_config.proto\x1a google/protobuf/field_mask.proto\"\x18\n\x16GetRouterConfigRequest\"Y\n\x17GetRouterConfigResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"\x9c\x01\n\x19UpdateRouterConfigRequest\x12\x46\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfigB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"\\\n\x1aUpdateRouterConfigResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"Y\n\x14\x41\x64\x64\x44\x65ploymentRequest\x12\x41\n\ndeployment\x18\x01 \x01(\x0b\x32%.dynamicagents.registry.v1.DeploymentB\x06\xbaH\x03\xc8\x01\x01\"\x92\x01\n\x15\x41\x64\x64\x44\x65ploymentResponse\x12\x39\n\ndeployment\x18\x01 \x01(\x0b\x32%.dynamicagents.registry.v1.Deployment\x12>\n\rrouter_config\x18\x02 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"]\n\x17RemoveDeploymentRequest\x12\x42\n\rdeployment_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\"Z\n\x18RemoveDeploymentResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig2\x84\x04\n\x13RouterConfigService\x12x\n\x0fGetRouterConfig\x12\x31.dynamicagents.registry.v1.GetRouterConfigRequest\x1a\x32.dynamicagents.registry.v1.GetRouterConfigResponse\x12\x81\x01\n\x12UpdateRouterConfig\x12\x34.dynamicagents.registry.v1.UpdateRouterConfigRequest\x1a\x35.dynamicagents.registry.v1.UpdateRouterConfigResponse\x12r\n\rAddDeployment\x12/.dynamicagents.registry.v1.AddDeploymentRequest\x1a\x30.dynamicagents.registry.v1.AddDeploymentResponse\x12{\n\x10RemoveDeployment\x12\x32.dynamicagents.registry.v1.RemoveDeploymentRequest\x1a\x33.dynamicagents.registry.v1.RemoveDeploymentResponseBw\n\x1d\x64\x65v.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n5dynamicagents/registry/v1/router_config_service.proto\x12\x19\x64ynamicagents.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a(dynamicagents/registry/v1/revision.proto\x1a-dynamicagents/registry/v1/router_config.proto\x1a google/protobuf/field_mask.proto\"\x18\n\x16GetRouterConfigRequest\"Y\n\x17GetRouterConfigResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"\x9c\x01\n\x19UpdateRouterConfigRequest\x12\x46\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfigB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"\\\n\x1aUpdateRouterConfigResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"Y\n\x14\x41\x64\x64\x44\x65ploymentRequest\x12\x41\n\ndeployment\x18\x01 \x01(\x0b\x32%.dynamicagents.registry.v1.DeploymentB\x06\xbaH\x03\xc8\x01\x01\"\x92\x01\n\x15\x41\x64\x64\x44\x65ploymentResponse\x12\x39\n\ndeployment\x18\x01 \x01(\x0b\x32%.dynamicagents.registry.v1.Deployment\x12>\n\rrouter_config\x18\x02 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"]\n\x17RemoveDeploymentRequest\x12\x42\n\rdeployment_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\"Z\n\x18RemoveDeploymentResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"_\n ListRouterConfigRevisionsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"t\n!ListRouterConfigRevisionsResponse\x12\x36\n\trevisions\x18\x01 \x03(\x0b\x32#.dynamicagents.registry.v1.Revision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x1bRollbackRouterConfigRequest\x12\x19\n\x08revision\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01\x12\x16\n\x04\x65tag\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"^\n\x1cRollbackRouterConfigResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig2\xa7\x06\n\x13RouterConfigService\x12x\n\x0fGetRouterConfig\x12\x31.dynamicagents.registry.v1.GetRouterConfigRequest\x1a\x32.dynamicagents.registry.v1.GetRouterConfigResponse\x12\x81\x01\n\x12UpdateRouterConfig\x12\x34.dynamicagents.registry.v1.UpdateRouterConfigRequest\x1a\x35.dynamicagents.registry.v1.UpdateRouterConfigResponse\x12r\n\rAddDeployment\x12/.dynamicagents.registry.v1.AddDeploymentRequest\x1a\x30.dynamicagents.registry.v1.AddDeploymentResponse\x12{\n\x10RemoveDeployment\x12\x32.dynamicagents.registry.v1.RemoveDeploymentRequest\x1a\x33.dynamicagents.registry.v1.RemoveDeploymentResponse\x12\x96\x01\n\x19ListRouterConfigRevisions\x12;.dynamicagents.registry.v1.ListRouterConfigRevisionsRequest\x1a<.dynamicagents.registry.v1.ListRouterConfigRevisionsResponse\x12\x87\x01\n\x14RollbackRouterConfig\x12\x36.dynamicagents.registry.v1.RollbackRouterConfigRequest\x1a\x37.dynamicagents.registry.v1.RollbackRouterConfigResponseBw\n\x1d\x64\x65v.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,22 +44,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADDDEPLOYMENTREQUEST'].fields_by_name['deployment']._serialized_options = b'\272H\003\310\001\001'
   _globals['_REMOVEDEPLOYMENTREQUEST'].fields_by_name['deployment_id']._loaded_options = None
   _globals['_REMOVEDEPLOYMENTREQUEST'].fields_by_name['deployment_id']._serialized_options = b'\272H(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
-  _globals['_GETROUTERCONFIGREQUEST']._serialized_start=194
-  _globals['_GETROUTERCONFIGREQUEST']._serialized_end=218
-  _globals['_GETROUTERCONFIGRESPONSE']._serialized_start=220
-  _globals['_GETROUTERCONFIGRESPONSE']._serialized_end=309
-  _globals['_UPDATEROUTERCONFIGREQUEST']._serialized_start=312
-  _globals['_UPDATEROUTERCONFIGREQUEST']._serialized_end=468
-  _globals['_UPDATEROUTERCONFIGRESPONSE']._serialized_start=470
-  _globals['_UPDATEROUTERCONFIGRESPONSE']._serialized_end=562
-  _globals['_ADDDEPLOYMENTREQUEST']._serialized_start=564
-  _globals['_ADDDEPLOYMENTREQUEST']._serialized_end=653
-  _globals['_ADDDEPLOYMENTRESPONSE']._serialized_start=656
-  _globals['_ADDDEPLOYMENTRESPONSE']._serialized_end=802
-  _globals['_REMOVEDEPLOYMENTREQUEST']._serialized_start=804
-  _globals['_REMOVEDEPLOYMENTREQUEST']._serialized_end=897
-  _globals['_REMOVEDEPLOYMENTRESPONSE']._serialized_start=899
-  _globals['_REMOVEDEPLOYMENTRESPONSE']._serialized_end=989
-  _globals['_ROUTERCONFIGSERVICE']._serialized_start=992
-  _globals['_ROUTERCONFIGSERVICE']._serialized_end=1508
+  _globals['_LISTROUTERCONFIGREVISIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTROUTERCONFIGREVISIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTROUTERCONFIGREVISIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTROUTERCONFIGREVISIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_ROLLBACKROUTERCONFIGREQUEST'].fields_by_name['revision']._loaded_options = None
+  _globals['_ROLLBACKROUTERCONFIGREQUEST'].fields_by_name['revision']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_ROLLBACKROUTERCONFIGREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_ROLLBACKROUTERCONFIGREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_GETROUTERCONFIGREQUEST']._serialized_start=236
+  _globals['_GETROUTERCONFIGREQUEST']._serialized_end=260
+  _globals['_GETROUTERCONFIGRESPONSE']._serialized_start=262
+  _globals['_GETROUTERCONFIGRESPONSE']._serialized_end=351
+  _globals['_UPDATEROUTERCONFIGREQUEST']._serialized_start=354
+  _globals['_UPDATEROUTERCONFIGREQUEST']._serialized_end=510
+  _globals['_UPDATEROUTERCONFIGRESPONSE']._serialized_start=512
+  _globals['_UPDATEROUTERCONFIGRESPONSE']._serialized_end=604
+  _globals['_ADDDEPLOYMENTREQUEST']._serialized_start=606
+  _globals['_ADDDEPLOYMENTREQUEST']._serialized_end=695
+  _globals['_ADDDEPLOYMENTRESPONSE']._serialized_start=698
+  _globals['_ADDDEPLOYMENTRESPONSE']._serialized_end=844
+  _globals['_REMOVEDEPLOYMENTREQUEST']._serialized_start=846
+  _globals['_REMOVEDEPLOYMENTREQUEST']._serialized_end=939
+  _globals['_REMOVEDEPLOYMENTRESPONSE']._serialized_start=941
+  _globals['_REMOVEDEPLOYMENTRESPONSE']._serialized_end=1031
+  _globals['_LISTROUTERCONFIGREVISIONSREQUEST']._serialized_start=1033
+  _globals['_LISTROUTERCONFIGREVISIONSREQUEST']._serialized_end=1128
+  _globals['_LISTROUTERCONFIGREVISIONSRESPONSE']._serialized_start=1130
+  _globals['_LISTROUTERCONFIGREVISIONSRESPONSE']._serialized_end=1246
+  _globals['_ROLLBACKROUTERCONFIGREQUEST']._serialized_start=1248
+  _globals['_ROLLBACKROUTERCONFIGREQUEST']._serialized_end=1328
+  _globals['_ROLLBACKROUTERCONFIGRESPONSE']._serialized_start=1330
+  _globals['_ROLLBACKROUTERCONFIGRESPONSE']._serialized_end=1424
+  _globals['_ROUTERCONFIGSERVICE']._serialized_start=1427
+  _globals['_ROUTERCONFIGSERVICE']._serialized_end=2234
 # @@protoc_insertion_point(module_scope)

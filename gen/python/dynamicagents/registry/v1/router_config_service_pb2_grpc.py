@@ -56,6 +56,16 @@ class RouterConfigServiceStub:
                 request_serializer=dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.RemoveDeploymentRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.RemoveDeploymentResponse.FromString,
                 _registered_method=True)
+        self.ListRouterConfigRevisions = channel.unary_unary(
+                '/dynamicagents.registry.v1.RouterConfigService/ListRouterConfigRevisions',
+                request_serializer=dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.ListRouterConfigRevisionsRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.ListRouterConfigRevisionsResponse.FromString,
+                _registered_method=True)
+        self.RollbackRouterConfig = channel.unary_unary(
+                '/dynamicagents.registry.v1.RouterConfigService/RollbackRouterConfig',
+                request_serializer=dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.RollbackRouterConfigRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.RollbackRouterConfigResponse.FromString,
+                _registered_method=True)
 
 
 class RouterConfigServiceServicer:
@@ -91,6 +101,20 @@ class RouterConfigServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRouterConfigRevisions(self, request, context):
+        """Lists the revisions, newest first, page by page. Codes: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackRouterConfig(self, request, context):
+        """Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterConfigServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +137,16 @@ def add_RouterConfigServiceServicer_to_server(servicer, server):
                     servicer.RemoveDeployment,
                     request_deserializer=dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.RemoveDeploymentRequest.FromString,
                     response_serializer=dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.RemoveDeploymentResponse.SerializeToString,
+            ),
+            'ListRouterConfigRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRouterConfigRevisions,
+                    request_deserializer=dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.ListRouterConfigRevisionsRequest.FromString,
+                    response_serializer=dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.ListRouterConfigRevisionsResponse.SerializeToString,
+            ),
+            'RollbackRouterConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackRouterConfig,
+                    request_deserializer=dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.RollbackRouterConfigRequest.FromString,
+                    response_serializer=dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.RollbackRouterConfigResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +259,60 @@ class RouterConfigService:
             '/dynamicagents.registry.v1.RouterConfigService/RemoveDeployment',
             dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.RemoveDeploymentRequest.SerializeToString,
             dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.RemoveDeploymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRouterConfigRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.registry.v1.RouterConfigService/ListRouterConfigRevisions',
+            dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.ListRouterConfigRevisionsRequest.SerializeToString,
+            dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.ListRouterConfigRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackRouterConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.registry.v1.RouterConfigService/RollbackRouterConfig',
+            dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.RollbackRouterConfigRequest.SerializeToString,
+            dynamicagents_dot_registry_dot_v1_dot_router__config__service__pb2.RollbackRouterConfigResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,10 @@ class RouterConfigServiceStub:
     """Adds one deployment. Codes: INVALID_ARGUMENT (a literal key among others), ALREADY_EXISTS."""
     RemoveDeployment: _grpc.UnaryUnaryMultiCallable[_router_config_service_pb2.RemoveDeploymentRequest, _router_config_service_pb2.RemoveDeploymentResponse]
     """Removes one deployment; calls in flight on it end as they would. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    ListRouterConfigRevisions: _grpc.UnaryUnaryMultiCallable[_router_config_service_pb2.ListRouterConfigRevisionsRequest, _router_config_service_pb2.ListRouterConfigRevisionsResponse]
+    """Lists the revisions, newest first, page by page. Codes: INVALID_ARGUMENT."""
+    RollbackRouterConfig: _grpc.UnaryUnaryMultiCallable[_router_config_service_pb2.RollbackRouterConfigRequest, _router_config_service_pb2.RollbackRouterConfigResponse]
+    """Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED."""
 
 @_typing.type_check_only
 class RouterConfigServiceAsyncStub(RouterConfigServiceStub):
@@ -59,6 +63,10 @@ class RouterConfigServiceAsyncStub(RouterConfigServiceStub):
     """Adds one deployment. Codes: INVALID_ARGUMENT (a literal key among others), ALREADY_EXISTS."""
     RemoveDeployment: _aio.UnaryUnaryMultiCallable[_router_config_service_pb2.RemoveDeploymentRequest, _router_config_service_pb2.RemoveDeploymentResponse]  # type: ignore[assignment]
     """Removes one deployment; calls in flight on it end as they would. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    ListRouterConfigRevisions: _aio.UnaryUnaryMultiCallable[_router_config_service_pb2.ListRouterConfigRevisionsRequest, _router_config_service_pb2.ListRouterConfigRevisionsResponse]  # type: ignore[assignment]
+    """Lists the revisions, newest first, page by page. Codes: INVALID_ARGUMENT."""
+    RollbackRouterConfig: _aio.UnaryUnaryMultiCallable[_router_config_service_pb2.RollbackRouterConfigRequest, _router_config_service_pb2.RollbackRouterConfigResponse]  # type: ignore[assignment]
+    """Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED."""
 
 class RouterConfigServiceServicer(metaclass=_abc_1.ABCMeta):
     """RouterConfigService keeps the router configuration of the caller's tenant. Every method may also return
@@ -96,5 +104,21 @@ class RouterConfigServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_router_config_service_pb2.RemoveDeploymentResponse, _abc.Awaitable[_router_config_service_pb2.RemoveDeploymentResponse]]:
         """Removes one deployment; calls in flight on it end as they would. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListRouterConfigRevisions(
+        self,
+        request: _router_config_service_pb2.ListRouterConfigRevisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_config_service_pb2.ListRouterConfigRevisionsResponse, _abc.Awaitable[_router_config_service_pb2.ListRouterConfigRevisionsResponse]]:
+        """Lists the revisions, newest first, page by page. Codes: INVALID_ARGUMENT."""
+
+    @_abc_1.abstractmethod
+    def RollbackRouterConfig(
+        self,
+        request: _router_config_service_pb2.RollbackRouterConfigRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_config_service_pb2.RollbackRouterConfigResponse, _abc.Awaitable[_router_config_service_pb2.RollbackRouterConfigResponse]]:
+        """Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED."""
 
 def add_RouterConfigServiceServicer_to_server(servicer: RouterConfigServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,10 +24,19 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from dynamicagents.registry.v1 import agent_pb2 as dynamicagents_dot_registry_dot_v1_dot_agent__pb2
+from dynamicagents.registry.v1 import agent_template_pb2 as dynamicagents_dot_registry_dot_v1_dot_agent__template__pb2
+from dynamicagents.registry.v1 import event_rule_pb2 as dynamicagents_dot_registry_dot_v1_dot_event__rule__pb2
+from dynamicagents.registry.v1 import mcp_server_pb2 as dynamicagents_dot_registry_dot_v1_dot_mcp__server__pb2
+from dynamicagents.registry.v1 import prompt_pb2 as dynamicagents_dot_registry_dot_v1_dot_prompt__pb2
 from dynamicagents.registry.v1 import router_config_pb2 as dynamicagents_dot_registry_dot_v1_dot_router__config__pb2
+from dynamicagents.registry.v1 import snapshot_pb2 as dynamicagents_dot_registry_dot_v1_dot_snapshot__pb2
+from dynamicagents.registry.v1 import team_pb2 as dynamicagents_dot_registry_dot_v1_dot_team__pb2
+from dynamicagents.registry.v1 import tool_definition_pb2 as dynamicagents_dot_registry_dot_v1_dot_tool__definition__pb2
+from dynamicagents.registry.v1 import tool_provider_pb2 as dynamicagents_dot_registry_dot_v1_dot_tool__provider__pb2
+from dynamicagents.registry.v1 import workflow_pb2 as dynamicagents_dot_registry_dot_v1_dot_workflow__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-dynamicagents/registry/v1/watch_service.proto\x12\x19\x64ynamicagents.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a%dynamicagents/registry/v1/agent.proto\x1a-dynamicagents/registry/v1/router_config.proto\"\x8b\x01\n\x0cWatchRequest\x12I\n\x05kinds\x18\x01 \x03(\x0e\x32\'.dynamicagents.registry.v1.ResourceKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x10\n\x08snapshot\x18\x03 \x01(\x08\"\xf5\x01\n\rWatchResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12;\n\x06\x63hange\x18\n \x01(\x0b\x32).dynamicagents.registry.v1.ResourceChangeH\x00\x12H\n\x11snapshot_complete\x18\x0b \x01(\x0b\x32+.dynamicagents.registry.v1.SnapshotCompleteH\x00\x12>\n\theartbeat\x18\x0c \x01(\x0b\x32).dynamicagents.registry.v1.WatchHeartbeatH\x00\x42\x07\n\x05\x65vent\"\x80\x02\n\x0eResourceChange\x12\x35\n\x04kind\x18\x01 \x01(\x0e\x32\'.dynamicagents.registry.v1.ResourceKind\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x0f\n\x07\x64\x65leted\x18\x04 \x01(\x08\x12\x31\n\x05\x61gent\x18\n \x01(\x0b\x32 .dynamicagents.registry.v1.AgentH\x00\x12@\n\rrouter_config\x18\x0b \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfigH\x00\x42\n\n\x08resource\"\x12\n\x10SnapshotComplete\"\x10\n\x0eWatchHeartbeat*g\n\x0cResourceKind\x12\x1d\n\x19RESOURCE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13RESOURCE_KIND_AGENT\x10\x01\x12\x1f\n\x1bRESOURCE_KIND_ROUTER_CONFIG\x10\x02\x32l\n\x0cWatchService\x12\\\n\x05Watch\x12\'.dynamicagents.registry.v1.WatchRequest\x1a(.dynamicagents.registry.v1.WatchResponse0\x01\x42w\n\x1d\x64\x65v.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-dynamicagents/registry/v1/watch_service.proto\x12\x19\x64ynamicagents.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a%dynamicagents/registry/v1/agent.proto\x1a.dynamicagents/registry/v1/agent_template.proto\x1a*dynamicagents/registry/v1/event_rule.proto\x1a*dynamicagents/registry/v1/mcp_server.proto\x1a&dynamicagents/registry/v1/prompt.proto\x1a-dynamicagents/registry/v1/router_config.proto\x1a(dynamicagents/registry/v1/snapshot.proto\x1a$dynamicagents/registry/v1/team.proto\x1a/dynamicagents/registry/v1/tool_definition.proto\x1a-dynamicagents/registry/v1/tool_provider.proto\x1a(dynamicagents/registry/v1/workflow.proto\"\x89\x02\n\x0cWatchRequest\x12I\n\x05kinds\x18\x01 \x03(\x0e\x32\'.dynamicagents.registry.v1.ResourceKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x10\n\x08snapshot\x18\x03 \x01(\x08\x12M\n\x06labels\x18\x04 \x03(\x0b\x32\x33.dynamicagents.registry.v1.WatchRequest.LabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10\x10\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf5\x01\n\rWatchResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12;\n\x06\x63hange\x18\n \x01(\x0b\x32).dynamicagents.registry.v1.ResourceChangeH\x00\x12H\n\x11snapshot_complete\x18\x0b \x01(\x0b\x32+.dynamicagents.registry.v1.SnapshotCompleteH\x00\x12>\n\theartbeat\x18\x0c \x01(\x0b\x32).dynamicagents.registry.v1.WatchHeartbeatH\x00\x42\x07\n\x05\x65vent\"\xe3\x05\n\x0eResourceChange\x12\x35\n\x04kind\x18\x01 \x01(\x0e\x32\'.dynamicagents.registry.v1.ResourceKind\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x0f\n\x07\x64\x65leted\x18\x04 \x01(\x08\x12\x31\n\x05\x61gent\x18\n \x01(\x0b\x32 .dynamicagents.registry.v1.AgentH\x00\x12@\n\rrouter_config\x18\x0b \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfigH\x00\x12/\n\x04team\x18\x0c \x01(\x0b\x32\x1f.dynamicagents.registry.v1.TeamH\x00\x12\x37\n\x08workflow\x18\r \x01(\x0b\x32#.dynamicagents.registry.v1.WorkflowH\x00\x12\x42\n\x0e\x61gent_template\x18\x0e \x01(\x0b\x32(.dynamicagents.registry.v1.AgentTemplateH\x00\x12\x33\n\x06prompt\x18\x0f \x01(\x0b\x32!.dynamicagents.registry.v1.PromptH\x00\x12\x44\n\x0ftool_definition\x18\x10 \x01(\x0b\x32).dynamicagents.registry.v1.ToolDefinitionH\x00\x12:\n\nmcp_server\x18\x11 \x01(\x0b\x32$.dynamicagents.registry.v1.McpServerH\x00\x12@\n\rtool_provider\x18\x12 \x01(\x0b\x32\'.dynamicagents.registry.v1.ToolProviderH\x00\x12:\n\nevent_rule\x18\x13 \x01(\x0b\x32$.dynamicagents.registry.v1.EventRuleH\x00\x42\n\n\x08resource\"\x12\n\x10SnapshotComplete\"\x10\n\x0eWatchHeartbeat2l\n\x0cWatchService\x12\\\n\x05Watch\x12\'.dynamicagents.registry.v1.WatchRequest\x1a(.dynamicagents.registry.v1.WatchResponse0\x01\x42w\n\x1d\x64\x65v.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,22 +44,26 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dynamicagents.registry.v1.w
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\035dev.dynamicagents.registry.v1P\001ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1'
+  _globals['_WATCHREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_WATCHREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_WATCHREQUEST'].fields_by_name['kinds']._loaded_options = None
   _globals['_WATCHREQUEST'].fields_by_name['kinds']._serialized_options = b'\272H\016\222\001\013\020\020\"\007\202\001\004\020\001 \000'
   _globals['_WATCHREQUEST'].fields_by_name['resume_token']._loaded_options = None
   _globals['_WATCHREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\005r\003\030\200\002'
-  _globals['_RESOURCEKIND']._serialized_start=878
-  _globals['_RESOURCEKIND']._serialized_end=981
-  _globals['_WATCHREQUEST']._serialized_start=192
-  _globals['_WATCHREQUEST']._serialized_end=331
-  _globals['_WATCHRESPONSE']._serialized_start=334
-  _globals['_WATCHRESPONSE']._serialized_end=579
-  _globals['_RESOURCECHANGE']._serialized_start=582
-  _globals['_RESOURCECHANGE']._serialized_end=838
-  _globals['_SNAPSHOTCOMPLETE']._serialized_start=840
-  _globals['_SNAPSHOTCOMPLETE']._serialized_end=858
-  _globals['_WATCHHEARTBEAT']._serialized_start=860
-  _globals['_WATCHHEARTBEAT']._serialized_end=876
-  _globals['_WATCHSERVICE']._serialized_start=983
-  _globals['_WATCHSERVICE']._serialized_end=1091
+  _globals['_WATCHREQUEST'].fields_by_name['labels']._loaded_options = None
+  _globals['_WATCHREQUEST'].fields_by_name['labels']._serialized_options = b'\272H\005\232\001\002\020\020'
+  _globals['_WATCHREQUEST']._serialized_start=586
+  _globals['_WATCHREQUEST']._serialized_end=851
+  _globals['_WATCHREQUEST_LABELSENTRY']._serialized_start=806
+  _globals['_WATCHREQUEST_LABELSENTRY']._serialized_end=851
+  _globals['_WATCHRESPONSE']._serialized_start=854
+  _globals['_WATCHRESPONSE']._serialized_end=1099
+  _globals['_RESOURCECHANGE']._serialized_start=1102
+  _globals['_RESOURCECHANGE']._serialized_end=1841
+  _globals['_SNAPSHOTCOMPLETE']._serialized_start=1843
+  _globals['_SNAPSHOTCOMPLETE']._serialized_end=1861
+  _globals['_WATCHHEARTBEAT']._serialized_start=1863
+  _globals['_WATCHHEARTBEAT']._serialized_end=1879
+  _globals['_WATCHSERVICE']._serialized_start=1881
+  _globals['_WATCHSERVICE']._serialized_end=1989
 # @@protoc_insertion_point(module_scope)

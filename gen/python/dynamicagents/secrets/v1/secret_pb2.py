@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%dynamicagents/secrets/v1/secret.proto\x12\x18\x64ynamicagents.secrets.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x03\n\x06Secret\x12\x1b\n\tsecret_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x33\n\x08provider\x18\x02 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\x12\x1e\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12U\n\x06labels\x18\x04 \x03(\x0b\x32,.dynamicagents.secrets.v1.Secret.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18?*\x05r\x03\x18\xff\x01\x12\x0e\n\x06\x66ields\x18\x05 \x03(\t\x12\x0f\n\x07version\x18\x06 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42t\n\x1c\x64\x65v.dynamicagents.secrets.v1P\x01ZRgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/secrets/v1;secretsv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%dynamicagents/secrets/v1/secret.proto\x12\x18\x64ynamicagents.secrets.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x03\n\x06Secret\x12\x1b\n\tsecret_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x36\n\x08provider\x18\x02 \x01(\tB$\xbaH!r\x1f\x32\x1d^([a-z0-9][a-z0-9_-]{0,62})?$\x12\x1e\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12U\n\x06labels\x18\x04 \x03(\x0b\x32,.dynamicagents.secrets.v1.Secret.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18?*\x05r\x03\x18\xff\x01\x12\x0e\n\x06\x66ields\x18\x05 \x03(\t\x12\x0f\n\x07version\x18\x06 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x04\x65tag\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12>\n\x05scope\x18\n \x01(\x0e\x32%.dynamicagents.secrets.v1.SecretScopeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*[\n\x0bSecretScope\x12\x1c\n\x18SECRET_SCOPE_UNSPECIFIED\x10\x00\x12\x17\n\x13SECRET_SCOPE_SYSTEM\x10\x01\x12\x15\n\x11SECRET_SCOPE_USER\x10\x02\x42t\n\x1c\x64\x65v.dynamicagents.secrets.v1P\x01ZRgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/secrets/v1;secretsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,13 +39,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SECRET'].fields_by_name['secret_id']._loaded_options = None
   _globals['_SECRET'].fields_by_name['secret_id']._serialized_options = b'\272H\005r\003\030\377\001'
   _globals['_SECRET'].fields_by_name['provider']._loaded_options = None
-  _globals['_SECRET'].fields_by_name['provider']._serialized_options = b'\272H\036r\0342\032^[a-z0-9][a-z0-9_-]{0,62}$'
+  _globals['_SECRET'].fields_by_name['provider']._serialized_options = b'\272H!r\0372\035^([a-z0-9][a-z0-9_-]{0,62})?$'
   _globals['_SECRET'].fields_by_name['display_name']._loaded_options = None
   _globals['_SECRET'].fields_by_name['display_name']._serialized_options = b'\272H\005r\003\030\310\001'
   _globals['_SECRET'].fields_by_name['labels']._loaded_options = None
   _globals['_SECRET'].fields_by_name['labels']._serialized_options = b'\272H\024\232\001\021\020@\"\006r\004\020\001\030?*\005r\003\030\377\001'
+  _globals['_SECRET'].fields_by_name['etag']._loaded_options = None
+  _globals['_SECRET'].fields_by_name['etag']._serialized_options = b'\272H\005r\003\030\377\001'
+  _globals['_SECRET'].fields_by_name['scope']._loaded_options = None
+  _globals['_SECRET'].fields_by_name['scope']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_SECRETSCOPE']._serialized_start=610
+  _globals['_SECRETSCOPE']._serialized_end=701
   _globals['_SECRET']._serialized_start=130
-  _globals['_SECRET']._serialized_end=517
-  _globals['_SECRET_LABELSENTRY']._serialized_start=472
-  _globals['_SECRET_LABELSENTRY']._serialized_end=517
+  _globals['_SECRET']._serialized_end=608
+  _globals['_SECRET_LABELSENTRY']._serialized_start=563
+  _globals['_SECRET_LABELSENTRY']._serialized_end=608
 # @@protoc_insertion_point(module_scope)

@@ -24,9 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from dynamicagents.secrets.v1 import secret_pb2 as dynamicagents_dot_secrets_dot_v1_dot_secret__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.dynamicagents/secrets/v1/secrets_service.proto\x12\x18\x64ynamicagents.secrets.v1\x1a\x1b\x62uf/validate/validate.proto\x1a%dynamicagents/secrets/v1/secret.proto\"\x9a\x02\n\x13\x43reateSecretRequest\x12\x38\n\x06secret\x18\x01 \x01(\x0b\x32 .dynamicagents.secrets.v1.SecretB\x06\xbaH\x03\xc8\x01\x01\x12|\n\x06values\x18\x02 \x03(\x0b\x32\x39.dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntryB1\x80\x01\x01\xbaH+\x9a\x01(\x08\x01\x10@\"\x18r\x16\x32\x14^[A-Za-z0-9_]{1,63}$*\x08r\x06\x10\x01\x18\x80\x80\x04\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x14\x43reateSecretResponse\x12\x30\n\x06secret\x18\x01 \x01(\x0b\x32 .dynamicagents.secrets.v1.Secret\"l\n\x12ListSecretsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x19\n\x08provider\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\"a\n\x13ListSecretsResponse\x12\x31\n\x07secrets\x18\x01 \x03(\x0b\x32 .dynamicagents.secrets.v1.Secret\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x16GetSecretValuesRequest\x12\x1d\n\tsecret_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xad\x01\n\x17GetSecretValuesResponse\x12R\n\x06values\x18\x01 \x03(\x0b\x32=.dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntryB\x03\x80\x01\x01\x12\x0f\n\x07version\x18\x02 \x01(\x03\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"C\n\x18ResolveReferencesRequest\x12\'\n\nreferences\x18\x01 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\x64\"\x07r\x05\x10\x01\x18\x80\x04\"Y\n\x19ResolveReferencesResponse\x12<\n\x07results\x18\x01 \x03(\x0b\x32+.dynamicagents.secrets.v1.ResolvedReference\"\x87\x01\n\x11ResolvedReference\x12\x11\n\treference\x18\x01 \x01(\t\x12\x14\n\x05value\x18\n \x01(\tB\x03\x80\x01\x01H\x00\x12>\n\x07\x66\x61ilure\x18\x0b \x01(\x0e\x32+.dynamicagents.secrets.v1.ResolutionFailureH\x00\x42\t\n\x07outcome*\xbe\x01\n\x11ResolutionFailure\x12\"\n\x1eRESOLUTION_FAILURE_UNSPECIFIED\x10\x00\x12 \n\x1cRESOLUTION_FAILURE_MALFORMED\x10\x01\x12 \n\x1cRESOLUTION_FAILURE_NOT_FOUND\x10\x02\x12\x1d\n\x19RESOLUTION_FAILURE_DENIED\x10\x03\x12\"\n\x1eRESOLUTION_FAILURE_UNAVAILABLE\x10\x04\x32\xe1\x03\n\x0eSecretsService\x12m\n\x0c\x43reateSecret\x12-.dynamicagents.secrets.v1.CreateSecretRequest\x1a..dynamicagents.secrets.v1.CreateSecretResponse\x12j\n\x0bListSecrets\x12,.dynamicagents.secrets.v1.ListSecretsRequest\x1a-.dynamicagents.secrets.v1.ListSecretsResponse\x12v\n\x0fGetSecretValues\x12\x30.dynamicagents.secrets.v1.GetSecretValuesRequest\x1a\x31.dynamicagents.secrets.v1.GetSecretValuesResponse\x12|\n\x11ResolveReferences\x12\x32.dynamicagents.secrets.v1.ResolveReferencesRequest\x1a\x33.dynamicagents.secrets.v1.ResolveReferencesResponseBt\n\x1c\x64\x65v.dynamicagents.secrets.v1P\x01ZRgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/secrets/v1;secretsv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.dynamicagents/secrets/v1/secrets_service.proto\x12\x18\x64ynamicagents.secrets.v1\x1a\x1b\x62uf/validate/validate.proto\x1a%dynamicagents/secrets/v1/secret.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x9a\x02\n\x13\x43reateSecretRequest\x12\x38\n\x06secret\x18\x01 \x01(\x0b\x32 .dynamicagents.secrets.v1.SecretB\x06\xbaH\x03\xc8\x01\x01\x12|\n\x06values\x18\x02 \x03(\x0b\x32\x39.dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntryB1\x80\x01\x01\xbaH+\x9a\x01(\x08\x01\x10@\"\x18r\x16\x32\x14^[A-Za-z0-9_]{1,63}$*\x08r\x06\x10\x01\x18\x80\x80\x04\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x14\x43reateSecretResponse\x12\x30\n\x06secret\x18\x01 \x01(\x0b\x32 .dynamicagents.secrets.v1.Secret\"1\n\x10GetSecretRequest\x12\x1d\n\tsecret_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"E\n\x11GetSecretResponse\x12\x30\n\x06secret\x18\x01 \x01(\x0b\x32 .dynamicagents.secrets.v1.Secret\"\xac\x01\n\x12ListSecretsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x19\n\x08provider\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12>\n\x05scope\x18\x04 \x01(\x0e\x32%.dynamicagents.secrets.v1.SecretScopeB\x08\xbaH\x05\x82\x01\x02\x10\x01\"a\n\x13ListSecretsResponse\x12\x31\n\x07secrets\x18\x01 \x03(\x0b\x32 .dynamicagents.secrets.v1.Secret\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb3\x02\n\x13UpdateSecretRequest\x12\x38\n\x06secret\x18\x01 \x01(\x0b\x32 .dynamicagents.secrets.v1.SecretB\x06\xbaH\x03\xc8\x01\x01\x12z\n\x06values\x18\x02 \x03(\x0b\x32\x39.dynamicagents.secrets.v1.UpdateSecretRequest.ValuesEntryB/\x80\x01\x01\xbaH)\x9a\x01&\x10@\"\x18r\x16\x32\x14^[A-Za-z0-9_]{1,63}$*\x08r\x06\x10\x01\x18\x80\x80\x04\x12\x37\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x14UpdateSecretResponse\x12\x30\n\x06secret\x18\x01 \x01(\x0b\x32 .dynamicagents.secrets.v1.Secret\"L\n\x13\x44\x65leteSecretRequest\x12\x1d\n\tsecret_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x16\n\x04\x65tag\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\"\x16\n\x14\x44\x65leteSecretResponse\"b\n\x16GetSecretValuesRequest\x12\x1d\n\tsecret_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x18\n\x07version\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x0f\n\x07refresh\x18\x03 \x01(\x08\"\xe4\x01\n\x17GetSecretValuesResponse\x12R\n\x06values\x18\x01 \x03(\x0b\x32=.dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntryB\x03\x80\x01\x01\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05stale\x18\x03 \x01(\x08\x12&\n\x03\x61ge\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"T\n\x18ResolveReferencesRequest\x12\'\n\nreferences\x18\x01 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\x64\"\x07r\x05\x10\x01\x18\x80\x04\x12\x0f\n\x07refresh\x18\x02 \x01(\x08\"Y\n\x19ResolveReferencesResponse\x12<\n\x07results\x18\x01 \x03(\x0b\x32+.dynamicagents.secrets.v1.ResolvedReference\"\xcf\x01\n\x11ResolvedReference\x12\x11\n\treference\x18\x01 \x01(\t\x12\x14\n\x05value\x18\n \x01(\tB\x03\x80\x01\x01H\x00\x12>\n\x07\x66\x61ilure\x18\x0b \x01(\x0e\x32+.dynamicagents.secrets.v1.ResolutionFailureH\x00\x12\x0f\n\x07version\x18\x0c \x01(\x03\x12\r\n\x05stale\x18\r \x01(\x08\x12&\n\x03\x61ge\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationB\t\n\x07outcome\"\x16\n\x14ListProvidersRequest\"N\n\x15ListProvidersResponse\x12\x35\n\tproviders\x18\x01 \x03(\x0b\x32\".dynamicagents.secrets.v1.Provider\"W\n\x08Provider\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\x17\n\x0frequired_fields\x18\x04 \x03(\t\"O\n\x18GetProviderSchemaRequest\x12\x33\n\x08provider\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\"D\n\x19GetProviderSchemaResponse\x12\'\n\x06schema\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"0\n\x13WatchSecretsRequest\x12\x19\n\x08provider\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\"\xea\x01\n\x14WatchSecretsResponse\x12\x38\n\x06\x63hange\x18\n \x01(\x0b\x32&.dynamicagents.secrets.v1.SecretChangeH\x00\x12N\n\x11snapshot_complete\x18\x0b \x01(\x0b\x32\x31.dynamicagents.secrets.v1.SecretsSnapshotCompleteH\x00\x12?\n\theartbeat\x18\x0c \x01(\x0b\x32*.dynamicagents.secrets.v1.SecretsHeartbeatH\x00\x42\x07\n\x05\x65vent\"\x99\x01\n\x0cSecretChange\x12\x11\n\tsecret_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x34\n\x05scope\x18\x04 \x01(\x0e\x32%.dynamicagents.secrets.v1.SecretScope\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\x06 \x01(\x08\"\x19\n\x17SecretsSnapshotComplete\"\x12\n\x10SecretsHeartbeat*\xbe\x01\n\x11ResolutionFailure\x12\"\n\x1eRESOLUTION_FAILURE_UNSPECIFIED\x10\x00\x12 \n\x1cRESOLUTION_FAILURE_MALFORMED\x10\x01\x12 \n\x1cRESOLUTION_FAILURE_NOT_FOUND\x10\x02\x12\x1d\n\x19RESOLUTION_FAILURE_DENIED\x10\x03\x12\"\n\x1eRESOLUTION_FAILURE_UNAVAILABLE\x10\x04\x32\x86\t\n\x0eSecretsService\x12m\n\x0c\x43reateSecret\x12-.dynamicagents.secrets.v1.CreateSecretRequest\x1a..dynamicagents.secrets.v1.CreateSecretResponse\x12\x64\n\tGetSecret\x12*.dynamicagents.secrets.v1.GetSecretRequest\x1a+.dynamicagents.secrets.v1.GetSecretResponse\x12j\n\x0bListSecrets\x12,.dynamicagents.secrets.v1.ListSecretsRequest\x1a-.dynamicagents.secrets.v1.ListSecretsResponse\x12m\n\x0cUpdateSecret\x12-.dynamicagents.secrets.v1.UpdateSecretRequest\x1a..dynamicagents.secrets.v1.UpdateSecretResponse\x12m\n\x0c\x44\x65leteSecret\x12-.dynamicagents.secrets.v1.DeleteSecretRequest\x1a..dynamicagents.secrets.v1.DeleteSecretResponse\x12v\n\x0fGetSecretValues\x12\x30.dynamicagents.secrets.v1.GetSecretValuesRequest\x1a\x31.dynamicagents.secrets.v1.GetSecretValuesResponse\x12|\n\x11ResolveReferences\x12\x32.dynamicagents.secrets.v1.ResolveReferencesRequest\x1a\x33.dynamicagents.secrets.v1.ResolveReferencesResponse\x12p\n\rListProviders\x12..dynamicagents.secrets.v1.ListProvidersRequest\x1a/.dynamicagents.secrets.v1.ListProvidersResponse\x12|\n\x11GetProviderSchema\x12\x32.dynamicagents.secrets.v1.GetProviderSchemaRequest\x1a\x33.dynamicagents.secrets.v1.GetProviderSchemaResponse\x12o\n\x0cWatchSecrets\x12-.dynamicagents.secrets.v1.WatchSecretsRequest\x1a..dynamicagents.secrets.v1.WatchSecretsResponse0\x01\x42t\n\x1c\x64\x65v.dynamicagents.secrets.v1P\x01ZRgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/secrets/v1;secretsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,14 +45,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATESECRETREQUEST'].fields_by_name['values']._serialized_options = b'\200\001\001\272H+\232\001(\010\001\020@\"\030r\0262\024^[A-Za-z0-9_]{1,63}$*\010r\006\020\001\030\200\200\004'
   _globals['_CREATESECRETREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATESECRETREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_GETSECRETREQUEST'].fields_by_name['secret_id']._loaded_options = None
+  _globals['_GETSECRETREQUEST'].fields_by_name['secret_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
   _globals['_LISTSECRETSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTSECRETSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTSECRETSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTSECRETSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_LISTSECRETSREQUEST'].fields_by_name['provider']._loaded_options = None
   _globals['_LISTSECRETSREQUEST'].fields_by_name['provider']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_LISTSECRETSREQUEST'].fields_by_name['scope']._loaded_options = None
+  _globals['_LISTSECRETSREQUEST'].fields_by_name['scope']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_UPDATESECRETREQUEST_VALUESENTRY']._loaded_options = None
+  _globals['_UPDATESECRETREQUEST_VALUESENTRY']._serialized_options = b'8\001'
+  _globals['_UPDATESECRETREQUEST'].fields_by_name['secret']._loaded_options = None
+  _globals['_UPDATESECRETREQUEST'].fields_by_name['secret']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_UPDATESECRETREQUEST'].fields_by_name['values']._loaded_options = None
+  _globals['_UPDATESECRETREQUEST'].fields_by_name['values']._serialized_options = b'\200\001\001\272H)\232\001&\020@\"\030r\0262\024^[A-Za-z0-9_]{1,63}$*\010r\006\020\001\030\200\200\004'
+  _globals['_UPDATESECRETREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATESECRETREQUEST'].fields_by_name['update_mask']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_DELETESECRETREQUEST'].fields_by_name['secret_id']._loaded_options = None
+  _globals['_DELETESECRETREQUEST'].fields_by_name['secret_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_DELETESECRETREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_DELETESECRETREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\005r\003\030\377\001'
   _globals['_GETSECRETVALUESREQUEST'].fields_by_name['secret_id']._loaded_options = None
   _globals['_GETSECRETVALUESREQUEST'].fields_by_name['secret_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_GETSECRETVALUESREQUEST'].fields_by_name['version']._loaded_options = None
+  _globals['_GETSECRETVALUESREQUEST'].fields_by_name['version']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_GETSECRETVALUESRESPONSE_VALUESENTRY']._loaded_options = None
   _globals['_GETSECRETVALUESRESPONSE_VALUESENTRY']._serialized_options = b'8\001'
   _globals['_GETSECRETVALUESRESPONSE'].fields_by_name['values']._loaded_options = None
@@ -58,30 +79,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOLVEREFERENCESREQUEST'].fields_by_name['references']._serialized_options = b'\272H\020\222\001\r\010\001\020d\"\007r\005\020\001\030\200\004'
   _globals['_RESOLVEDREFERENCE'].fields_by_name['value']._loaded_options = None
   _globals['_RESOLVEDREFERENCE'].fields_by_name['value']._serialized_options = b'\200\001\001'
-  _globals['_RESOLUTIONFAILURE']._serialized_start=1244
-  _globals['_RESOLUTIONFAILURE']._serialized_end=1434
-  _globals['_CREATESECRETREQUEST']._serialized_start=145
-  _globals['_CREATESECRETREQUEST']._serialized_end=427
-  _globals['_CREATESECRETREQUEST_VALUESENTRY']._serialized_start=382
-  _globals['_CREATESECRETREQUEST_VALUESENTRY']._serialized_end=427
-  _globals['_CREATESECRETRESPONSE']._serialized_start=429
-  _globals['_CREATESECRETRESPONSE']._serialized_end=501
-  _globals['_LISTSECRETSREQUEST']._serialized_start=503
-  _globals['_LISTSECRETSREQUEST']._serialized_end=611
-  _globals['_LISTSECRETSRESPONSE']._serialized_start=613
-  _globals['_LISTSECRETSRESPONSE']._serialized_end=710
-  _globals['_GETSECRETVALUESREQUEST']._serialized_start=712
-  _globals['_GETSECRETVALUESREQUEST']._serialized_end=767
-  _globals['_GETSECRETVALUESRESPONSE']._serialized_start=770
-  _globals['_GETSECRETVALUESRESPONSE']._serialized_end=943
-  _globals['_GETSECRETVALUESRESPONSE_VALUESENTRY']._serialized_start=382
-  _globals['_GETSECRETVALUESRESPONSE_VALUESENTRY']._serialized_end=427
-  _globals['_RESOLVEREFERENCESREQUEST']._serialized_start=945
-  _globals['_RESOLVEREFERENCESREQUEST']._serialized_end=1012
-  _globals['_RESOLVEREFERENCESRESPONSE']._serialized_start=1014
-  _globals['_RESOLVEREFERENCESRESPONSE']._serialized_end=1103
-  _globals['_RESOLVEDREFERENCE']._serialized_start=1106
-  _globals['_RESOLVEDREFERENCE']._serialized_end=1241
-  _globals['_SECRETSSERVICE']._serialized_start=1437
-  _globals['_SECRETSSERVICE']._serialized_end=1918
+  _globals['_GETPROVIDERSCHEMAREQUEST'].fields_by_name['provider']._loaded_options = None
+  _globals['_GETPROVIDERSCHEMAREQUEST'].fields_by_name['provider']._serialized_options = b'\272H\036r\0342\032^[a-z0-9][a-z0-9_-]{0,62}$'
+  _globals['_WATCHSECRETSREQUEST'].fields_by_name['provider']._loaded_options = None
+  _globals['_WATCHSECRETSREQUEST'].fields_by_name['provider']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_RESOLUTIONFAILURE']._serialized_start=3034
+  _globals['_RESOLUTIONFAILURE']._serialized_end=3224
+  _globals['_CREATESECRETREQUEST']._serialized_start=241
+  _globals['_CREATESECRETREQUEST']._serialized_end=523
+  _globals['_CREATESECRETREQUEST_VALUESENTRY']._serialized_start=478
+  _globals['_CREATESECRETREQUEST_VALUESENTRY']._serialized_end=523
+  _globals['_CREATESECRETRESPONSE']._serialized_start=525
+  _globals['_CREATESECRETRESPONSE']._serialized_end=597
+  _globals['_GETSECRETREQUEST']._serialized_start=599
+  _globals['_GETSECRETREQUEST']._serialized_end=648
+  _globals['_GETSECRETRESPONSE']._serialized_start=650
+  _globals['_GETSECRETRESPONSE']._serialized_end=719
+  _globals['_LISTSECRETSREQUEST']._serialized_start=722
+  _globals['_LISTSECRETSREQUEST']._serialized_end=894
+  _globals['_LISTSECRETSRESPONSE']._serialized_start=896
+  _globals['_LISTSECRETSRESPONSE']._serialized_end=993
+  _globals['_UPDATESECRETREQUEST']._serialized_start=996
+  _globals['_UPDATESECRETREQUEST']._serialized_end=1303
+  _globals['_UPDATESECRETREQUEST_VALUESENTRY']._serialized_start=478
+  _globals['_UPDATESECRETREQUEST_VALUESENTRY']._serialized_end=523
+  _globals['_UPDATESECRETRESPONSE']._serialized_start=1305
+  _globals['_UPDATESECRETRESPONSE']._serialized_end=1377
+  _globals['_DELETESECRETREQUEST']._serialized_start=1379
+  _globals['_DELETESECRETREQUEST']._serialized_end=1455
+  _globals['_DELETESECRETRESPONSE']._serialized_start=1457
+  _globals['_DELETESECRETRESPONSE']._serialized_end=1479
+  _globals['_GETSECRETVALUESREQUEST']._serialized_start=1481
+  _globals['_GETSECRETVALUESREQUEST']._serialized_end=1579
+  _globals['_GETSECRETVALUESRESPONSE']._serialized_start=1582
+  _globals['_GETSECRETVALUESRESPONSE']._serialized_end=1810
+  _globals['_GETSECRETVALUESRESPONSE_VALUESENTRY']._serialized_start=478
+  _globals['_GETSECRETVALUESRESPONSE_VALUESENTRY']._serialized_end=523
+  _globals['_RESOLVEREFERENCESREQUEST']._serialized_start=1812
+  _globals['_RESOLVEREFERENCESREQUEST']._serialized_end=1896
+  _globals['_RESOLVEREFERENCESRESPONSE']._serialized_start=1898
+  _globals['_RESOLVEREFERENCESRESPONSE']._serialized_end=1987
+  _globals['_RESOLVEDREFERENCE']._serialized_start=1990
+  _globals['_RESOLVEDREFERENCE']._serialized_end=2197
+  _globals['_LISTPROVIDERSREQUEST']._serialized_start=2199
+  _globals['_LISTPROVIDERSREQUEST']._serialized_end=2221
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=2223
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=2301
+  _globals['_PROVIDER']._serialized_start=2303
+  _globals['_PROVIDER']._serialized_end=2390
+  _globals['_GETPROVIDERSCHEMAREQUEST']._serialized_start=2392
+  _globals['_GETPROVIDERSCHEMAREQUEST']._serialized_end=2471
+  _globals['_GETPROVIDERSCHEMARESPONSE']._serialized_start=2473
+  _globals['_GETPROVIDERSCHEMARESPONSE']._serialized_end=2541
+  _globals['_WATCHSECRETSREQUEST']._serialized_start=2543
+  _globals['_WATCHSECRETSREQUEST']._serialized_end=2591
+  _globals['_WATCHSECRETSRESPONSE']._serialized_start=2594
+  _globals['_WATCHSECRETSRESPONSE']._serialized_end=2828
+  _globals['_SECRETCHANGE']._serialized_start=2831
+  _globals['_SECRETCHANGE']._serialized_end=2984
+  _globals['_SECRETSSNAPSHOTCOMPLETE']._serialized_start=2986
+  _globals['_SECRETSSNAPSHOTCOMPLETE']._serialized_end=3011
+  _globals['_SECRETSHEARTBEAT']._serialized_start=3013
+  _globals['_SECRETSHEARTBEAT']._serialized_end=3031
+  _globals['_SECRETSSERVICE']._serialized_start=3227
+  _globals['_SECRETSSERVICE']._serialized_end=4385
 # @@protoc_insertion_point(module_scope)

@@ -28,6 +28,11 @@ if _version_not_supported:
 class SecretsServiceStub:
     """SecretsService gives access to credentials, kept in A8N Identity or in the local vault. Values are never logged or
     traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
+
+    The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
+    colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
+    Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
+    cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
     """
 
     def __init__(self, channel):
@@ -41,10 +46,25 @@ class SecretsServiceStub:
                 request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.CreateSecretRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.CreateSecretResponse.FromString,
                 _registered_method=True)
+        self.GetSecret = channel.unary_unary(
+                '/dynamicagents.secrets.v1.SecretsService/GetSecret',
+                request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetSecretRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetSecretResponse.FromString,
+                _registered_method=True)
         self.ListSecrets = channel.unary_unary(
                 '/dynamicagents.secrets.v1.SecretsService/ListSecrets',
                 request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ListSecretsRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ListSecretsResponse.FromString,
+                _registered_method=True)
+        self.UpdateSecret = channel.unary_unary(
+                '/dynamicagents.secrets.v1.SecretsService/UpdateSecret',
+                request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.UpdateSecretRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.UpdateSecretResponse.FromString,
+                _registered_method=True)
+        self.DeleteSecret = channel.unary_unary(
+                '/dynamicagents.secrets.v1.SecretsService/DeleteSecret',
+                request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.DeleteSecretRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.DeleteSecretResponse.FromString,
                 _registered_method=True)
         self.GetSecretValues = channel.unary_unary(
                 '/dynamicagents.secrets.v1.SecretsService/GetSecretValues',
@@ -56,23 +76,68 @@ class SecretsServiceStub:
                 request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ResolveReferencesRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ResolveReferencesResponse.FromString,
                 _registered_method=True)
+        self.ListProviders = channel.unary_unary(
+                '/dynamicagents.secrets.v1.SecretsService/ListProviders',
+                request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ListProvidersRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ListProvidersResponse.FromString,
+                _registered_method=True)
+        self.GetProviderSchema = channel.unary_unary(
+                '/dynamicagents.secrets.v1.SecretsService/GetProviderSchema',
+                request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetProviderSchemaRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetProviderSchemaResponse.FromString,
+                _registered_method=True)
+        self.WatchSecrets = channel.unary_stream(
+                '/dynamicagents.secrets.v1.SecretsService/WatchSecrets',
+                request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.WatchSecretsRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.WatchSecretsResponse.FromString,
+                _registered_method=True)
 
 
 class SecretsServiceServicer:
     """SecretsService gives access to credentials, kept in A8N Identity or in the local vault. Values are never logged or
     traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
+
+    The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
+    colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
+    Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
+    cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
     """
 
     def CreateSecret(self, request, context):
         """Stores a credential. Safe to repeat with the same request_id. Needs the scope `secrets.write`. Codes:
-        INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
+        INVALID_ARGUMENT (also: values that do not fit the provider's schema), ALREADY_EXISTS (the request_id made a secret
+        that was deleted since), FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSecret(self, request, context):
+        """Reads what may be known of a secret, without values. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT,
+        NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSecrets(self, request, context):
-        """Lists the secrets of the caller's tenant, without values. Codes: INVALID_ARGUMENT.
+        """Lists the secrets that the caller may see, without values. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSecret(self, request, context):
+        """Changes a secret; a change of values is a new version. Needs the scope `secrets.write`. Codes: INVALID_ARGUMENT,
+        NOT_FOUND, ABORTED (STALE_ETAG), FAILED_PRECONDITION (NOT_SUPPORTED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSecret(self, request, context):
+        """Deletes a secret with all its versions. Needs the scope `secrets.write`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED
+        (STALE_ETAG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,17 +145,50 @@ class SecretsServiceServicer:
 
     def GetSecretValues(self, request, context):
         """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
-        INTERNAL with `secret_id` in ErrorInfo where the stored value is damaged.
+        FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no versions), INTERNAL with `secret_id` in ErrorInfo where the
+        stored value is damaged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResolveReferences(self, request, context):
-        """Resolves references to values, each answered separately, in the order of the request. A reference is
-        `secret:provider:field`, answered by the provider's newest secret that has the field, or `os.environ/NAME`, the
-        environment of the Secrets process, which only the tenants named by the setting environment_tenants may read
-        (default: `default`) and never for names that begin with DYNAMIC_AGENTS_ or A8N_. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
+        """Resolves references to values, each answered separately, in the order of the request. Needs the scope
+        `secrets.values`. A reference is one of
+        `secret:provider:field`       the tenant's: of several secrets with the field the one with the most of the
+        preferred labels, then the newest
+        `secret:provider/name:field`  the same, of the secrets with this display name or id
+        `user:provider:field`, `user:provider/name:field`  the calling subject's own; a miss is a miss
+        `os.environ/NAME`             the environment of the Secrets process; where it has no NAME and NAME is one that
+        stands for a provider's field, e.g. OPENAI_API_KEY, the tenant's secret;
+        USER_OPENAI_API_KEY stands for `user:openai:api_key` alone
+        Only the tenants named by the setting environment_tenants may read the environment (default: `default`), and never
+        names that begin with DYNAMIC_AGENTS_ or A8N_. Codes: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProviders(self, request, context):
+        """Lists the providers whose fields are known. Needs the scope `secrets.read`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProviderSchema(self, request, context):
+        """Reads the JSON Schema that a provider's values must fit. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT,
+        NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchSecrets(self, request, context):
+        """Streams what the caller may see: first every secret with its version and a snapshot_complete, then each change. A
+        client that lost the stream watches again; what the new snapshot does not name is gone. Changes in the vault come
+        within a second, those in A8N Identity within the cache's soft TTL; of changes in quick succession to one secret
+        only the last may come. Needs the scope `secrets.read`. Codes: UNAVAILABLE (SHUTTING_DOWN: watch again elsewhere).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,10 +202,25 @@ def add_SecretsServiceServicer_to_server(servicer, server):
                     request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.CreateSecretRequest.FromString,
                     response_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.CreateSecretResponse.SerializeToString,
             ),
+            'GetSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSecret,
+                    request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetSecretRequest.FromString,
+                    response_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetSecretResponse.SerializeToString,
+            ),
             'ListSecrets': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSecrets,
                     request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ListSecretsRequest.FromString,
                     response_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ListSecretsResponse.SerializeToString,
+            ),
+            'UpdateSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSecret,
+                    request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.UpdateSecretRequest.FromString,
+                    response_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.UpdateSecretResponse.SerializeToString,
+            ),
+            'DeleteSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSecret,
+                    request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.DeleteSecretRequest.FromString,
+                    response_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.DeleteSecretResponse.SerializeToString,
             ),
             'GetSecretValues': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSecretValues,
@@ -118,6 +231,21 @@ def add_SecretsServiceServicer_to_server(servicer, server):
                     servicer.ResolveReferences,
                     request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ResolveReferencesRequest.FromString,
                     response_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ResolveReferencesResponse.SerializeToString,
+            ),
+            'ListProviders': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProviders,
+                    request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ListProvidersRequest.FromString,
+                    response_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ListProvidersResponse.SerializeToString,
+            ),
+            'GetProviderSchema': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProviderSchema,
+                    request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetProviderSchemaRequest.FromString,
+                    response_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetProviderSchemaResponse.SerializeToString,
+            ),
+            'WatchSecrets': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchSecrets,
+                    request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.WatchSecretsRequest.FromString,
+                    response_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.WatchSecretsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -130,6 +258,11 @@ def add_SecretsServiceServicer_to_server(servicer, server):
 class SecretsService:
     """SecretsService gives access to credentials, kept in A8N Identity or in the local vault. Values are never logged or
     traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
+
+    The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
+    colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
+    Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
+    cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
     """
 
     @staticmethod
@@ -160,6 +293,33 @@ class SecretsService:
             _registered_method=True)
 
     @staticmethod
+    def GetSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.secrets.v1.SecretsService/GetSecret',
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetSecretRequest.SerializeToString,
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListSecrets(request,
             target,
             options=(),
@@ -176,6 +336,60 @@ class SecretsService:
             '/dynamicagents.secrets.v1.SecretsService/ListSecrets',
             dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ListSecretsRequest.SerializeToString,
             dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ListSecretsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.secrets.v1.SecretsService/UpdateSecret',
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.UpdateSecretRequest.SerializeToString,
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.UpdateSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.secrets.v1.SecretsService/DeleteSecret',
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.DeleteSecretRequest.SerializeToString,
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.DeleteSecretResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -230,6 +444,87 @@ class SecretsService:
             '/dynamicagents.secrets.v1.SecretsService/ResolveReferences',
             dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ResolveReferencesRequest.SerializeToString,
             dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ResolveReferencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProviders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.secrets.v1.SecretsService/ListProviders',
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ListProvidersRequest.SerializeToString,
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ListProvidersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProviderSchema(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.secrets.v1.SecretsService/GetProviderSchema',
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetProviderSchemaRequest.SerializeToString,
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetProviderSchemaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dynamicagents.secrets.v1.SecretsService/WatchSecrets',
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.WatchSecretsRequest.SerializeToString,
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.WatchSecretsResponse.FromString,
             options,
             channel_credentials,
             insecure,

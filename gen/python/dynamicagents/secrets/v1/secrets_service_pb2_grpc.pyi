@@ -29,6 +29,11 @@ GRPC_VERSION: str
 class SecretsServiceStub:
     """SecretsService gives access to credentials, kept in A8N Identity or in the local vault. Values are never logged or
     traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
+
+    The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
+    colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
+    Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
+    cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
     """
 
     @_typing.overload
@@ -37,48 +42,124 @@ class SecretsServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SecretsServiceAsyncStub: ...
     CreateSecret: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.CreateSecretRequest, _secrets_service_pb2.CreateSecretResponse]
     """Stores a credential. Safe to repeat with the same request_id. Needs the scope `secrets.write`. Codes:
-    INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
+    INVALID_ARGUMENT (also: values that do not fit the provider's schema), ALREADY_EXISTS (the request_id made a secret
+    that was deleted since), FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
+    """
+    GetSecret: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.GetSecretRequest, _secrets_service_pb2.GetSecretResponse]
+    """Reads what may be known of a secret, without values. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT,
+    NOT_FOUND.
     """
     ListSecrets: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.ListSecretsRequest, _secrets_service_pb2.ListSecretsResponse]
-    """Lists the secrets of the caller's tenant, without values. Codes: INVALID_ARGUMENT."""
+    """Lists the secrets that the caller may see, without values. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT."""
+    UpdateSecret: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.UpdateSecretRequest, _secrets_service_pb2.UpdateSecretResponse]
+    """Changes a secret; a change of values is a new version. Needs the scope `secrets.write`. Codes: INVALID_ARGUMENT,
+    NOT_FOUND, ABORTED (STALE_ETAG), FAILED_PRECONDITION (NOT_SUPPORTED).
+    """
+    DeleteSecret: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.DeleteSecretRequest, _secrets_service_pb2.DeleteSecretResponse]
+    """Deletes a secret with all its versions. Needs the scope `secrets.write`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED
+    (STALE_ETAG).
+    """
     GetSecretValues: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.GetSecretValuesRequest, _secrets_service_pb2.GetSecretValuesResponse]
     """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
-    INTERNAL with `secret_id` in ErrorInfo where the stored value is damaged.
+    FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no versions), INTERNAL with `secret_id` in ErrorInfo where the
+    stored value is damaged.
     """
     ResolveReferences: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.ResolveReferencesRequest, _secrets_service_pb2.ResolveReferencesResponse]
-    """Resolves references to values, each answered separately, in the order of the request. A reference is
-    `secret:provider:field`, answered by the provider's newest secret that has the field, or `os.environ/NAME`, the
-    environment of the Secrets process, which only the tenants named by the setting environment_tenants may read
-    (default: `default`) and never for names that begin with DYNAMIC_AGENTS_ or A8N_. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
+    """Resolves references to values, each answered separately, in the order of the request. Needs the scope
+    `secrets.values`. A reference is one of
+      `secret:provider:field`       the tenant's: of several secrets with the field the one with the most of the
+                                    preferred labels, then the newest
+      `secret:provider/name:field`  the same, of the secrets with this display name or id
+      `user:provider:field`, `user:provider/name:field`  the calling subject's own; a miss is a miss
+      `os.environ/NAME`             the environment of the Secrets process; where it has no NAME and NAME is one that
+                                    stands for a provider's field, e.g. OPENAI_API_KEY, the tenant's secret;
+                                    USER_OPENAI_API_KEY stands for `user:openai:api_key` alone
+    Only the tenants named by the setting environment_tenants may read the environment (default: `default`), and never
+    names that begin with DYNAMIC_AGENTS_ or A8N_. Codes: INVALID_ARGUMENT.
+    """
+    ListProviders: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.ListProvidersRequest, _secrets_service_pb2.ListProvidersResponse]
+    """Lists the providers whose fields are known. Needs the scope `secrets.read`."""
+    GetProviderSchema: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.GetProviderSchemaRequest, _secrets_service_pb2.GetProviderSchemaResponse]
+    """Reads the JSON Schema that a provider's values must fit. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT,
+    NOT_FOUND.
+    """
+    WatchSecrets: _grpc.UnaryStreamMultiCallable[_secrets_service_pb2.WatchSecretsRequest, _secrets_service_pb2.WatchSecretsResponse]
+    """Streams what the caller may see: first every secret with its version and a snapshot_complete, then each change. A
+    client that lost the stream watches again; what the new snapshot does not name is gone. Changes in the vault come
+    within a second, those in A8N Identity within the cache's soft TTL; of changes in quick succession to one secret
+    only the last may come. Needs the scope `secrets.read`. Codes: UNAVAILABLE (SHUTTING_DOWN: watch again elsewhere).
     """
 
 @_typing.type_check_only
 class SecretsServiceAsyncStub(SecretsServiceStub):
     """SecretsService gives access to credentials, kept in A8N Identity or in the local vault. Values are never logged or
     traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
+
+    The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
+    colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
+    Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
+    cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSecret: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.CreateSecretRequest, _secrets_service_pb2.CreateSecretResponse]  # type: ignore[assignment]
     """Stores a credential. Safe to repeat with the same request_id. Needs the scope `secrets.write`. Codes:
-    INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
+    INVALID_ARGUMENT (also: values that do not fit the provider's schema), ALREADY_EXISTS (the request_id made a secret
+    that was deleted since), FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
+    """
+    GetSecret: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.GetSecretRequest, _secrets_service_pb2.GetSecretResponse]  # type: ignore[assignment]
+    """Reads what may be known of a secret, without values. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT,
+    NOT_FOUND.
     """
     ListSecrets: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.ListSecretsRequest, _secrets_service_pb2.ListSecretsResponse]  # type: ignore[assignment]
-    """Lists the secrets of the caller's tenant, without values. Codes: INVALID_ARGUMENT."""
+    """Lists the secrets that the caller may see, without values. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT."""
+    UpdateSecret: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.UpdateSecretRequest, _secrets_service_pb2.UpdateSecretResponse]  # type: ignore[assignment]
+    """Changes a secret; a change of values is a new version. Needs the scope `secrets.write`. Codes: INVALID_ARGUMENT,
+    NOT_FOUND, ABORTED (STALE_ETAG), FAILED_PRECONDITION (NOT_SUPPORTED).
+    """
+    DeleteSecret: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.DeleteSecretRequest, _secrets_service_pb2.DeleteSecretResponse]  # type: ignore[assignment]
+    """Deletes a secret with all its versions. Needs the scope `secrets.write`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED
+    (STALE_ETAG).
+    """
     GetSecretValues: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.GetSecretValuesRequest, _secrets_service_pb2.GetSecretValuesResponse]  # type: ignore[assignment]
     """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
-    INTERNAL with `secret_id` in ErrorInfo where the stored value is damaged.
+    FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no versions), INTERNAL with `secret_id` in ErrorInfo where the
+    stored value is damaged.
     """
     ResolveReferences: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.ResolveReferencesRequest, _secrets_service_pb2.ResolveReferencesResponse]  # type: ignore[assignment]
-    """Resolves references to values, each answered separately, in the order of the request. A reference is
-    `secret:provider:field`, answered by the provider's newest secret that has the field, or `os.environ/NAME`, the
-    environment of the Secrets process, which only the tenants named by the setting environment_tenants may read
-    (default: `default`) and never for names that begin with DYNAMIC_AGENTS_ or A8N_. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
+    """Resolves references to values, each answered separately, in the order of the request. Needs the scope
+    `secrets.values`. A reference is one of
+      `secret:provider:field`       the tenant's: of several secrets with the field the one with the most of the
+                                    preferred labels, then the newest
+      `secret:provider/name:field`  the same, of the secrets with this display name or id
+      `user:provider:field`, `user:provider/name:field`  the calling subject's own; a miss is a miss
+      `os.environ/NAME`             the environment of the Secrets process; where it has no NAME and NAME is one that
+                                    stands for a provider's field, e.g. OPENAI_API_KEY, the tenant's secret;
+                                    USER_OPENAI_API_KEY stands for `user:openai:api_key` alone
+    Only the tenants named by the setting environment_tenants may read the environment (default: `default`), and never
+    names that begin with DYNAMIC_AGENTS_ or A8N_. Codes: INVALID_ARGUMENT.
+    """
+    ListProviders: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.ListProvidersRequest, _secrets_service_pb2.ListProvidersResponse]  # type: ignore[assignment]
+    """Lists the providers whose fields are known. Needs the scope `secrets.read`."""
+    GetProviderSchema: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.GetProviderSchemaRequest, _secrets_service_pb2.GetProviderSchemaResponse]  # type: ignore[assignment]
+    """Reads the JSON Schema that a provider's values must fit. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT,
+    NOT_FOUND.
+    """
+    WatchSecrets: _aio.UnaryStreamMultiCallable[_secrets_service_pb2.WatchSecretsRequest, _secrets_service_pb2.WatchSecretsResponse]  # type: ignore[assignment]
+    """Streams what the caller may see: first every secret with its version and a snapshot_complete, then each change. A
+    client that lost the stream watches again; what the new snapshot does not name is gone. Changes in the vault come
+    within a second, those in A8N Identity within the cache's soft TTL; of changes in quick succession to one secret
+    only the last may come. Needs the scope `secrets.read`. Codes: UNAVAILABLE (SHUTTING_DOWN: watch again elsewhere).
     """
 
 class SecretsServiceServicer(metaclass=_abc_1.ABCMeta):
     """SecretsService gives access to credentials, kept in A8N Identity or in the local vault. Values are never logged or
     traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
+
+    The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
+    colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
+    Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
+    cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
     """
 
     @_abc_1.abstractmethod
@@ -88,7 +169,18 @@ class SecretsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_secrets_service_pb2.CreateSecretResponse, _abc.Awaitable[_secrets_service_pb2.CreateSecretResponse]]:
         """Stores a credential. Safe to repeat with the same request_id. Needs the scope `secrets.write`. Codes:
-        INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
+        INVALID_ARGUMENT (also: values that do not fit the provider's schema), ALREADY_EXISTS (the request_id made a secret
+        that was deleted since), FAILED_PRECONDITION (NOT_SUPPORTED: the backend does not serve the caller's tenant).
+        """
+
+    @_abc_1.abstractmethod
+    def GetSecret(
+        self,
+        request: _secrets_service_pb2.GetSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_secrets_service_pb2.GetSecretResponse, _abc.Awaitable[_secrets_service_pb2.GetSecretResponse]]:
+        """Reads what may be known of a secret, without values. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT,
+        NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -97,7 +189,27 @@ class SecretsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _secrets_service_pb2.ListSecretsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_secrets_service_pb2.ListSecretsResponse, _abc.Awaitable[_secrets_service_pb2.ListSecretsResponse]]:
-        """Lists the secrets of the caller's tenant, without values. Codes: INVALID_ARGUMENT."""
+        """Lists the secrets that the caller may see, without values. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT."""
+
+    @_abc_1.abstractmethod
+    def UpdateSecret(
+        self,
+        request: _secrets_service_pb2.UpdateSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_secrets_service_pb2.UpdateSecretResponse, _abc.Awaitable[_secrets_service_pb2.UpdateSecretResponse]]:
+        """Changes a secret; a change of values is a new version. Needs the scope `secrets.write`. Codes: INVALID_ARGUMENT,
+        NOT_FOUND, ABORTED (STALE_ETAG), FAILED_PRECONDITION (NOT_SUPPORTED).
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteSecret(
+        self,
+        request: _secrets_service_pb2.DeleteSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_secrets_service_pb2.DeleteSecretResponse, _abc.Awaitable[_secrets_service_pb2.DeleteSecretResponse]]:
+        """Deletes a secret with all its versions. Needs the scope `secrets.write`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED
+        (STALE_ETAG).
+        """
 
     @_abc_1.abstractmethod
     def GetSecretValues(
@@ -106,7 +218,8 @@ class SecretsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_secrets_service_pb2.GetSecretValuesResponse, _abc.Awaitable[_secrets_service_pb2.GetSecretValuesResponse]]:
         """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
-        INTERNAL with `secret_id` in ErrorInfo where the stored value is damaged.
+        FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no versions), INTERNAL with `secret_id` in ErrorInfo where the
+        stored value is damaged.
         """
 
     @_abc_1.abstractmethod
@@ -115,10 +228,47 @@ class SecretsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _secrets_service_pb2.ResolveReferencesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_secrets_service_pb2.ResolveReferencesResponse, _abc.Awaitable[_secrets_service_pb2.ResolveReferencesResponse]]:
-        """Resolves references to values, each answered separately, in the order of the request. A reference is
-        `secret:provider:field`, answered by the provider's newest secret that has the field, or `os.environ/NAME`, the
-        environment of the Secrets process, which only the tenants named by the setting environment_tenants may read
-        (default: `default`) and never for names that begin with DYNAMIC_AGENTS_ or A8N_. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT.
+        """Resolves references to values, each answered separately, in the order of the request. Needs the scope
+        `secrets.values`. A reference is one of
+          `secret:provider:field`       the tenant's: of several secrets with the field the one with the most of the
+                                        preferred labels, then the newest
+          `secret:provider/name:field`  the same, of the secrets with this display name or id
+          `user:provider:field`, `user:provider/name:field`  the calling subject's own; a miss is a miss
+          `os.environ/NAME`             the environment of the Secrets process; where it has no NAME and NAME is one that
+                                        stands for a provider's field, e.g. OPENAI_API_KEY, the tenant's secret;
+                                        USER_OPENAI_API_KEY stands for `user:openai:api_key` alone
+        Only the tenants named by the setting environment_tenants may read the environment (default: `default`), and never
+        names that begin with DYNAMIC_AGENTS_ or A8N_. Codes: INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def ListProviders(
+        self,
+        request: _secrets_service_pb2.ListProvidersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_secrets_service_pb2.ListProvidersResponse, _abc.Awaitable[_secrets_service_pb2.ListProvidersResponse]]:
+        """Lists the providers whose fields are known. Needs the scope `secrets.read`."""
+
+    @_abc_1.abstractmethod
+    def GetProviderSchema(
+        self,
+        request: _secrets_service_pb2.GetProviderSchemaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_secrets_service_pb2.GetProviderSchemaResponse, _abc.Awaitable[_secrets_service_pb2.GetProviderSchemaResponse]]:
+        """Reads the JSON Schema that a provider's values must fit. Needs the scope `secrets.read`. Codes: INVALID_ARGUMENT,
+        NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchSecrets(
+        self,
+        request: _secrets_service_pb2.WatchSecretsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_secrets_service_pb2.WatchSecretsResponse], _abc.AsyncIterator[_secrets_service_pb2.WatchSecretsResponse]]:
+        """Streams what the caller may see: first every secret with its version and a snapshot_complete, then each change. A
+        client that lost the stream watches again; what the new snapshot does not name is gone. Changes in the vault come
+        within a second, those in A8N Identity within the cache's soft TTL; of changes in quick succession to one secret
+        only the last may come. Needs the scope `secrets.read`. Codes: UNAVAILABLE (SHUTTING_DOWN: watch again elsewhere).
         """
 
 def add_SecretsServiceServicer_to_server(servicer: SecretsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
