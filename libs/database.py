@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import orjson
 import sqlalchemy as sa
 import structlog
 from alembic import command
@@ -114,7 +115,8 @@ def make_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
         )
     if url.drivername.startswith("sqlite") and url.database in (None, "", ":memory:"):
         raise StartError(f"bad setting database_url of {settings.service}: names no file")
-    options: dict[str, Any] = {"hide_parameters": True}
+    # orjson reads an integer of more than 64 bits as the double that it was: JSONB writes 1e300 out.
+    options: dict[str, Any] = {"hide_parameters": True, "json_deserializer": orjson.loads}
     if url.drivername.startswith("sqlite"):
         engine = create_async_engine(url, connect_args={"timeout": 30}, **options)
         _configure_sqlite(engine)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
 
 from libs.errors import InvalidArgument, Violation
 
@@ -28,6 +29,23 @@ def paths(mask: FieldMask, message: AnyDescriptor, changeable: Collection[str]) 
     if violations:
         raise InvalidArgument(violations)
     return list(mask.paths)
+
+
+def displaced(paths: Collection[str], patch: Message) -> list[str]:
+    """Paths of what is cleared by setting other members of its oneof."""
+    found: list[str] = []
+    for path in paths:
+        at, names = patch, path.split(".")
+        for index, name in enumerate(names):
+            field = at.DESCRIPTOR.fields_by_name[name]
+            if not field.has_presence or not at.HasField(name):
+                break
+            others = [other.name for other in field.containing_oneof.fields] if field.containing_oneof else []
+            found += [".".join((*names[:index], other)) for other in others if other != name]
+            if not field.message_type:
+                break
+            at = getattr(at, name)
+    return found
 
 
 def _problem(path: str, message: AnyDescriptor, changeable: Collection[str]) -> str:

@@ -20,7 +20,7 @@ def page_size(asked: int) -> int:
 
 
 def to_token(last: str, query: Mapping[str, Any]) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([last, _digest(query)])).decode()
+    return base64.urlsafe_b64encode(orjson.dumps([last, _digest(last, query)])).decode()
 
 
 def from_token(token: str, query: Mapping[str, Any]) -> str:
@@ -31,10 +31,10 @@ def from_token(token: str, query: Mapping[str, Any]) -> str:
         last, digest = orjson.loads(base64.urlsafe_b64decode(token.encode()))
     except (binascii.Error, ValueError, TypeError):
         raise invalid("page_token", "is not a token of this service") from None
-    if not isinstance(last, str) or digest != _digest(query):
+    if not isinstance(last, str) or digest != _digest(last, query):
         raise invalid("page_token", "belongs to another query")
     return last
 
 
-def _digest(query: Mapping[str, Any]) -> str:
-    return hashlib.sha256(orjson.dumps(dict(query), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+def _digest(last: str, query: Mapping[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps([last, dict(query)], option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]

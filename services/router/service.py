@@ -41,6 +41,9 @@ class Configurations(Protocol):
 class Keys(Protocol):
     async def resolve(self, reference: str) -> str: ...
 
+    async def refreshed(self, reference: str) -> str:
+        """The key as its keeper has it now, whatever is remembered on the way."""
+
 
 class Upstream(Protocol):
     def chat(self, deployment: Deployment, key: str | None, call: ChatCall) -> AsyncGenerator[Chunk, None]:
@@ -111,7 +114,21 @@ class Router:
         self, table: RoutingTable, deployment: Deployment, call: ChatCall
     ) -> AsyncGenerator[Chunk, None]:
         key = await self._keys.resolve(deployment.key_reference) if deployment.key_reference else None
-        async with aclosing(self._upstream.chat(deployment, key, call)) as chunks:
+        begun = False
+        try:
+            async with aclosing(self._upstream.chat(deployment, key, call)) as chunks:
+                while (chunk := await _next(chunks, table, deployment)) is not None:
+                    begun = True
+                    yield chunk
+            return
+        except Failure as failure:
+            if begun or key is None or failure.error.reason_code != "UPSTREAM_AUTH":
+                raise
+            renewed = await self._keys.refreshed(deployment.key_reference)
+            if renewed == key:
+                raise
+        log.info("key renewed", deployment_id=deployment.deployment_id)
+        async with aclosing(self._upstream.chat(deployment, renewed, call)) as chunks:
             while (chunk := await _next(chunks, table, deployment)) is not None:
                 yield chunk
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import grpc
 import pytest
+import sqlalchemy as sa
 from dynamicagents.registry.v1 import (
     agent_service_pb2_grpc,
     router_config_service_pb2_grpc,
@@ -14,16 +15,19 @@ from dynamicagents.registry.v1 import (
 )
 from dynamicagents.registry.v1.agent_service_pb2 import CreateAgentRequest, DeleteAgentRequest, UpdateAgentRequest
 from dynamicagents.registry.v1.router_config_service_pb2 import AddDeploymentRequest
+from dynamicagents.registry.v1.snapshot_pb2 import RESOURCE_KIND_AGENT, RESOURCE_KIND_ROUTER_CONFIG, ResourceKind
 from dynamicagents.registry.v1.watch_service_pb2 import (
-    RESOURCE_KIND_AGENT,
-    RESOURCE_KIND_ROUTER_CONFIG,
     WatchRequest,
     WatchResponse,
 )
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from libs import database
+from services.registry.app import MIGRATIONS
 from services.registry.config import RegistrySettings
+from services.registry.model import Kind
 from tests import harness
+from tests.registry_client import Registry, resource
 from tests.rpc.test_registry_agents import agent
 from tests.rpc.test_registry_router_config import deployment
 
@@ -39,6 +43,7 @@ def settings(make_settings: Make, database_settings: dict[str, Any]) -> Registry
 
 class Client:
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
         self.agents = agent_service_pb2_grpc.AgentServiceStub(channel)
         self.configs = router_config_service_pb2_grpc.RouterConfigServiceStub(channel)
         self._watches = watch_service_pb2_grpc.WatchServiceStub(channel)
@@ -282,3 +287,105 @@ async def test_watches_that_end_leave_no_task(settings: RegistrySettings) -> Non
                 call.cancel()
             while waiting():
                 await asyncio.sleep(0.02)
+
+
+# Labels and kinds
+
+
+async def test_labels(client: Client) -> None:
+    registry = Registry(client.channel)
+    mine, other = {"team": "crm", "env": "x"}, {"team": "crm"}
+    await registry.create(Kind.AGENT, "there", labels=mine)
+    await registry.create(Kind.AGENT, "not", labels=other)
+    call = client.watch(labels=mine, snapshot=True)
+    assert await changes(call, 1) == [("there", 1)]
+    assert (await read(call)).WhichOneof("event") == "snapshot_complete"
+    await registry.create(Kind.AGENT, "no")
+    await registry.update(Kind.AGENT, "not", labels=mine)  # told of from here on
+    await registry.update(Kind.AGENT, "there", labels=other)  # told of, for it has lost a label
+    await registry.update(Kind.AGENT, "there", display_name="nobody is told")
+    await registry.delete(Kind.AGENT, "there")
+    await registry.delete(Kind.AGENT, "not")  # it had them
+    await registry.create(Kind.AGENT, "not", labels=other)  # a new one that never had them
+    await registry.create(Kind.AGENT, "end", labels=mine)
+    assert await changes(call, 4) == [("not", 2), ("there", 2), ("not", 3), ("end", 1)]
+    call.cancel()
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_every_kind(client: Client, kind: Kind) -> None:
+    registry = Registry(client.channel)
+    await registry.member()
+    name = f"RESOURCE_KIND_{kind.name}"
+    live = client.watch(kinds=[name])
+    await started(live)
+    bundle = {"router_config": {"num_retries": 3}} if kind is Kind.ROUTER_CONFIG else {kind: resource(kind, "x")}
+    await registry.apply(bundle)
+    later = client.watch(kinds=[name], snapshot=True)
+    for call in (live, later):
+        message = await read(call)
+        while message.change.resource_id == "member":
+            message = await read(call)
+        assert ResourceKind.Name(message.change.kind) == name
+        assert message.change.WhichOneof("resource") == kind
+        call.cancel()
+
+
+# PostgreSQL tells
+
+
+@pytest.fixture
+def told(settings: RegistrySettings) -> RegistrySettings:
+    """Polls so seldom that only the database can have told."""
+    return settings.model_copy(update={"watch_poll": 30.0})
+
+
+@harness.only_postgres
+async def test_another_servers_change_is_told_of_at_once(told: RegistrySettings) -> None:
+    async with harness.registry(told) as (_, one), harness.registry(told) as (_, two):
+        here, there = Client(one), Client(two)
+        await listening(told, 2)
+        call = here.watch()
+        await started(call)
+        for number in range(10):
+            sent = time.monotonic()
+            await there.create(f"agent-{number}")
+            assert await changes(call, 1) == [(f"agent-{number}", 1)]
+            assert time.monotonic() - sent < 0.2
+        call.cancel()
+
+
+@harness.only_postgres
+async def test_the_connection_that_listens_comes_back(told: RegistrySettings) -> None:
+    async with harness.registry(told) as (_, one), harness.registry(told) as (_, two):
+        here, there = Client(one), Client(two)
+        await listening(told, 2)
+        call = here.watch()
+        await started(call)
+        async with database.opened(told, MIGRATIONS) as db, db.write() as connection:
+            await connection.execute(sa.text(f"SELECT pg_terminate_backend(pid) {LISTENING}"))
+        await there.create("while-nobody-listens")
+        assert await changes(call, 1) == [("while-nobody-listens", 1)]
+        await listening(told, 2)
+        sent = time.monotonic()
+        await there.create("told")
+        assert await changes(call, 1) == [("told", 1)]
+        assert time.monotonic() - sent < 0.2
+        call.cancel()
+
+
+@harness.only_postgres
+async def test_listening_takes_no_connection_from_the_calls(told: RegistrySettings) -> None:
+    async with harness.registry(told.model_copy(update={"database_pool_size": 1})) as (_, channel):
+        await listening(told, 1)
+        async with asyncio.timeout(5):
+            await Client(channel).create("one")
+
+
+LISTENING = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+
+
+async def listening(settings: RegistrySettings, count: int) -> None:
+    async with asyncio.timeout(5), database.opened(settings, MIGRATIONS) as db, db.read() as connection:
+        while (await connection.execute(sa.text(f"SELECT count(*) {LISTENING}"))).scalar_one() < count:
+            await asyncio.sleep(0.02)

@@ -14,8 +14,9 @@ from services.registry import model, store
 from services.registry.app import MIGRATIONS
 from services.registry.config import RegistrySettings
 from services.registry.model import Draft, Kind, Request, Resource
+from services.registry.service.audit import AuditFilter, content_digest
 from services.registry.service.filters import Condition, Order, parse_filter
-from services.registry.store import SqlResourceStore
+from services.registry.store import SqlAuditStore, SqlResourceStore
 from tests import harness
 
 KINDS = list(Kind)
@@ -302,3 +303,195 @@ async def test_text_that_cannot_be_stored(settings: RegistrySettings, resources:
     with pytest.raises(errors.InvalidArgument):
         await resources.put("acme", first(labels={"a": "\0"}))
     assert await resources.put("acme", first())
+
+
+# Several at once
+
+
+def refers_to(name: str, *others: str) -> Resource:
+    members = [{"team_id": other} for other in others]
+    return model.first(Kind.TEAM, Draft(name, spec={"members": members}), "ann")
+
+
+async def test_many(resources: SqlResourceStore) -> None:
+    one, two, gone = first("one"), first("two"), first("gone")
+    for made in (one, two, gone, after(gone, deleted=True), first("one", Kind.PROMPT)):
+        assert await resources.put("acme", made)
+    changed = after(two)
+    assert await resources.put("acme", changed)
+    assert await resources.put("globex", first("theirs"))
+    found = await resources.many("acme", Kind.AGENT, ["two", "gone", "none", "one", "theirs"])
+    assert found == {"one": one, "two": changed}
+    assert await resources.many("acme", Kind.AGENT, []) == {}
+
+
+async def test_history(resources: SqlResourceStore) -> None:
+    one = first()
+    gone = after(one, deleted=True)
+    again = model.recreated(gone, Draft("helper", spec=one.spec), "ann")
+    for made in (one, gone, again, first("other")):
+        assert await resources.put("acme", made)
+    assert await resources.history("acme", Kind.AGENT, "helper", before=0, limit=9) == [again, gone, one]
+    assert await resources.history("acme", Kind.AGENT, "helper", before=0, limit=2) == [again, gone]
+    assert await resources.history("acme", Kind.AGENT, "helper", before=2, limit=9) == [one]
+    assert await resources.history("acme", Kind.AGENT, "helper", before=1, limit=9) == []
+    assert await resources.history("acme", Kind.TEAM, "helper", before=0, limit=9) == []
+    assert await resources.history("globex", Kind.AGENT, "helper", before=0, limit=9) == []
+
+
+class _No(Exception):
+    pass
+
+
+async def test_a_transaction_is_whole(opened: Database, resources: SqlResourceStore) -> None:
+    audit = SqlAuditStore(opened)
+    one, two = first("one"), first("two")
+
+    async def half(transaction: Any) -> None:
+        await transaction.put(one)
+        assert await transaction.current(Kind.AGENT, "one") == one
+        raise _No
+
+    with pytest.raises(_No):
+        await resources.transact("acme", half)
+    assert await resources.get("acme", Kind.AGENT, "one") is None
+    assert await resources.positions(["acme"]) == {}
+    assert await audit.head("acme") == (0, "")
+
+    async def whole(transaction: Any) -> None:
+        await transaction.put(one)
+        await transaction.put(two)
+        await transaction.put(after(one))
+
+    await resources.transact("acme", whole)
+    changes, complete = await resources.changes("acme", KINDS, after=0, limit=9)
+    assert (keys(changes), complete) == ([(1, "one", 1), (2, "two", 1), (3, "one", 2)], 3)
+    assert (await audit.head("acme"))[0] == 3
+
+
+async def test_a_transaction_that_is_overtaken_stores_nothing(resources: SqlResourceStore) -> None:
+    assert await resources.put("acme", first("one"))
+
+    async def work(transaction: Any) -> None:
+        await transaction.put(first("two"))
+        await transaction.put(after(after(first("one"))))
+
+    with pytest.raises(store._Overtaken):
+        await resources.transact("acme", work)
+    assert await resources.get("acme", Kind.AGENT, "two") is None
+    assert await resources.positions(["acme"]) == {"acme": 1}
+
+
+async def test_what_a_refused_check_sees(resources: SqlResourceStore) -> None:
+    async def no(view: Any) -> None:
+        assert await view.specs(Kind.AGENT, ["one", "none"]) == {}
+        raise _No
+
+    with pytest.raises(_No):
+        await resources.put("acme", first("one"), request=Request("r", "d"), verify=no)
+    assert await resources.get("acme", Kind.AGENT, "one") is None
+    assert await resources.created_by("acme", Kind.AGENT, "r") is None
+
+
+async def test_transactions_of_a_tenant_come_one_after_the_other(opened: Database, settings: RegistrySettings) -> None:
+    """What a transaction has read is still so when it commits, on two pools of connections."""
+    async with database.opened(settings, MIGRATIONS) as other:
+        stores = [SqlResourceStore(opened), SqlResourceStore(other)]
+        assert await stores[0].put("acme", first("count", display_name="0"))
+
+        async def add(number: int) -> None:
+            async def work(transaction: Any) -> None:
+                current = await transaction.current(Kind.AGENT, "count")
+                await transaction.put(after(current, str(int(current.display_name) + 1)))
+
+            await stores[number % 2].transact("acme", work)
+
+        await asyncio.gather(*map(add, range(40)))
+        found = await stores[1].get("acme", Kind.AGENT, "count")
+        assert found is not None
+        assert (found.display_name, found.revision) == ("40", 41)
+
+
+async def test_referrers(resources: SqlResourceStore) -> None:
+    async def referrers(kind: Kind, name: str, limit: int = 9) -> list[tuple[Kind, str]]:
+        found: list[tuple[Kind, str]] = []
+
+        async def look(transaction: Any) -> None:
+            found.extend(await transaction.referrers(kind, name, limit))
+
+        await resources.transact("acme", look)
+        return found
+
+    ours = refers_to("a", "x", "y")
+    for made in (ours, refers_to("b", "x", "x"), refers_to("x", "x")):
+        assert await resources.put("acme", made)
+    assert await resources.put("globex", refers_to("theirs", "x"))
+    assert await referrers(Kind.TEAM, "x") == [(Kind.TEAM, "a"), (Kind.TEAM, "b")]
+    assert await referrers(Kind.TEAM, "x", 1) == [(Kind.TEAM, "a")]
+    assert await referrers(Kind.AGENT, "x") == []
+    less = ours.next(Draft("a", spec={"members": [{"team_id": "y"}]}), "ann")
+    assert await resources.put("acme", less)
+    assert await referrers(Kind.TEAM, "x") == [(Kind.TEAM, "b")]
+    assert await referrers(Kind.TEAM, "y") == [(Kind.TEAM, "a")]
+    assert await resources.put("acme", less.next(less.draft(), "ann", deleted=True))
+    assert await referrers(Kind.TEAM, "y") == []
+
+
+async def test_labelled(resources: SqlResourceStore) -> None:
+    one, two, gone = (first(name, labels={"a": "1", name: ""}) for name in ("one", "two", "gone"))
+    for made in (two, one, gone, gone.next(gone.draft(), "ann", deleted=True), first("none")):
+        assert await resources.put("acme", made)
+    found: list[Resource] = []
+
+    async def look(transaction: Any) -> None:
+        for labels in ({"a": "1"}, {"a": "1", "two": ""}, {"a": "2"}):
+            found.extend(await transaction.labelled(labels))
+
+    await resources.transact("acme", look)
+    assert found == [one, two, two]
+
+
+# Audit
+
+
+async def test_entries_of_the_audit(opened: Database, resources: SqlResourceStore) -> None:
+    audit = SqlAuditStore(opened)
+    one, config = first(), first("default", Kind.ROUTER_CONFIG)
+    two = after(one)
+    for made in (one, config, two, after(two, deleted=True)):
+        assert await resources.put("acme", made)
+    found = await audit.entries("acme", AuditFilter(), before=0, limit=9)
+    assert [(e.position, e.resource_id, e.revision, e.deleted) for e in found] == [
+        (4, "helper", 3, True),
+        (3, "helper", 2, False),
+        (2, "default", 1, False),
+        (1, "helper", 1, False),
+    ]
+    assert found[1].before_digest == content_digest(one) != content_digest(two) == found[1].after_digest
+    assert (found[1].time, found[1].author) == (two.update_time, "bob")
+
+    async def positions(before: int = 0, limit: int = 9, **where: Any) -> list[int]:
+        entries = await audit.entries("acme", AuditFilter(**where), before=before, limit=limit)
+        return [entry.position for entry in entries]
+
+    assert await positions(before=4, limit=2) == [3, 2]
+    assert await positions(kind=Kind.ROUTER_CONFIG) == [2]
+    assert await positions(resource_id="helper") == [4, 3, 1]
+    assert await positions(start_time=two.update_time) == [4, 3]
+    assert await positions(end_time=two.update_time) == [2, 1]
+    assert await audit.entries("globex", AuditFilter(), before=0, limit=9) == []
+    assert await audit.head("acme") == (4, found[0].hash)
+    chain = await audit.chain("acme", after=0, limit=3)
+    assert [entry for entry, _ in chain] == list(found[:0:-1])
+    assert [revision for _, revision in chain] == [one, config, two]
+    assert [entry.position for entry, _ in await audit.chain("acme", after=3, limit=3)] == [4]
+
+
+@pytest.mark.parametrize("number", [1e20, 1e300, 12345678901234567000.0, -0.0, 1.0])
+async def test_numbers_come_back_as_they_were(opened: Database, resources: SqlResourceStore, number: float) -> None:
+    made = first(spec={"maximum": number})
+    assert await resources.put("acme", made)
+    found = await resources.get("acme", Kind.AGENT, "helper")
+    assert found is not None
+    assert float(found.spec["maximum"]) == number
+    assert content_digest(found) == content_digest(made)

@@ -7,6 +7,9 @@ import pytest
 
 from services.registry import model
 from services.registry.model import Draft, Kind
+from services.registry.model.agents import check_agent
+from services.registry.model.router_config import MOST_DEPLOYMENTS, check_deployment, check_router_config
+from services.registry.model.rules import MOST_BYTES, check_draft
 
 MODEL = {"model": {"model": "offline"}}
 TOOLS = {"tools": [{"tool_id": "builtin/calculator"}, {"tool_id": "builtin/current_time"}]}
@@ -29,7 +32,7 @@ OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}}
     ],
 )
 def test_good_agents(spec: dict[str, Any]) -> None:
-    assert model.check_agent({**MODEL, **spec}) == []
+    assert check_agent({**MODEL, **spec}) == []
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,7 @@ def test_good_agents(spec: dict[str, Any]) -> None:
     ],
 )
 def test_bad_agents(spec: dict[str, Any], field: str) -> None:
-    assert [v.field for v in model.check_agent({**MODEL, **spec})] == [field]
+    assert [v.field for v in check_agent({**MODEL, **spec})] == [field]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def test_bad_agents(spec: dict[str, Any], field: str) -> None:
     ],
 )
 def test_good_deployments(fields: dict[str, Any]) -> None:
-    assert model.check_deployment({**DEPLOYMENT, **fields}, "deployment") == []
+    assert check_deployment({**DEPLOYMENT, **fields}, "deployment") == []
 
 
 @pytest.mark.parametrize(
@@ -84,30 +87,30 @@ def test_good_deployments(fields: dict[str, Any]) -> None:
     ],
 )
 def test_bad_deployments_are_not_repeated(fields: dict[str, Any], field: str) -> None:
-    found = model.check_deployment({**DEPLOYMENT, **fields}, "deployment")
+    found = check_deployment({**DEPLOYMENT, **fields}, "deployment")
     assert [v.field for v in found] == [f"deployment.{field}"]
     assert "hunter2" not in str(found)
 
 
 def test_router_config_names_the_deployment() -> None:
     spec = {"deployments": [DEPLOYMENT, {**DEPLOYMENT, "api_key_reference": "sk-hunter2"}]}
-    assert [v.field for v in model.check_router_config(spec)] == [
+    assert [v.field for v in check_router_config(spec)] == [
         "router_config.deployments[1].deployment_id",
         "router_config.deployments[1].api_key_reference",
     ]
 
 
 def test_too_many_deployments() -> None:
-    many = [{**DEPLOYMENT, "deployment_id": str(n)} for n in range(model.MOST_DEPLOYMENTS + 1)]
-    assert model.check_router_config({"deployments": many[:-1]}) == []
-    assert [v.field for v in model.check_router_config({"deployments": many})] == ["router_config.deployments"]
+    many = [{**DEPLOYMENT, "deployment_id": str(n)} for n in range(MOST_DEPLOYMENTS + 1)]
+    assert check_router_config({"deployments": many[:-1]}) == []
+    assert [v.field for v in check_router_config({"deployments": many})] == ["router_config.deployments"]
 
 
 def test_text_that_cannot_be_stored() -> None:
     draft = Draft(
         "a", "na\0me", labels={"x": "\0"}, spec={"instructions": ["ok", "b\0"], "s": {"\0": 1, "ok": "\\u0000"}}
     )
-    assert [v.field for v in model.check_draft(Kind.AGENT, draft)] == [
+    assert [v.field for v in check_draft(Kind.AGENT, draft)] == [
         "agent.display_name",
         "agent.labels.x",
         "agent.spec.instructions[1]",
@@ -116,9 +119,9 @@ def test_text_that_cannot_be_stored() -> None:
 
 
 def test_resource_that_is_too_large() -> None:
-    spec = {"additional_context": "x" * model.MOST_BYTES}
-    assert [v.field for v in model.check_draft(Kind.AGENT, Draft("a", spec=spec))] == ["agent"]
-    assert model.check_draft(Kind.AGENT, Draft("a", spec=MODEL)) == []
+    spec = {"additional_context": "x" * MOST_BYTES}
+    assert [v.field for v in check_draft(Kind.AGENT, Draft("a", spec=spec))] == ["agent"]
+    assert check_draft(Kind.AGENT, Draft("a", spec=MODEL)) == []
 
 
 CURRENT = Draft("a", "Name", "What", {"x": "1"}, {**MODEL, "instructions": ["be brief"], "markdown": True})

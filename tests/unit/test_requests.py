@@ -36,9 +36,10 @@ def test_page_token_gives_back_its_key() -> None:
         "é",
         base64.urlsafe_b64encode(b"5").decode(),
         base64.urlsafe_b64encode(b'["a", "b", "c"]').decode(),
-        base64.urlsafe_b64encode(orjson.dumps([5, pagination._digest(QUERY)])).decode(),
+        base64.urlsafe_b64encode(orjson.dumps(["other", pagination._digest("last", QUERY)])).decode(),
+        base64.urlsafe_b64encode(orjson.dumps([5, pagination._digest(5, QUERY)])).decode(),
     ],
-    ids=["other query", "cut", "no base64", "no ascii", "no pair", "three", "no text"],
+    ids=["other query", "cut", "no base64", "no ascii", "no pair", "three", "other last", "no text"],
 )
 def test_foreign_page_token(token: str) -> None:
     with pytest.raises(errors.InvalidArgument) as caught:

@@ -1,4 +1,4 @@
-"""Resources with their revisions, per tenant."""
+"""Resources with their revisions, references and audit, per tenant."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,6 +18,7 @@ def upgrade() -> None:
         "tenants",
         sa.Column("tenant", sa.Text, primary_key=True),
         sa.Column("position", sa.BigInteger, nullable=False),
+        sa.Column("audit_hash", sa.Text, nullable=False),
     )
     op.create_table(
         "resources",
@@ -55,3 +56,27 @@ def upgrade() -> None:
         sa.Column("revision", sa.BigInteger, nullable=False),
         sa.Column("create_time", _time, nullable=False),
     )
+    op.create_table(
+        "resource_references",
+        sa.Column("tenant", sa.Text, primary_key=True),
+        sa.Column("kind", sa.Text, primary_key=True),
+        sa.Column("resource_id", sa.Text, primary_key=True),
+        sa.Column("to_kind", sa.Text, primary_key=True),
+        sa.Column("to_id", sa.Text, primary_key=True),
+    )
+    op.create_index("resource_references_to", "resource_references", ["tenant", "to_kind", "to_id"])
+    op.create_table(
+        "audit",
+        sa.Column("tenant", sa.Text, primary_key=True),
+        sa.Column("position", sa.BigInteger, primary_key=True),
+        sa.Column("author", sa.Text, nullable=False),
+        sa.Column("time", _time, nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("resource_id", sa.Text, nullable=False),
+        sa.Column("revision", sa.BigInteger, nullable=False),
+        sa.Column("deleted", sa.Boolean, nullable=False),
+        sa.Column("before_digest", sa.Text, nullable=False),
+        sa.Column("after_digest", sa.Text, nullable=False),
+        sa.Column("hash", sa.Text, nullable=False),
+    )
+    op.create_index("audit_resource", "audit", ["tenant", "kind", "resource_id"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from libs.errors import InvalidArgument, invalid
-from services.registry.model import Kind
+from services.registry.model import Kind, id_field
 
 Value = str | float | bool | datetime
 
@@ -83,13 +83,13 @@ def parse_order(text: str, kind: Kind) -> Order:
     except InvalidArgument:
         column = ""
     if column not in _COLUMNS or words[1:] not in ([], ["asc"], ["desc"]):
-        own = f"{kind}_id"
+        own = id_field(kind)
         raise invalid("order_by", f"is not one of {own}, display_name, create_time, update_time, with or without desc")
     return Order(column, words[1:] == ["desc"])
 
 
 def _column(name: str, kind: Kind) -> str:
-    if name == f"{kind}_id":
+    if name == id_field(kind):
         return "resource_id"
     if name in ("display_name", "create_time", "update_time", "labels", "spec"):
         return name
@@ -108,11 +108,11 @@ def _bare(word: str) -> Value:
 def _time(value: Value) -> datetime:
     try:
         time = datetime.fromisoformat(value if isinstance(value, str) else "")
-    except ValueError:
-        time = datetime.min
-    if time.tzinfo is None:
-        raise invalid("filter", "a time is written as RFC 3339 has it, in quotes")
-    return time
+        if time.tzinfo:
+            return time.astimezone(UTC)  # SQLite compares times as texts
+    except (ValueError, OverflowError):
+        pass
+    raise invalid("filter", "a time is written as RFC 3339 has it, in quotes")
 
 
 def _unquoted(text: str) -> str:

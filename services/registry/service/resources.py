@@ -1,29 +1,61 @@
-"""Create, read, change and delete resources of one kind."""
+"""What can be done with resources of any kind."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from libs import errors, pagination
+from libs.errors import Violation
 from libs.identity import Caller
 from libs.ids import new_id
 from services.registry import model
-from services.registry.model import Draft, Kind, Request, Resource
+from services.registry.model import Draft, Kind, Request, Resource, Spec, id_field
+from services.registry.model.changes import Conflict, Difference, differences, equal, merge
+from services.registry.model.references import problem_of_nesting, references
+from services.registry.model.rules import CHECKS, check_draft
 from services.registry.service.filters import Condition, Order, parse_filter, parse_order
+from services.registry.service.nesting import problem_above
+
+FORCE: Final = "registry.force"
+_NAMED_REFERRERS: Final = 20
+
+
+class View(Protocol):
+    """The current state of a tenant, inside the transaction that is about to change it."""
+
+    async def specs(self, kind: Kind, ids: Collection[str]) -> Mapping[str, Spec]:
+        """The specs of those that exist."""
+
+    async def referrers(self, kind: Kind, resource_id: str, limit: int) -> Sequence[tuple[Kind, str]]: ...
+
+
+Verify = Callable[[View], Awaitable[None]]
 
 
 class ResourceStore(Protocol):
     async def get(self, tenant: str, kind: Kind, resource_id: str, revision: int = 0) -> Resource | None:
         """The revision, or the current one; the current one of a deleted resource has `deleted` set."""
 
+    async def many(self, tenant: str, kind: Kind, ids: Sequence[str]) -> Mapping[str, Resource]:
+        """The current revisions of those that exist."""
+
     async def page(
         self, tenant: str, kind: Kind, where: Sequence[Condition], order: Order, *, after: str, limit: int
     ) -> Sequence[Resource]:
         """Current revisions that follow the resource `after` in the order; "" begins."""
 
-    async def put(self, tenant: str, resource: Resource, *, request: Request | None = None) -> bool:
-        """Commits the revision after the current one; False if another was committed first."""
+    async def history(
+        self, tenant: str, kind: Kind, resource_id: str, *, before: int, limit: int
+    ) -> Sequence[Resource]:
+        """Revisions below `before`, newest first; 0 begins with the newest."""
+
+    async def put(
+        self, tenant: str, resource: Resource, *, request: Request | None = None, verify: Verify | None = None
+    ) -> bool:
+        """Commits the revision after the current one, unless `verify` raises; False if another was committed first."""
 
     async def created_by(self, tenant: str, kind: Kind, request_id: str) -> tuple[Request, Resource] | None: ...
 
@@ -33,19 +65,29 @@ class Announcer(Protocol):
         """Something was committed for `tenant`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Revision:
+    resource: Resource
+    changed_fields: Sequence[str]
+
+
 class Resources:
-    kind: Kind
+    """The ten methods of a kind."""
 
-    def __init__(self, store: ResourceStore, announcer: Announcer) -> None:
-        self._store, self._announcer = store, announcer
+    def __init__(self, store: ResourceStore, announcer: Announcer, kind: Kind) -> None:
+        self._store, self._announcer, self.kind = store, announcer, kind
 
-    async def create(self, caller: Caller, draft: Draft, request_id: str) -> Resource:
-        request = Request(request_id, model.digest([draft.resource_id, draft.content()])) if request_id else None
+    async def create(
+        self, caller: Caller, draft: Draft, request_id: str, *, validate_only: bool = False, digest: str = ""
+    ) -> Resource:
+        """`digest` is of what was asked for, where that is not the draft itself."""
+        digest = digest or model.digest([draft.resource_id, draft.content()])
+        request = Request(request_id, digest) if request_id else None
         if request and (earlier := await self._store.created_by(caller.tenant, self.kind, request_id)):
             if earlier[0].digest != request.digest:
                 raise errors.invalid("request_id", "came before with another request", reason="REQUEST_ID_REUSED")
             return earlier[1]
-        self._check(draft)
+        await self._check(draft)
         resource_id = draft.resource_id or new_id()
         named = Draft(resource_id, draft.display_name, draft.description, draft.labels, draft.spec)
         resource = model.first(self.kind, named, caller.subject)
@@ -54,12 +96,11 @@ class Resources:
             raise errors.AlreadyExists(self.kind, resource_id)
         if current:
             resource = model.recreated(current, named, caller.subject)
-        if not await self._store.put(caller.tenant, resource, request=request):
-            if request and await self._store.created_by(caller.tenant, self.kind, request_id):
-                return await self.create(caller, draft, request_id)
-            raise errors.AlreadyExists(self.kind, resource_id)
-        self._announcer.announce(caller.tenant)
-        return resource
+        if await self._put(caller, resource, request=request, validate_only=validate_only):
+            return resource
+        if request and await self._store.created_by(caller.tenant, self.kind, request_id):
+            return await self.create(caller, draft, request_id, digest=digest)
+        raise errors.AlreadyExists(self.kind, resource_id)
 
     async def get(self, caller: Caller, resource_id: str, revision: int = 0) -> Resource:
         resource = await self._store.get(caller.tenant, self.kind, resource_id, revision)
@@ -67,6 +108,11 @@ class Resources:
             name = f"{resource_id}@{revision}" if revision else resource_id
             raise errors.NotFound(self.kind, name)
         return resource
+
+    async def batch_get(self, caller: Caller, ids: Sequence[str]) -> tuple[Sequence[Resource], Sequence[str]]:
+        """Those that exist, and the ids of those that do not, both in the order of `ids`."""
+        found = await self._store.many(caller.tenant, self.kind, list(dict.fromkeys(ids)))
+        return [found[name] for name in ids if name in found], [name for name in ids if name not in found]
 
     async def list(
         self, caller: Caller, page_size: int, page_token: str, filter_: str, order_by: str
@@ -79,41 +125,151 @@ class Resources:
         more = len(found) > size
         return found[:size], pagination.to_token(found[size - 1].resource_id, query) if more else ""
 
-    async def update(self, caller: Caller, patch: Draft, paths: Sequence[str], etag: str) -> Resource:
-        if not patch.resource_id:
-            raise errors.invalid(f"{self.kind}.{self.kind}_id", "is required")
-        current = await self.get(caller, patch.resource_id)
-        _require_etag(current, etag)
-        draft = model.patched(current.draft(), patch, list(paths))
-        if draft.content() == current.draft().content():
-            return current
-        self._check(draft)
-        return await self._commit(caller, current.next(draft, caller.subject))
+    async def update(
+        self, caller: Caller, patch: Draft, paths: Sequence[str], etag: str, *, validate_only: bool = False
+    ) -> Resource:
+        current = await self._at(caller, patch.resource_id, etag)
+        return await self._change(
+            caller, current, model.patched(current.draft(), patch, [*paths]), validate_only=validate_only
+        )
 
-    async def delete(self, caller: Caller, resource_id: str, etag: str) -> None:
+    async def delete(self, caller: Caller, resource_id: str, etag: str, *, force: bool = False) -> None:
+        if force:
+            caller.require(FORCE)
+        current = await self._at(caller, resource_id, etag)
+
+        async def verify(view: View) -> None:
+            if not force:
+                await still_referenced(view, current)
+
+        gone = current.next(current.draft(), caller.subject, deleted=True)
+        await self._commit(caller, gone, verify)
+
+    async def revisions(
+        self, caller: Caller, resource_id: str, page_size: int, page_token: str
+    ) -> tuple[Sequence[Revision], str]:
+        query = {"kind": self.kind, "tenant": caller.tenant, "id": resource_id}
+        before = int(pagination.from_token(page_token, query) or "0")
+        size = pagination.page_size(page_size)
+        # One more than the page, to know whether there is another; one more, to see what the last one changed.
+        found = await self._store.history(caller.tenant, self.kind, resource_id, before=before, limit=size + 2)
+        if not found and not before:
+            raise errors.NotFound(self.kind, resource_id)
+        token = pagination.to_token(str(found[size - 1].revision), query) if len(found) > size else ""
+        older = [*found[1:], None]
+        return [_revision(one, before) for one, before in zip(found[:size], older, strict=False)], token
+
+    async def diff(self, caller: Caller, resource_id: str, base: int, target: int) -> Sequence[Difference]:
+        one, other = await self._revision(caller, resource_id, base), await self._revision(caller, resource_id, target)
+        return list(differences(one.draft().content(), other.draft().content()))
+
+    async def merge(
+        self, caller: Caller, mine: Draft, base_revision: int, etag: str
+    ) -> tuple[Resource | None, Sequence[Conflict]]:
+        """The merged resource, or the conflicts, with which nothing is stored."""
+        current = await self._at(caller, mine.resource_id, etag)
+        base = await self._revision(caller, mine.resource_id, base_revision)
+        content, conflicts = merge(base.draft().content(), mine.content(), current.draft().content())
+        if conflicts:
+            return None, conflicts
+        return await self._change(caller, current, Draft(mine.resource_id, **content)), []
+
+    async def rollback(self, caller: Caller, resource_id: str, revision: int, etag: str) -> Resource:
+        current = await self._at(caller, resource_id, etag)
+        old = await self._revision(caller, resource_id, revision)
+        return await self._change(caller, current, old.draft(), always=True)
+
+    async def _revision(self, caller: Caller, resource_id: str, revision: int) -> Resource:
+        return await self.get(caller, resource_id, revision)
+
+    async def _at(self, caller: Caller, resource_id: str, etag: str) -> Resource:
+        if not resource_id:
+            raise errors.invalid(f"{self.kind}.{id_field(self.kind)}", "is required")
         current = await self.get(caller, resource_id)
-        _require_etag(current, etag)
-        await self._commit(caller, current.next(current.draft(), caller.subject, deleted=True))
+        if etag and etag != current.etag:
+            raise stale(current)
+        return current
 
-    async def _commit(self, caller: Caller, resource: Resource) -> Resource:
-        if not await self._store.put(caller.tenant, resource):
-            latest = await self.get(caller, resource.resource_id)
-            raise stale(latest)
+    async def _change(
+        self, caller: Caller, current: Resource, draft: Draft, *, validate_only: bool = False, always: bool = False
+    ) -> Resource:
+        """Commits the next revision; a change to the same content makes none, unless `always`."""
+        if equal(draft.content(), current.draft().content()) and not always:
+            return current
+        await self._check(draft)
+        made = current.next(draft, caller.subject)
+        if not await self._put(caller, made, validate_only=validate_only):
+            raise stale(await self.get(caller, made.resource_id))
+        return made
+
+    async def _commit(self, caller: Caller, resource: Resource, verify: Verify) -> None:
+        if not await self._store.put(caller.tenant, resource, verify=verify):
+            raise stale(await self.get(caller, resource.resource_id))
         self._announcer.announce(caller.tenant)
-        return resource
 
-    def _check(self, draft: Draft) -> None:
-        if violations := [*model.check_draft(self.kind, draft), *model.CHECKS[self.kind](draft.spec or {})]:
+    async def _put(
+        self, caller: Caller, resource: Resource, *, request: Request | None = None, validate_only: bool = False
+    ) -> bool:
+        async def verify(view: View) -> None:
+            await verify_references(view, resource)
+            if validate_only:
+                raise _ValidOnly
+
+        try:
+            stored = await self._store.put(caller.tenant, resource, request=request, verify=verify)
+        except _ValidOnly:
+            return True
+        if stored:
+            self._announcer.announce(caller.tenant)
+        return stored
+
+    async def _check(self, draft: Draft) -> None:
+        """In a thread, for the largest specs that are allowed take seconds."""
+        if violations := await asyncio.to_thread(problems, self.kind, draft):
             raise errors.InvalidArgument(violations)
 
 
-class Agents(Resources):
-    kind = Kind.AGENT
+def problems(kind: Kind, draft: Draft) -> list[Violation]:
+    return [*check_draft(kind, draft), *CHECKS[kind](draft.spec or {})]
 
 
-def _require_etag(current: Resource, etag: str) -> None:
-    if etag and etag != current.etag:
-        raise stale(current)
+class _ValidOnly(Exception):
+    """Takes a transaction back in which everything would have been right."""
+
+
+async def verify_references(view: View, resource: Resource, *, prefix: str = "") -> None:
+    """What a resource refers to exists, and it does not contain itself."""
+    own = (resource.kind, resource.resource_id)
+    wanted = [r for r in references(resource.kind, resource.spec) if (r.kind, r.resource_id) != own]
+    violations: list[Violation] = []
+    for kind in sorted({reference.kind for reference in wanted}):
+        there = await view.specs(kind, sorted({r.resource_id for r in wanted if r.kind is kind}))
+        violations += [
+            Violation(r.field, f"there is no {kind.replace('_', ' ')} {r.resource_id!r}")
+            for r in wanted
+            if r.kind is kind and r.resource_id not in there
+        ]
+    if not violations:
+        nesting = await problem_of_nesting(own, resource.spec, view.specs) or await problem_above(view, resource)
+        violations += [nesting] if nesting else []
+    if violations:
+        raise errors.InvalidArgument([Violation(f"{prefix}{v.field}", v.description) for v in violations])
+
+
+async def still_referenced(view: View, resource: Resource) -> None:
+    """Nothing refers to a resource that is to go."""
+    if found := await view.referrers(resource.kind, resource.resource_id, _NAMED_REFERRERS):
+        names = ", ".join(f"{kind} {name}" for kind, name in found)
+        raise errors.FailedPrecondition(
+            f"{resource.kind.replace('_', ' ')} {resource.resource_id!r} is referred to by {names}",
+            reason="RESOURCE_REFERENCED",
+            metadata={"referrers": names},
+        )
+
+
+def _revision(resource: Resource, before: Resource | None) -> Revision:
+    was = before.draft().content() if before else {}
+    return Revision(resource, [difference.path for difference in differences(was, resource.draft().content())])
 
 
 def stale(current: Resource) -> errors.Aborted:

@@ -15,7 +15,10 @@ from libs.identity import Caller
 from libs.ids import new_id
 from services.registry import model
 from services.registry.model import Draft, Kind, Resource
-from services.registry.service.resources import Announcer, ResourceStore, stale
+from services.registry.model.changes import equal
+from services.registry.model.router_config import check_deployment, check_router_config
+from services.registry.model.rules import check_draft
+from services.registry.service.resources import Announcer, Resources, ResourceStore, Revision, stale
 
 NAME: Final = "default"
 _ATTEMPTS: Final = 20
@@ -25,6 +28,7 @@ Deployment = dict[str, Any]
 class RouterConfigs:
     def __init__(self, store: ResourceStore, announcer: Announcer) -> None:
         self._store, self._announcer = store, announcer
+        self._resources = Resources(store, announcer, Kind.ROUTER_CONFIG)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def get(self, caller: Caller) -> Resource:
@@ -48,7 +52,7 @@ class RouterConfigs:
 
     async def add_deployment(self, caller: Caller, deployment: Deployment) -> tuple[Deployment, Resource]:
         added = _with_id(deployment)
-        if violations := model.check_deployment(added, "deployment"):
+        if violations := check_deployment(added, "deployment"):
             raise errors.InvalidArgument(violations)
 
         def change(current: Resource) -> model.Spec:
@@ -69,6 +73,14 @@ class RouterConfigs:
 
         return await self._change(caller, change)
 
+    async def revisions(self, caller: Caller, page_size: int, page_token: str) -> tuple[Sequence[Revision], str]:
+        if not (await self.get(caller)).revision:
+            return [], ""
+        return await self._resources.revisions(caller, NAME, page_size, page_token)
+
+    async def rollback(self, caller: Caller, revision: int, etag: str) -> Resource:
+        return await self._resources.rollback(caller, NAME, revision, etag)
+
     async def _change(self, caller: Caller, change: Callable[[Resource], model.Spec]) -> Resource:
         """Applies `change` to the current revision, again if another process committed a change meanwhile."""
         lock = self._locks.setdefault(caller.tenant, asyncio.Lock())
@@ -79,10 +91,10 @@ class RouterConfigs:
         for attempt in range(_ATTEMPTS):
             current = await self.get(caller)
             spec = change(current)
-            if spec == current.spec:
+            if equal(spec, current.spec):
                 return current
             draft = Draft(NAME, spec=spec)
-            if violations := [*model.check_draft(Kind.ROUTER_CONFIG, draft), *model.check_router_config(spec)]:
+            if violations := [*check_draft(Kind.ROUTER_CONFIG, draft), *check_router_config(spec)]:
                 raise errors.InvalidArgument(violations)
             made = (
                 current.next(draft, caller.subject)

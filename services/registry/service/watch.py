@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import structlog
 
 from libs import errors
 from libs.identity import Caller
-from services.registry.model import Change, Kind
+from services.registry.model import Change, Kind, Resource
 
 log = structlog.get_logger()
 _BATCH: Final = 200
@@ -34,36 +33,56 @@ class ChangeStore(Protocol):
     ) -> Sequence[Change]:
         """Resources as they were at `position`, by kind and id."""
 
+    async def get(self, tenant: str, kind: Kind, resource_id: str, revision: int = 0) -> Resource | None: ...
+
+    async def notified(self, changed: Callable[[str], None], begins: Callable[[], None]) -> None:
+        """Tells of each tenant for which another process commits, and when it begins to; returns where it cannot."""
+
 
 class Drain(Protocol):
     async def wait_for(self, awaitable: Awaitable[bool], seconds: float) -> bool | None: ...
 
 
 class Feed:
-    """Wakes watchers: at once for a commit of this process, by polling for one of another."""
+    """Wakes watchers: at once for a commit of this process or one that the database tells of, else by polling."""
 
     def __init__(self, store: ChangeStore, *, poll: float) -> None:
         self._store, self._poll = store, poll
         self._wakers: dict[str, asyncio.Event] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[str], None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
+        listening = self._store.notified(self.announce, self._announce_all)
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(listening)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Tells `listener` of each tenant at once for which this process commits, or the database says that one did."""
+        self._listeners.append(listener)
 
     def announce(self, tenant: str) -> None:
+        for listener in self._listeners:
+            listener(tenant)
         if waker := self._wakers.pop(tenant, None):
             waker.set()
 
+    def _announce_all(self) -> None:
+        for tenant in list(self._wakers):
+            self.announce(tenant)
+
     async def changed(self, tenant: str) -> bool:
         """Returns after the next commit; call it before looking whether there is one already."""
-        return await self._wakers.setdefault(tenant, asyncio.Event()).wait()
+        return await self.waker(tenant).wait()
+
+    def waker(self, tenant: str) -> asyncio.Event:
+        """What the next commit sets: a read that begins now misses none that does not set it."""
+        return self._wakers.setdefault(tenant, asyncio.Event())
 
     async def _run(self) -> None:
         seen: dict[str, int] = {}
@@ -97,9 +116,16 @@ class Heartbeat:
 class Watches:
     def __init__(self, store: ChangeStore, feed: Feed, drain: Drain, *, heartbeat: float) -> None:
         self._store, self._feed, self._drain, self._heartbeat = store, feed, drain, heartbeat
+        self._reads: dict[tuple[Any, ...], asyncio.Future[tuple[Sequence[Change], int]]] = {}
 
     async def watch(
-        self, caller: Caller, kinds: Sequence[Kind], resume_token: str, *, snapshot: bool
+        self,
+        caller: Caller,
+        kinds: Sequence[Kind],
+        labels: Mapping[str, str],
+        resume_token: str,
+        *,
+        snapshot: bool,
     ) -> AsyncGenerator[Change | SnapshotComplete | Heartbeat, None]:
         if snapshot and resume_token:
             raise errors.invalid("snapshot", "contradicts resume_token")
@@ -109,7 +135,8 @@ class Watches:
             position = _position(resume_token, position)
         if snapshot:
             async for change in self._state(caller.tenant, kinds, position):
-                yield change
+                if _carries(change.resource, labels):
+                    yield change
             yield SnapshotComplete(position)
         else:
             yield Heartbeat(position)  # from where to go on, should the connection be lost before the first change
@@ -117,14 +144,32 @@ class Watches:
             waiting = asyncio.ensure_future(self._feed.changed(caller.tenant))
             await asyncio.sleep(0)  # lets it register before we look
             try:
-                found, complete = await self._store.changes(caller.tenant, kinds, after=position, limit=_BATCH)
+                found, complete = await self._changes(caller.tenant, kinds, position)
                 for change in found:
-                    yield change
+                    if _carries(change.resource, labels) or await self._carried(caller.tenant, change.resource, labels):
+                        yield change
                 moved, position = complete > position, complete
                 if not moved and not await self._drain.wait_for(waiting, self._heartbeat):
                     yield Heartbeat(position)
             finally:
                 waiting.cancel()
+
+    async def _changes(self, tenant: str, kinds: Sequence[Kind], after: int) -> tuple[Sequence[Change], int]:
+        """One read for all the watchers that the same commit wakes."""
+        key = (self._feed.waker(tenant), tuple(kinds), after)
+        reading = self._reads.get(key)
+        if reading is None:
+            reading = asyncio.ensure_future(self._store.changes(tenant, kinds, after=after, limit=_BATCH))
+            self._reads[key] = reading
+            reading.add_done_callback(lambda done: (self._reads.pop(key), done.cancelled() or done.exception()))
+        return await asyncio.shield(reading)
+
+    async def _carried(self, tenant: str, resource: Resource, labels: Mapping[str, str]) -> bool:
+        """Whether the revision before was one to tell of."""
+        if resource.revision == 1:
+            return False
+        before = await self._store.get(tenant, resource.kind, resource.resource_id, resource.revision - 1)
+        return before is not None and not before.deleted and _carries(before, labels)
 
     async def _state(self, tenant: str, kinds: Sequence[Kind], position: int) -> AsyncIterator[Change]:
         after = ("", "")
@@ -133,6 +178,10 @@ class Watches:
                 yield Change(UNKNOWN, change.resource)
             last = found[-1].resource
             after = (last.kind, last.resource_id)
+
+
+def _carries(resource: Resource, labels: Mapping[str, str]) -> bool:
+    return labels.items() <= resource.labels.items()
 
 
 def to_token(position: int) -> str:

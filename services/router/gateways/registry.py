@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import grpc
 import structlog
-from dynamicagents.registry.v1 import router_config_pb2, watch_service_pb2, watch_service_pb2_grpc
+from dynamicagents.registry.v1 import router_config_pb2, snapshot_pb2, watch_service_pb2, watch_service_pb2_grpc
 
 from libs import deadline, errors, identity, status
 from libs.identity import Caller
@@ -95,7 +95,7 @@ class _Follower:
     async def _follow(self) -> None:
         identity.enter(self.caller)
         request = watch_service_pb2.WatchRequest(
-            kinds=[watch_service_pb2.RESOURCE_KIND_ROUTER_CONFIG],
+            kinds=[snapshot_pb2.RESOURCE_KIND_ROUTER_CONFIG],
             resume_token=self._token,
             snapshot=not self._token,
         )

@@ -20,10 +20,15 @@ class SecretsGateway:
         self._stub = stub
 
     async def resolve(self, reference: str) -> str:
+        return await self._ask(secrets_service_pb2.ResolveReferencesRequest(references=[reference]))
+
+    async def refreshed(self, reference: str) -> str:
+        return await self._ask(secrets_service_pb2.ResolveReferencesRequest(references=[reference], refresh=True))
+
+    async def _ask(self, request: secrets_service_pb2.ResolveReferencesRequest) -> str:
+        reference = request.references[0]
         with client.translated("secrets"):
-            response = await self._stub.ResolveReferences(
-                secrets_service_pb2.ResolveReferencesRequest(references=[reference])
-            )
+            response = await self._stub.ResolveReferences(request)
         for result in response.results:
             if result.WhichOneof("outcome") == "value":
                 return result.value

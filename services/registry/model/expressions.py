@@ -1,0 +1,109 @@
+"""Expressions in CEL, compiled and type-checked by the library that also evaluates them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from functools import cache
+from typing import Final
+
+from cel_expr_python import cel
+
+MOST_CHARACTERS: Final = 10_000
+
+STEP: Final = ("input", "steps", "state")
+LOOPED_STEP: Final = (*STEP, "iteration", "last")
+EVENT: Final = ("event",)
+
+
+class Wanted(StrEnum):
+    ANY = "any"
+    BOOL = "bool"
+    STRING = "string"
+    TIMESTAMP = "timestamp"
+
+
+def check_expression(text: str, variables: tuple[str, ...], wanted: Wanted = Wanted.ANY) -> str | None:
+    """What is wrong with an expression, in one line; None if nothing is."""
+    if len(text) > MOST_CHARACTERS:
+        return f"is longer than {MOST_CHARACTERS} characters"
+    try:
+        compiled = _environment(variables).compile(text)
+    except (RuntimeError, TypeError, ValueError) as error:
+        return _text(str(error))
+    return _problem_of_type(compiled.return_type(), wanted)
+
+
+@cache
+def _environment(variables: tuple[str, ...]) -> cel.Env:
+    return cel.NewEnv(variables={name: _type(name) for name in variables})
+
+
+def _type(variable: str) -> cel.Type:
+    if variable == "iteration":
+        return cel.Type.INT
+    if variable in ("steps", "state", "event"):
+        return cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
+    return cel.Type.DYN
+
+
+def _problem_of_type(found: cel.Type, wanted: Wanted) -> str | None:
+    name = found.name().lower()
+    if wanted is Wanted.ANY or name == wanted:
+        return None
+    if name != "dyn":
+        return f"is of type {name[:60]}, but {wanted} is demanded"
+    comparison = " or a comparison" if wanted is Wanted.BOOL else ""
+    return f"may be of any type, but {wanted} is demanded: write {wanted}(...){comparison}"
+
+
+_ERROR: Final = re.compile(r"<input>:(-?\d+):(-?\d+): (.*)")
+
+
+def _text(error: str) -> str:
+    """The library adds the whole expression, and what it would have expected instead."""
+    if "recursion" in error:
+        return "is nested too deeply"
+    first = _ERROR.search(error)
+    if first is None:
+        return "is not an expression of CEL"
+    line, column, problem = first.groups()
+    problem = problem.removesuffix(" [INVALID_ARGUMENT]").replace(" (in container '')", "")
+    problem = "".join(sign for sign in re.sub(r" expecting \{.*\}", "", problem) if sign.isprintable())
+    return f"line {line}, column {column}: {problem[:200]}"
+
+
+_TOKEN: Final = re.compile(
+    r"""
+      //[^\n]*
+    | (?:[rR][bB]?|[bB][rR])(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"[^"]*"|'[^']*')
+    | [bB]?(?:\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
+    | [A-Za-z_]\w*
+    | \S
+    """,
+    re.VERBOSE | re.DOTALL | re.ASCII,
+)
+_NAME: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_QUOTED: Final = re.compile(r"""(["'])([A-Za-z_]\w*)\1""", re.ASCII)
+
+
+def steps_named_in(text: str) -> list[str]:
+    """The steps of `steps.name` and `steps["name"]` in an expression that compiles."""
+    tokens = [token for token in _TOKEN.findall(text) if not token.startswith("//")]
+    if any(tokens[at : at + 3] == ["(", "steps", ","] for at in range(len(tokens))):
+        return []  # a macro's own variable
+    return list(dict.fromkeys(_steps_named_in(tokens)))
+
+
+def _steps_named_in(tokens: list[str]) -> Iterator[str]:
+    for at, word in enumerate(tokens):
+        if word != "steps" or tokens[at - 1 : at] == ["."]:
+            continue
+        match tokens[at + 1 : at + 4]:
+            case [".", _, "("]:
+                pass
+            case [".", name, *_] if _NAME.fullmatch(name):
+                yield name
+            case ["[", name, "]"] if quoted := _QUOTED.fullmatch(name):
+                yield quoted[2]

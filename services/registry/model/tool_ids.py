@@ -1,0 +1,44 @@
+"""Tool ids: `provider/tool` or `provider/source/tool`, or with * at the end for all that begin with the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from libs.errors import Violation
+from services.registry.model import Spec
+
+_TOOL_ID: Final = re.compile(r"[a-z]+(/[A-Za-z0-9_.-]+)*/([A-Za-z0-9_.-]+|[A-Za-z0-9_.-]*\*)")
+_PARTS: Final = {"mcp": "mcp/<mcp_server_id>/<tool>", "grpc": "grpc/<tool_provider_id>/<tool>"}
+
+
+def check_tools(spec: Spec, field: str) -> Iterator[Violation]:
+    """The tools of an agent or of a team's leader."""
+    tool_ids = [tool["tool_id"] for tool in spec.get("tools", ())]
+    return check_tool_ids(tool_ids, [f"{field}.tools[{index}].tool_id" for index in range(len(tool_ids))])
+
+
+def check_tool_ids(tool_ids: list[str], fields: list[str]) -> Iterator[Violation]:
+    seen: set[str] = set()
+    for tool_id, field in zip(tool_ids, fields, strict=True):
+        if tool_id in seen:
+            yield Violation(field, f"{tool_id} is listed twice")
+        elif problem := problem_of_tool_id(tool_id):
+            yield Violation(field, problem)
+        seen.add(tool_id)
+
+
+def problem_of_tool_id(tool_id: str) -> str | None:
+    if not _TOOL_ID.fullmatch(tool_id):
+        return "is not a tool id such as builtin/calculator or mcp/crm/*"
+    provider, *parts = tool_id.split("/")
+    if provider in _PARTS and len(parts) < 2 and not tool_id.endswith("*"):
+        return f"names no tool: {_PARTS[provider]}"
+    if provider == "function" and len(parts) > 1:
+        return "has too many parts: function/<tool_definition_id>"
+    return None
+
+
+def matches(pattern: str, tool_id: str) -> bool:
+    return tool_id.startswith(pattern[:-1]) if pattern.endswith("*") else tool_id == pattern
