@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,6 +32,13 @@ class A8nServer:
     bare: bool = False
     entries: list[dict[str, Any]] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
+    schemas: dict[str, Any] | None = None
+    """JSON Schemas by provider; None where the server has no such methods."""
+    page_size: int = 0
+    """Entries a page, 0 is all; `paging` says how the next one is named."""
+    paging: str = "next"
+    tokens: dict[str, set[str] | None] = field(default_factory=lambda: {TOKEN: None})
+    """Who may come, and for which secrets: None is all without an owner."""
     faults: deque[Fault] = field(default_factory=deque)
     fails: dict[str, Fault] = field(default_factory=dict)
     """Secrets whose values are always answered with a fault."""
@@ -51,16 +59,77 @@ class A8nServer:
         if fault := self.faults.popleft() if self.faults else always:
             await asyncio.sleep(fault.delay)
             return web.Response(status=fault.status, text=fault.body, headers=fault.headers)
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token not in self.tokens:
             return web.json_response({"detail": "who are you"}, status=401)
-        if request.method == "POST":
-            return await self._create(request)
-        return self._values(request) if "secret_id" in request.match_info else self._list(request)
+        secret_id = request.match_info.get("secret_id", "")
+        if secret_id and secret_id not in self._visible(token):
+            return web.json_response({"detail": "not found"}, status=404)
+        match request.method:
+            case "POST":
+                return await self._create(request)
+            case "PATCH":
+                return await self._change(request)
+            case "DELETE":
+                self.remove(secret_id)
+                return web.Response(status=204)
+        if request.path.endswith("/values"):
+            return self._values(request)
+        if secret_id:
+            return web.json_response(self.entry(secret_id))
+        return self._list(request, self._visible(token))
 
-    def _list(self, request: web.Request) -> web.Response:
+    def _visible(self, token: str) -> set[str]:
+        theirs = self.tokens[token]
+        owned = {secret_id for each in self.tokens.values() for secret_id in each or ()}
+        everything = {entry["id"] for entry in self.entries}
+        return everything - owned if theirs is None else everything & theirs
+
+    def entry(self, secret_id: str) -> dict[str, Any]:
+        return next(entry for entry in self.entries if entry["id"] == secret_id)
+
+    def remove(self, secret_id: str) -> None:
+        self.entries.remove(self.entry(secret_id))
+        self.values.pop(secret_id, None)
+
+    def rotate(self, secret_id: str, values: dict[str, Any], **more: Any) -> None:
+        self.values[secret_id] = values
+        self.entry(secret_id).update(more)
+
+    def _list(self, request: web.Request, visible: set[str]) -> web.Response:
         provider = request.query.get("provider")
-        found = [entry for entry in self.entries if provider in (None, entry["provider"])]
-        return web.json_response(found if self.bare else {"items": found, "total": len(found)})
+        found = [e for e in self.entries if provider in (None, e["provider"]) and e["id"] in visible]
+        if not self.page_size:
+            return web.json_response(found if self.bare else {"items": found, "total": len(found)})
+        at = int(request.query.get("page_token") or request.query.get("cursor") or request.query.get("page") or 0)
+        body: dict[str, Any] = {"items": found[at : at + self.page_size]}
+        if (after := at + self.page_size) < len(found):
+            match self.paging:
+                case "next":
+                    body["next"] = f"https://elsewhere.example/api/v1/secrets?page={after}"
+                case "token":
+                    body["next_page_token"] = str(after)
+                case "cursor":
+                    body["next_cursor"] = str(after)
+                case "loop":
+                    body["next_cursor"] = "0"
+        return web.json_response(body)
+
+    async def provider(self, request: web.Request) -> web.Response:
+        name = request.match_info.get("name")
+        if self.schemas is None or (name and name not in self.schemas):
+            return web.json_response({"detail": "not found"}, status=404)
+        return web.json_response(
+            {"schema": self.schemas[name]} if name else {"items": [{"name": n} for n in self.schemas]}
+        )
+
+    async def _change(self, request: web.Request) -> web.Response:
+        asked, entry = await request.json(), self.entry(request.match_info["secret_id"])
+        entry.update(name=asked["name"], labels=asked["labels"])
+        if "values" in asked:
+            self.values[entry["id"]] = asked["values"]
+            entry["version"] = entry.get("version", 1) + 1
+        return web.json_response({"secret": entry})
 
     def _values(self, request: web.Request) -> web.Response:
         secret_id = request.match_info["secret_id"]
@@ -77,11 +146,16 @@ class A8nServer:
 
 
 @asynccontextmanager
-async def serving(port: int = 0) -> AsyncIterator[A8nServer]:
+async def serving(port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[A8nServer]:
     a8n = A8nServer()
     app = web.Application()
     app.router.add_route("*", "/api/v1/secrets", a8n.handle)
+    app.router.add_route("*", "/api/v1/secrets/{secret_id}", a8n.handle)
     app.router.add_get("/api/v1/secrets/{secret_id}/values", a8n.handle)
-    async with TestServer(app, host="127.0.0.1", port=port) as server:
+    app.router.add_get("/api/v1/providers", a8n.provider)
+    app.router.add_get("/api/v1/providers/{name}/schema", a8n.provider)
+    server = TestServer(app, host="127.0.0.1", port=port, scheme="https" if tls else "http")
+    await server.start_server(ssl=tls)
+    async with server:
         a8n.url = str(server.make_url("/"))
         yield a8n

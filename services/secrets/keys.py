@@ -12,6 +12,7 @@ import hmac
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -23,10 +24,18 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import SecretStr
 
 from libs.config import StartError
-from services.secrets.model import Sealed
+from services.secrets.model import Owner, Sealed, Secret
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
+
+
+Rewrap = Callable[[Owner, Secret | None, Sealed], Sealed]
+"""The same under another master key; no secret is the vault's check."""
+
+
+class KeyChanged(Exception):
+    """The vault has another master key meanwhile."""
 
 
 class Unreadable(Exception):
@@ -38,6 +47,7 @@ class MasterKey:
         self.key_id = _derived(key, "key id").hex()[:16]
         self._wrapping = AESGCM(_derived(key, "wrapping"))
         self._digests = _derived(key, "digests")
+        self.audit_key = _derived(key, "audit")
 
     def seal(self, text: bytes, place: bytes) -> Sealed:
         """`place` says what the text belongs to; it opens nowhere else."""
@@ -50,6 +60,12 @@ class MasterKey:
             return _decrypt(AESGCM(data_key), sealed.ciphertext, place)
         raise Unreadable
 
+    def rewrap(self, sealed: Sealed, place: bytes, new: MasterKey) -> Sealed:
+        """The same text, which is opened to be sure of it, for another master key."""
+        self.open(sealed, place)
+        data_key = _decrypt(self._wrapping, sealed.wrapped_key, place)
+        return Sealed(new.key_id, _encrypt(new._wrapping, data_key, place), sealed.ciphertext)
+
     def digest(self, content: bytes) -> str:
         """Tells equal contents apart from others, and without the key nothing more."""
         return hmac.new(self._digests, content, hashlib.sha256).hexdigest()
@@ -61,7 +77,7 @@ def load(given: SecretStr | None, path: Path, *, new: bool) -> MasterKey:
         return MasterKey(_decoded(given.get_secret_value(), "bad setting vault_key of secrets"))
     try:
         if new and not path.exists():
-            _make(path)
+            make(path)
         mode, text = _read(path)
     except FileNotFoundError:
         raise StartError(f"the key of the vault is missing: restore {path} or set vault_key") from None
@@ -72,7 +88,20 @@ def load(given: SecretStr | None, path: Path, *, new: bool) -> MasterKey:
     return MasterKey(_decoded(text, f"the vault's key file {path}"))
 
 
-def _make(path: Path) -> None:
+def successor(path: Path) -> Path:
+    """Where a new key waits until the vault is wrapped with it."""
+    return path.with_name(f"{path.name}.new")
+
+
+def reload(path: Path) -> MasterKey:
+    """The key after a rotation, be the file in its place already or not."""
+    with suppress(StartError):
+        return load(None, successor(path), new=False)
+    return load(None, path, new=False)
+
+
+def make(path: Path) -> None:
+    """A new key, unless the file exists."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # O_EXCL, 0600
     try:

@@ -1,40 +1,73 @@
-"""Secrets, their values, and the references that configurations make to them."""
+"""Secrets and their values."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, auto
-from fnmatch import fnmatchcase
-from typing import Any, Final, NoReturn
-
-_ENVIRONMENT: Final = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
-_SECRET: Final = re.compile(r"secret:([a-z0-9][a-z0-9_-]{0,62}):([A-Za-z0-9_]{1,63})")
-_OWN_VARIABLES: Final = ("DYNAMIC_AGENTS_", "A8N_")
+from typing import Any, NoReturn
 
 
 class Value:
-    """The text of a credential. `reveal` alone shows it: neither repr, str and format nor a copy or a pickle do."""
+    """The text of a credential. `reveal` alone shows it: neither repr, str and format nor a copy or a pickle do.
 
-    __slots__ = ("_text",)
+    Its own bytes are overwritten when nobody holds it any more. Texts that `reveal` gave are not ours to overwrite.
+    """
+
+    __slots__ = ("_bytes", "_cleared")
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self._bytes, self._cleared = bytearray(text.encode()), False
 
     def reveal(self) -> str:
-        return self._text
+        if self._cleared:
+            raise ValueError("the value is cleared")
+        return self._bytes.decode()
+
+    def digest(self, key: bytes) -> str:
+        """Tells equal values apart from others, and without the key nothing more."""
+        return hmac.digest(key, self._bytes, hashlib.sha256).hex()
+
+    def clear(self) -> None:
+        self._cleared = True
+        self._bytes[:] = bytes(len(self._bytes))
+
+    def __del__(self) -> None:
+        if hasattr(self, "_bytes"):
+            self.clear()
 
     def __repr__(self) -> str:
         return "Value(***)"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Value) and hmac.compare_digest(self._text.encode(), other._text.encode())
+        return isinstance(other, Value) and hmac.compare_digest(self._bytes, other._bytes)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError("a Value is neither copied nor pickled")
+
+
+Values = Mapping[str, Value]
+
+
+class Scope(Enum):
+    SYSTEM = auto()
+    USER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose secrets: a tenant's own, or those of one of its subjects. The token has no part in equality."""
+
+    tenant: str
+    subject: str = ""
+    token: str = field(default="", repr=False, compare=False)
+
+    @property
+    def scope(self) -> Scope:
+        return Scope.USER if self.subject else Scope.SYSTEM
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +77,27 @@ class Draft:
     provider: str
     display_name: str
     labels: Mapping[str, str]
-    values: Mapping[str, Value]
+    values: Values
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a caller asks to change; None stays as it is."""
+
+    display_name: str | None = None
+    labels: Mapping[str, str] | None = None
+    replaced: Values | None = None
+    """All the values that there shall be."""
+    patched: Mapping[str, Value | None] = field(default_factory=dict)
+    """Single values; None removes one."""
+
+    @property
+    def changes_values(self) -> bool:
+        return self.replaced is not None or bool(self.patched)
+
+    def values(self, current: Values) -> Values:
+        changed = {**(current if self.replaced is None else self.replaced), **self.patched}
+        return {name: value for name, value in changed.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +112,26 @@ class Secret:
     version: int
     create_time: datetime
     update_time: datetime
+    etag: str = ""
+    scope: Scope = Scope.SYSTEM
+    value_time: datetime | None = None
+    """When the values last changed, where that is known."""
 
     def may_have(self, name: str) -> bool:
         return not self.fields or name in self.fields
 
+    def is_named(self, name: str) -> bool:
+        return name in ("", self.display_name, self.secret_id)
+
+    def rank(self, preferred: Mapping[str, str]) -> tuple[int, datetime, str]:
+        """The greatest of several answers: that with the most of the preferred labels, then the newest."""
+        labels = sum(self.labels.get(name) == value for name, value in preferred.items())
+        return labels, self.value_time or self.update_time, self.secret_id
+
 
 @dataclass(frozen=True, slots=True)
 class SecretValues:
-    values: Mapping[str, Value]
+    values: Values
     version: int
 
 
@@ -87,69 +152,12 @@ class Request:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentReference:
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class SecretReference:
-    provider: str
-    field: str
-
-
-Reference = EnvironmentReference | SecretReference
-
-
-class Failure(Enum):
-    MALFORMED = auto()
-    NOT_FOUND = auto()
-    DENIED = auto()
-    UNAVAILABLE = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    reference: str = field(repr=False)  # a malformed one may be a key that was put in the wrong place
-    outcome: Value | Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """The process's variables, as far as references may name them."""
-
-    variables: Mapping[str, str] = field(repr=False)
-    names: tuple[str, ...]
-    tenants: tuple[str, ...]
-
-    def get(self, tenant: str, name: str) -> Value | Failure:
-        if name.upper().startswith(_OWN_VARIABLES) or not _matches(name, self.names):
-            return Failure.DENIED
-        if not _matches(tenant, self.tenants):
-            return Failure.DENIED
-        text = self.variables.get(name)
-        return Value(text) if text and is_text(text) else Failure.NOT_FOUND
-
-
-def _matches(text: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(text, pattern) for pattern in patterns)
-
-
 def is_text(text: str) -> bool:
     """Whether it can travel: an environment may hold bytes, and JSON halves of characters, that UTF-8 does not have."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def parse(text: str) -> Reference | None:
-    """The reference that `text` is; None if it is none."""
-    if match := _ENVIRONMENT.fullmatch(text):
-        return EnvironmentReference(match[1])
-    if match := _SECRET.fullmatch(text):
-        return SecretReference(match[1], match[2])
-    return None
-
-
-def first(secret_id: str, draft: Draft) -> Secret:
+def first(secret_id: str, draft: Draft, *, etag: str = "", scope: Scope = Scope.SYSTEM) -> Secret:
     now = datetime.now(UTC)
     return Secret(
         secret_id=secret_id,
@@ -160,4 +168,7 @@ def first(secret_id: str, draft: Draft) -> Secret:
         version=1,
         create_time=now,
         update_time=now,
+        etag=etag,
+        scope=scope,
+        value_time=now,
     )

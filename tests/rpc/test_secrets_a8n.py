@@ -1,17 +1,34 @@
 from __future__ import annotations
 
+import asyncio
 import base64
+import datetime
+import ipaddress
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import httpx
+import jwt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from dynamicagents.secrets.v1 import secret_pb2, secrets_service_pb2, secrets_service_pb2_grpc
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.rpc import error_details_pb2
 
+from libs import errors
 from services.secrets.app import app
 from services.secrets.config import SecretsSettings
+from services.secrets.gateways.a8n import A8n
+from services.secrets.gateways.http import Limits, Transport
+from services.secrets.model import Owner
+from services.secrets.service.backend import Memory
+from services.secrets.service.cache import Policy
 from tests import a8n, harness
 from tests.a8n import A8nServer, Fault
 
@@ -20,7 +37,9 @@ if TYPE_CHECKING:
 
 NOT_FOUND = secrets_service_pb2.RESOLUTION_FAILURE_NOT_FOUND
 UNAVAILABLE = secrets_service_pb2.RESOLUTION_FAILURE_UNAVAILABLE
+DENIED = secrets_service_pb2.RESOLUTION_FAILURE_DENIED
 CANARY = "sk-canary"
+JWT_SECRET = "of-the-tests-and-long-enough-for-hs256"
 
 
 @pytest.fixture
@@ -43,14 +62,14 @@ async def secrets(settings: SecretsSettings) -> AsyncIterator[Stub]:
         yield secrets_service_pb2_grpc.SecretsServiceStub(channel)
 
 
-async def resolve(secrets: Stub, *references: str) -> list[Any]:
-    request = secrets_service_pb2.ResolveReferencesRequest(references=references)
+async def resolve(secrets: Stub, *references: str, refresh: bool = False) -> list[Any]:
+    request = secrets_service_pb2.ResolveReferencesRequest(references=references, refresh=refresh)
     results = (await secrets.ResolveReferences(request)).results
     return [getattr(result, result.WhichOneof("outcome") or "") for result in results]
 
 
-async def values(secrets: Stub, secret_id: str) -> dict[str, str]:
-    request = secrets_service_pb2.GetSecretValuesRequest(secret_id=secret_id)
+async def values(secrets: Stub, secret_id: str, **more: Any) -> dict[str, str]:
+    request = secrets_service_pb2.GetSecretValuesRequest(secret_id=secret_id, **more)
     return dict((await secrets.GetSecretValues(request)).values)
 
 
@@ -76,7 +95,9 @@ async def test_reads_with_the_token(
     assert await resolve(secrets, *references) == [CANARY, "org", NOT_FOUND, NOT_FOUND]
     assert await values(secrets, "one") == {"api_key": CANARY, "org_id": "org"}
     assert {headers["authorization"] for headers in identity.headers} == {f"Bearer {a8n.TOKEN}"}
-    assert not list(settings.data_dir.rglob("*"))
+    kept = b"".join(path.read_bytes() for path in settings.data_dir.rglob("*") if path.is_file())
+    assert CANARY.encode() not in kept
+    assert a8n.TOKEN.encode() not in kept
 
 
 async def test_one_list_and_one_values_call_for_all_fields(secrets: Stub, identity: A8nServer) -> None:
@@ -111,7 +132,7 @@ async def test_secret_that_vanishes_or_fails(secrets: Stub, identity: A8nServer)
     identity.fails["new"] = Fault(status=404)
     assert await resolve(secrets, "secret:openai:api_key") == ["sk-old"]
     identity.fails["new"] = Fault(status=500)
-    assert await resolve(secrets, "secret:openai:api_key") == [UNAVAILABLE]
+    assert await resolve(secrets, "secret:openai:api_key", refresh=True) == [UNAVAILABLE]
 
 
 async def test_no_list(secrets: Stub, identity: A8nServer) -> None:
@@ -274,3 +295,265 @@ async def test_neither_answer_nor_error_leaks(
     printed = "".join(capfd.readouterr())
     for kept in (CANARY, base64.b64encode(CANARY.encode()).decode(), a8n.TOKEN):
         assert kept not in printed
+
+
+async def test_thousand_misses_are_one_list_and_one_values_call(secrets: Stub, identity: A8nServer) -> None:
+    identity.add("one", "openai", {"api_key": CANARY})
+    found = await asyncio.gather(*(resolve(secrets, "secret:openai:api_key") for _ in range(1000)))
+    assert {answer for (answer,) in found} == {CANARY}
+    assert identity.calls == ["GET /api/v1/secrets?provider=openai", "GET /api/v1/secrets/one/values"]
+
+
+async def test_absence_is_asked_for_once(secrets: Stub, identity: A8nServer) -> None:
+    for _ in range(3):
+        assert await resolve(secrets, "secret:openai:api_key") == [NOT_FOUND]
+    assert len(identity.calls) == 1
+    await create(secrets)
+    assert await resolve(secrets, "secret:openai:api_key") == [CANARY]
+
+
+@pytest.mark.parametrize("paging", ["next", "token", "cursor"])
+async def test_pages(secrets: Stub, identity: A8nServer, paging: str) -> None:
+    identity.page_size, identity.paging = 2, paging
+    for number in range(5):
+        identity.add(f"s{number}", "openai", {"api_key": f"sk-{number}"}, updated_at=f"2026-01-0{number + 1}T00:00:00Z")
+    assert await resolve(secrets, "secret:openai:api_key") == ["sk-4"]
+    assert len(identity.calls) == 4
+    assert {headers["host"] for headers in identity.headers} == {identity.url.split("/")[2]}
+
+
+async def test_pages_without_end(secrets: Stub, identity: A8nServer) -> None:
+    identity.page_size, identity.paging = 1, "loop"
+    for number in range(3):
+        identity.add(f"s{number}", "openai", {"api_key": CANARY})
+    assert await resolve(secrets, "secret:openai:api_key") == [UNAVAILABLE]
+    assert len(identity.calls) < 5
+
+
+async def test_changes_and_deletes(secrets: Stub, identity: A8nServer) -> None:
+    identity.add("one", "openai", {"api_key": "sk-1", "org_id": "org"})
+    assert await resolve(secrets, "secret:openai:api_key") == ["sk-1"]
+    request = secrets_service_pb2.UpdateSecretRequest(
+        secret=secret_pb2.Secret(secret_id="one", display_name="Key"),
+        values={"api_key": "sk-2"},
+        update_mask=FieldMask(paths=["display_name", "values.api_key"]),
+    )
+    changed = (await secrets.UpdateSecret(request)).secret
+    assert (changed.display_name, changed.version) == ("Key", 2)
+    assert identity.values["one"] == {"api_key": "sk-2", "org_id": "org"}
+    assert await resolve(secrets, "secret:openai:api_key") == ["sk-2"]
+    request.secret.etag = "stale"
+    assert (await refusal(secrets.UpdateSecret(request))).code() is grpc.StatusCode.ABORTED
+    await secrets.DeleteSecret(secrets_service_pb2.DeleteSecretRequest(secret_id="one", etag=changed.etag))
+    assert await resolve(secrets, "secret:openai:api_key") == [NOT_FOUND]
+
+
+async def test_schemas_of_a8n(secrets: Stub, identity: A8nServer) -> None:
+    identity.schemas = {"openai": {"type": "object", "properties": {"api_key": {"minLength": 20}}}, "crm": {}}
+    listed = await secrets.ListProviders(secrets_service_pb2.ListProvidersRequest())
+    assert [provider.name for provider in listed.providers] == ["crm", "openai"]
+    error = await refusal(create(secrets))
+    assert harness.fields_of(error) == ["values['api_key']"]
+    assert CANARY.encode() not in harness.status_of(error).SerializeToString()
+
+
+@pytest.mark.parametrize("schema", [{"type": 7}, {"$ref": "http://127.0.0.1:1/elsewhere"}])
+async def test_schema_that_cannot_be_used(secrets: Stub, identity: A8nServer, schema: dict[str, Any]) -> None:
+    identity.schemas = {"openai": schema}
+    assert (await create(secrets)).provider == "openai"
+
+
+async def test_watch_sees_what_others_changed(make_settings: Callable[..., Any], identity: A8nServer) -> None:
+    identity.add("one", "openai", {"api_key": CANARY}, version=1)
+    settings = make_settings(SecretsSettings, a8n_url=identity.url, a8n_token=a8n.TOKEN, cache_ttl=0.2)
+    async with harness.running(app, settings) as (_, channel):
+        secrets = secrets_service_pb2_grpc.SecretsServiceStub(channel)
+        watch = secrets.WatchSecrets(secrets_service_pb2.WatchSecretsRequest())
+        assert (await watch.read()).change.version == 1
+        assert (await watch.read()).WhichOneof("event") == "snapshot_complete"
+        identity.rotate("one", {"api_key": "sk-2"}, version=2)
+        assert (await watch.read()).change.version == 2
+        identity.remove("one")
+        assert (await watch.read()).change.deleted
+
+
+async def test_breaker_spares_what_is_ill(make_settings: Callable[..., Any], identity: A8nServer) -> None:
+    settings = make_settings(
+        SecretsSettings,
+        a8n_url=identity.url,
+        a8n_token=a8n.TOKEN,
+        a8n_retries=0,
+        a8n_breaker_failures=3,
+        a8n_breaker_seconds=0.5,
+    )
+    identity.add("one", "openai", {"api_key": CANARY})
+    identity.fail(times=3, status=500)
+    async with harness.running(app, settings) as (_, channel):
+        secrets = secrets_service_pb2_grpc.SecretsServiceStub(channel)
+        for _ in range(6):
+            error = await refusal(values(secrets, "one"))
+            assert harness.reason_of(error) == "UPSTREAM_UNAVAILABLE"
+        retry = harness.detail(harness.status_of(error), error_details_pb2.RetryInfo).retry_delay
+        assert 0 < retry.ToNanoseconds() <= 0.5e9
+        assert len(identity.calls) == 3
+        await asyncio.sleep(0.6)
+        assert await values(secrets, "one") == {"api_key": CANARY}
+
+
+async def test_token_is_read_again_when_refused(
+    make_settings: Callable[..., Any], identity: A8nServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    identity.tokens = {"first": None}
+    identity.add("one", "openai", {"api_key": CANARY})
+    settings = make_settings(SecretsSettings, a8n_url=identity.url, a8n_token_file=file)
+    async with harness.running(app, settings) as (_, channel):
+        secrets = secrets_service_pb2_grpc.SecretsServiceStub(channel)
+        assert await values(secrets, "one") == {"api_key": CANARY}
+        identity.tokens = {"second": None}
+        assert harness.reason_of(await refusal(values(secrets, "one", refresh=True))) == "UPSTREAM_AUTH"
+        file.write_text("second\n")
+        assert await values(secrets, "one", refresh=True) == {"api_key": CANARY}
+
+
+async def test_user_scope_takes_the_users_token(make_settings: Callable[..., Any], identity: A8nServer) -> None:
+    def bearer(subject: str, scope: str = "secrets.values") -> str:
+        claims = {"sub": subject, "tenant": "default", "scope": scope, "exp": time.time() + 60}
+        return jwt.encode(claims, JWT_SECRET)
+
+    ann, bob, service = bearer("ann"), bearer("bob"), bearer("router", "service")
+    identity.tokens |= {ann: {"hers"}, bob: set()}
+    identity.add("hers", "openai", {"api_key": "sk-ann"})
+    identity.add("system", "openai", {"api_key": "sk-system"})
+    settings = make_settings(
+        SecretsSettings, a8n_url=identity.url, a8n_token=a8n.TOKEN, jwt_secret=JWT_SECRET, cache_decision_ttl=0.2
+    )
+    async with harness.running(app, settings) as (_, channel):
+        secrets = secrets_service_pb2_grpc.SecretsServiceStub(channel)
+
+        async def asked(token: str) -> list[Any]:
+            request = secrets_service_pb2.ResolveReferencesRequest(
+                references=["user:openai:api_key", "secret:openai:api_key"]
+            )
+            metadata = (("authorization", f"Bearer {token}"), ("dynamic-agents-tenant", "default"))
+            results = (await secrets.ResolveReferences(request, metadata=metadata)).results
+            return [getattr(result, result.WhichOneof("outcome") or "") for result in results]
+
+        assert await asked(ann) == ["sk-ann", "sk-system"]
+        assert await asked(bob) == [NOT_FOUND, "sk-system"]
+        assert await asked(service) == [DENIED, "sk-system"]
+        del identity.tokens[ann]
+        await asyncio.sleep(0.25)
+        assert await asked(ann) == [DENIED, "sk-system"]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_cache_over_a8n(identity: A8nServer) -> None:
+    """Stale within max_stale, evicted by a refusal, rotated in order, decided anew: on a clock of ours."""
+    clock, system = Clock(), Owner("default")
+    ann = Owner("default", "ann", "token-of-ann")
+    identity.tokens["token-of-ann"] = {"hers"}
+    identity.add("one", "openai", {"api_key": "sk-1"}, version=1)
+    identity.add("hers", "openai", {"api_key": "sk-ann"})
+    async with httpx.AsyncClient(base_url=identity.url) as client:
+        backend = A8n(Transport(client, lambda: a8n.TOKEN, Limits(retries=0, breaker_failures=99)), "default")
+        memory = Memory(backend, Policy(ttl=300, max_stale=1000), decision_ttl=60, clock=clock)
+
+        async def read(owner: Owner = system, *, refresh: bool = False) -> tuple[str, bool]:
+            await memory.admit(owner)
+            found = await memory.inventory(owner, "openai", refresh=refresh)
+            hit = await memory.values(owner, found.value[0], refresh=refresh)
+            return hit.value.values["api_key"].reveal(), hit.stale or found.stale
+
+        assert await read() == ("sk-1", False)
+        identity.rotate("one", {"api_key": "sk-2"}, version=2)
+        assert await read() == ("sk-1", False)
+        clock.now += 301
+        assert await read() == ("sk-2", False)
+        assert await read(refresh=True) == ("sk-2", False)
+
+        clock.now += 301
+        identity.fail(times=2, status=500)
+        assert await read() == ("sk-2", True)
+        identity.faults.clear()
+        clock.now += 800
+        identity.fail(times=2, status=503)
+        with pytest.raises(errors.Unavailable):
+            await read()
+        identity.faults.clear()
+        assert await read() == ("sk-2", False)
+
+        for status in (401, 403):
+            identity.fail(status=status)
+            with pytest.raises(errors.Internal):
+                await read(refresh=True)
+            identity.fail(times=1, status=500)
+            with pytest.raises(errors.Unavailable):  # what was there before the refusal is not stale, it is gone
+                await read()
+            assert await read() == ("sk-2", False)
+
+        identity.entry("one")["status"] = "revoked"
+        with pytest.raises(errors.NotFound):
+            await read(refresh=True)
+
+        assert await read(ann) == ("sk-ann", False)
+        del identity.tokens["token-of-ann"]
+        clock.now += 20
+        assert await read(ann) == ("sk-ann", False)
+        clock.now += 41
+        with pytest.raises(errors.PermissionDenied):
+            await read(ann)
+        await memory.close()
+
+
+def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a8n")])
+    now = datetime.datetime.now(datetime.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    public, private = folder / "a8n.pem", folder / "a8n.key"
+    public.write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(public, private)
+    return public, context
+
+
+async def test_tls(make_settings: Callable[..., Any], tmp_path: Path) -> None:
+    authority, context = certificate(tmp_path)
+    async with a8n.serving(tls=context) as identity:
+        identity.add("one", "openai", {"api_key": CANARY})
+        for more, answer in (({}, UNAVAILABLE), ({"a8n_ca_file": authority}, CANARY)):
+            settings = make_settings(SecretsSettings, a8n_url=identity.url, a8n_token=a8n.TOKEN, a8n_retries=0, **more)
+            async with harness.running(app, settings) as (_, channel):
+                secrets = secrets_service_pb2_grpc.SecretsServiceStub(channel)
+                assert await resolve(secrets, "secret:openai:api_key") == [answer]
+
+
+async def test_truncated_and_large_bodies(secrets: Stub, identity: A8nServer) -> None:
+    identity.add("one", "openai", {"api_key": CANARY})
+    for body in ('{"items": [{"id": "one", "provider": "openai"', " " * 10_000_000 + "[]"):
+        identity.fail(times=3, status=200, body=body)
+        assert await resolve(secrets, "secret:openai:api_key") == [UNAVAILABLE]
+        identity.faults.clear()
+    assert await resolve(secrets, "secret:openai:api_key") == [CANARY]

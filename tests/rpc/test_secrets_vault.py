@@ -41,7 +41,7 @@ async def guarded(make_settings: Callable[..., Any]) -> AsyncIterator[Stub]:
         yield secrets_service_pb2_grpc.SecretsServiceStub(channel)
 
 
-def bearer(tenant: str, scopes: str = "secrets.values secrets.write") -> tuple[tuple[str, str], ...]:
+def bearer(tenant: str, scopes: str = "secrets.read secrets.values secrets.write") -> tuple[tuple[str, str], ...]:
     claims = {"sub": "tester", "tenant": tenant, "scope": scopes, "exp": time.time() + 60}
     return (("authorization", f"Bearer {jwt.encode(claims, JWT_SECRET)}"),)
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from libs.config import StartError
+from libs.config import Settings, StartError
 from services.secrets.app import app
 from services.secrets.config import SecretsSettings
 
@@ -46,3 +49,23 @@ async def test_half_of_a8n(given: dict[str, object], missing: str) -> None:
     with pytest.raises(StartError, match=f"setting {missing} of secrets is missing"):
         async with app(SecretsSettings.load(port=0, **given), None):
             pass
+
+
+def test_page_has_every_setting() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "secrets.md").read_text()
+    own = set(SecretsSettings.model_fields) - set(Settings.model_fields) | {"port"}
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == own
+
+
+async def test_token_and_file_exclude_each_other(tmp_path: Path) -> None:
+    settings = SecretsSettings.load(port=0, a8n_url="http://127.0.0.1:1", a8n_token="x", a8n_token_file=tmp_path / "t")
+    with pytest.raises(StartError, match="exclude each other"):
+        async with app(settings, None):
+            pass
+
+
+def test_preferred_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYNAMIC_AGENTS_SECRETS_PREFER_LABELS", "environment=production, tier = one=1")
+    assert SecretsSettings.load().prefer_labels == (("environment", "production"), ("tier", "one=1"))
+    with pytest.raises(StartError, match="prefer_labels"):
+        SecretsSettings.load(prefer_labels="nonsense")

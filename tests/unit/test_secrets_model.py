@@ -5,7 +5,15 @@ import pickle
 
 import pytest
 
-from services.secrets.model import Environment, EnvironmentReference, Failure, Resolution, SecretReference, Value, parse
+from services.secrets.model import Scope, Value
+from services.secrets.references import (
+    Environment,
+    EnvironmentReference,
+    Failure,
+    Resolution,
+    SecretReference,
+    parse,
+)
 
 CANARY = "sk-canary"
 
@@ -35,6 +43,12 @@ def test_values_compare() -> None:
     [
         ("secret:openai:api_key", SecretReference("openai", "api_key")),
         ("secret:azure_openai:endpoint", SecretReference("azure_openai", "endpoint")),
+        ("secret:openai/crm prod:api_key", SecretReference("openai", "api_key", "crm prod")),
+        ("user:openai:api_key", SecretReference("openai", "api_key", scope=Scope.USER)),
+        ("user:openai/mine:api_key", SecretReference("openai", "api_key", "mine", Scope.USER)),
+        ("secret:openai/:api_key", None),
+        ("secret:openai/a/b:api_key", None),
+        ("system:openai:api_key", None),
         ("os.environ/OPENAI_API_KEY", EnvironmentReference("OPENAI_API_KEY")),
         ("secret:openai", None),
         ("secret:openai:", None),
