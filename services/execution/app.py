@@ -22,6 +22,7 @@ from services.execution.servicer import ExecutionServicer, ToolServicer
 from services.execution.store import SqlExecutionStore
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+_REGISTRY = ("dynamicagents.registry.v1.AgentService", "dynamicagents.registry.v1.PromptService")
 
 
 @asynccontextmanager
@@ -29,9 +30,7 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(database.opened(settings, MIGRATIONS))
         registry = await stack.enter_async_context(
-            client.channel(
-                settings.registry_address, settings, provider, retried=["dynamicagents.registry.v1.AgentService"]
-            )
+            client.channel(settings.registry_address, settings, provider, retried=_REGISTRY)
         )
         router = await stack.enter_async_context(client.channel(settings.router_address, settings, provider))
         tools = Tools([Builtin()])

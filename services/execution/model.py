@@ -12,6 +12,20 @@ Spec = Mapping[str, Any]
 """An AgentSpec in its JSON form, with proto field names."""
 
 DEFAULT_MODEL_CALLS: Final = 50
+NOT_RUN_YET: Final = (
+    "reasoning_model",
+    "reasoning",
+    "history",
+    "memory",
+    "session",
+    "knowledge",
+    "guardrails",
+    "handoffs",
+    "mcp_server_ids",
+    "input_schema",
+    "num_followups",
+)
+"""Parts of a spec that Registry keeps and this version cannot run."""
 DEFAULT_TOOL_TIMEOUT: Final = 30.0
 
 

@@ -331,3 +331,13 @@ async def test_acceptance_that_nobody_knows_of(bench: Bench, monkeypatch: pytest
             await at.run(request_id="r")
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert failure(await at.run(request_id="r")) == (code_pb2.UNAVAILABLE, "EXECUTION_LOST")
+
+
+async def test_a_part_of_an_agent_that_cannot_be_run_is_named(bench: Callable[..., Any]) -> None:
+    at = await bench()
+    await at.create(history={"num_runs": 3})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await at.run()
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    info = harness.detail(harness.status_of(caught.value), error_details_pb2.ErrorInfo)
+    assert (info.reason, info.metadata["field"]) == ("NOT_SUPPORTED", "agent.spec.history")

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from libs import deadline, errors
-from services.execution.model import BoundTool, Tool
+from services.execution.model import DEFAULT_TOOL_TIMEOUT, BoundTool, Tool
 from services.execution.service.builtin import Builtin, calculate, current_time
+from services.execution.service.schemas import validator
 from services.execution.service.tools import ToolError, Tools, violations
 
 CALCULATOR = "builtin/calculator"
@@ -291,3 +292,29 @@ def test_version_follows_the_contract() -> None:
     one, other = Builtin().tools(), Builtin().tools()
     assert [tool.version for tool in one] == [tool.version for tool in other]
     assert len({tool.version for tool in one}) == 2
+
+
+def test_a_pattern_binds_what_begins_with_it() -> None:
+    tools = Tools([Builtin()])
+    bound = tools.bind({"tools": [{"tool_id": "builtin/calculator", "timeout": "3s"}, {"tool_id": "builtin/*"}]})
+    assert [(one.tool.tool_id, one.timeout) for one in bound] == [
+        ("builtin/calculator", 3.0),
+        ("builtin/current_time", DEFAULT_TOOL_TIMEOUT),
+    ]
+    with pytest.raises(errors.FailedPrecondition):
+        tools.bind({"tools": [{"tool_id": "mcp/crm/*"}]})
+
+
+def test_a_schemas_pattern_takes_linear_time() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"text": {"type": "string", "pattern": "(a+)+$"}},
+        "patternProperties": {"^(x+)+$": {"type": "integer"}},
+        "additionalProperties": False,
+    }
+    started = time.monotonic()
+    found = [error.message for error in validator(schema).iter_errors({"text": "a" * 40 + "!", "x" * 40 + "!": 1})]
+    assert time.monotonic() - started < 5
+    assert len(found) == 2
+    assert not list(validator(schema).iter_errors({"text": "aaa", "xx": 1}))
+    assert [error.message for error in validator(schema).iter_errors({"xx": "no"})] == ["'no' is not of type 'integer'"]

@@ -49,7 +49,8 @@ from services.execution.model import (
     Usage,
     UsageReported,
 )
-from services.execution.service.tools import parse_object, validator
+from services.execution.service.schemas import validator
+from services.execution.service.tools import parse_object
 
 for _name in ("agno", "agno-team", "agno-workflow"):
     logging.getLogger(_name).disabled = True  # it logs what users and models write, in a format of its own
@@ -110,6 +111,9 @@ def build(job: Job, model: Model, turns: Turns) -> AgnoAgent:
         markdown=spec.get("markdown", False),
         add_datetime_to_context=spec.get("add_datetime_to_context", False),
         timezone_identifier=spec.get("timezone"),
+        datetime_format=spec.get("datetime_format"),
+        add_name_to_context=spec.get("add_name_to_context", False),
+        use_instruction_tags=spec.get("use_instruction_tags", False),
         tools=[_function(bound, turns) for bound in job.tools],
         # A user's "{name}" must stay what it is, not become a value of the session.
         resolve_in_context=False,

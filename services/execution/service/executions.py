@@ -13,6 +13,7 @@ import structlog
 
 from libs import deadline, errors, ids
 from libs.identity import Caller
+from services.execution import model
 from services.execution.model import (
     Agent,
     Answer,
@@ -193,6 +194,7 @@ class Executions:
 
     async def _accept(self, caller: Caller, request: ExecuteRequest, asked: str) -> str:
         agent = await self._agents.get(request.agent_id, request.revision)
+        _require_runnable(agent)
         bound = self._tools.bind(agent.spec)
         execution = Execution(
             tenant=caller.tenant,
@@ -399,3 +401,13 @@ class Executions:
 def _check_after(after: int, last: int) -> None:
     if after > last:
         raise errors.invalid("after_sequence", f"is beyond the last event, {last}")
+
+
+def _require_runnable(agent: Agent) -> None:
+    """Better no run than one that leaves out what its agent says."""
+    for part in model.NOT_RUN_YET:
+        if part in agent.spec:
+            raise errors.FailedPrecondition(
+                f"the agent has {part.replace('_', ' ')}, which this version cannot run",
+                metadata={"field": f"agent.spec.{part}"},
+            )

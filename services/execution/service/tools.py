@@ -8,14 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
-import jsonschema
 import orjson
-import referencing
 import structlog
 
 from libs import deadline, errors, pagination
 from libs.errors import Violation
 from services.execution.model import DEFAULT_TOOL_TIMEOUT, BoundTool, Spec, Tool, ToolResult
+from services.execution.service.schemas import validator
 
 log = structlog.get_logger()
 
@@ -51,19 +50,26 @@ class Tools:
         return self._by_id[tool_id][1]
 
     def bind(self, spec: Spec) -> tuple[BoundTool, ...]:
-        """The tools that an agent names."""
-        bound = []
+        """The tools that an agent names, once each."""
+        bound: dict[str, BoundTool] = {}
         for reference in spec.get("tools", ()):
-            tool_id = reference["tool_id"]
-            if tool_id not in self._by_id:
-                raise errors.FailedPrecondition(
-                    f"the agent names the tool {tool_id!r}, which does not exist",
-                    reason="TOOL_UNKNOWN",
-                    metadata={"tool_id": tool_id},
-                )
             seconds = float(reference["timeout"].removesuffix("s")) if "timeout" in reference else DEFAULT_TOOL_TIMEOUT
-            bound.append(BoundTool(self._by_id[tool_id][1], seconds))
-        return tuple(bound)
+            for tool in self._named(reference["tool_id"]):
+                bound.setdefault(tool.tool_id, BoundTool(tool, seconds))
+        return tuple(bound.values())
+
+    def _named(self, pattern: str) -> Sequence[Tool]:
+        if pattern.endswith("*"):
+            found = [tool for _, tool in self._by_id.values() if tool.tool_id.startswith(pattern[:-1])]
+        else:
+            found = [self._by_id[pattern][1]] if pattern in self._by_id else []
+        if not found:
+            raise errors.FailedPrecondition(
+                f"the agent names the tool {pattern!r}, which does not exist",
+                reason="TOOL_UNKNOWN",
+                metadata={"tool_id": pattern},
+            )
+        return found
 
     async def call_directly(self, tool_id: str, arguments: Mapping[str, Any]) -> ToolResult:
         """A call outside of any run: bad arguments are the caller's error."""
@@ -100,11 +106,6 @@ def violations(tool: Tool, arguments: Mapping[str, Any]) -> list[Violation]:
         Violation(".".join(["arguments", *map(str, error.absolute_path)]), error.message[:300])
         for error in validator(tool.input_schema).iter_errors(dict(arguments))
     ]
-
-
-def validator(schema: Mapping[str, Any]) -> jsonschema.Draft202012Validator:
-    """Its registry is empty, for the default one fetches what `$ref` names from the network."""
-    return jsonschema.Draft202012Validator(schema, registry=referencing.Registry())
 
 
 def parse_object(text: str) -> dict[str, Any] | None:
