@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SERVICE ?= execution
+NAME ?= registry
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 export AGNO_TELEMETRY := false
 export UV_PYTHON_DOWNLOADS := never
 INSTALLED := .venv/.installed
 
-.PHONY: help install proto format lint breaking fresh test demo up migrate check clean
+.PHONY: help install proto format lint breaking fresh test demo up bench migrate check clean
 
 help: ## Print this.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +55,9 @@ format: $(INSTALLED) ## Format Python and contracts.
 	$(BIN)/ruff check --fix -q .
 	$(BIN)/ruff format .
 	$(BIN)/buf format -w proto
+
+bench: $(INSTALLED) ## Measure against a bare gRPC server: make bench NAME=registry.
+	$(BIN)/python -m bench.$(NAME)
 
 migrate: $(INSTALLED) ## Bring the configured databases to this version's schema.
 	$(BIN)/dynamic-agents migrate

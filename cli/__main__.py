@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import agents, operations, run, suite
+from cli import agents, bundles, operations, run, schemas, secrets, suite
 from cli.output import Failure, fail
 from libs.config import StartError
 from libs.supervisor import START_FAILED
@@ -17,6 +17,10 @@ app.command("serve")(operations.serve)
 app.command("migrate")(operations.migrate)
 app.command("config")(operations.config)
 app.add_typer(agents.app, name="agent")
+app.add_typer(secrets.app, name="secret")
+app.command("apply")(bundles.apply)
+app.command("export")(bundles.export)
+app.command("schema")(schemas.schema)
 app.command("run")(run.run)
 app.command("demo", hidden=True)(suite.demo)
 

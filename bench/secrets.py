@@ -1,0 +1,130 @@
+"""What a cached key costs: ResolveReferences next to a bare grpc.aio echo, and how often A8N Identity is asked.
+
+`.venv/bin/python -m bench.secrets` starts the service on A8N (a server of the tests) and on the vault, and the echo,
+each in a process of its own, and prints a table. The echo has one method, no interceptor, and answers with a message of
+the same size. The rounds alternate, so that what else the machine does troubles all alike; the median counts,
+of the ratios that of each round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+import grpc
+import uvloop
+from dynamicagents.secrets.v1 import secret_pb2, secrets_service_pb2, secrets_service_pb2_grpc
+
+from tests import a8n
+
+CALLS: Final = 10_000
+ROUNDS: Final = 10
+CONCURRENCY: Final = 32
+KEY: Final = "sk-" + "k" * 48
+REFERENCE: Final = "secret:openai:api_key"
+ECHO: Final = "/bench.Echo/Echo"
+
+
+async def echo() -> None:
+    async def answer(request: bytes, context: Any) -> bytes:
+        return request
+
+    server = grpc.aio.server()
+    handler = grpc.unary_unary_rpc_method_handler(answer)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", {"Echo": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(f"127.0.0.1:{port}", file=sys.stderr, flush=True)
+    await server.wait_for_termination()
+
+
+@asynccontextmanager
+async def process(*arguments: str, **env: str) -> AsyncIterator[grpc.aio.Channel]:
+    """Its log goes to a file, as it does under `dynamic-agents up`."""
+    with tempfile.TemporaryFile() as log:
+        child = await asyncio.create_subprocess_exec(sys.executable, "-m", *arguments, env=env, stderr=log)
+        try:
+            async with asyncio.timeout(30):
+                while not (found := re.search(rb"127\.0\.0\.1:\d+", os.pread(log.fileno(), 4096, 0))):
+                    assert child.returncode is None, "it did not start"
+                    await asyncio.sleep(0.05)
+            async with grpc.aio.insecure_channel(found[0].decode()) as channel:
+                yield channel
+        finally:
+            child.terminate()
+            await child.wait()
+
+
+async def rate(call: Callable[[], Awaitable[Any]], calls: int) -> float:
+    left = iter(range(calls))
+
+    async def caller() -> None:
+        for _ in left:
+            await call()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(CONCURRENCY)))
+    return calls / (time.perf_counter() - began)
+
+
+async def main() -> None:
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        identity = await stack.enter_async_context(a8n.serving())
+        identity.add("one", "openai", {"api_key": KEY})
+        common = {"DYNAMIC_AGENTS_SECRETS_PORT": "0", "DYNAMIC_AGENTS_LOG_LEVEL": "info"}
+        proxy = await stack.enter_async_context(
+            process(
+                "services.secrets",
+                **common,
+                DYNAMIC_AGENTS_DATA_DIR=f"{folder}/proxy",
+                DYNAMIC_AGENTS_A8N_URL=identity.url,
+                DYNAMIC_AGENTS_A8N_TOKEN=a8n.TOKEN,
+            )
+        )
+        vault = await stack.enter_async_context(
+            process("services.secrets", **common, DYNAMIC_AGENTS_DATA_DIR=f"{folder}/vault")
+        )
+        bare = await stack.enter_async_context(process("bench.secrets", "echo"))
+
+        request = secrets_service_pb2.ResolveReferencesRequest(references=[REFERENCE])
+        stubs = [secrets_service_pb2_grpc.SecretsServiceStub(channel) for channel in (proxy, vault)]
+        kept = secret_pb2.Secret(provider="openai")
+        await stubs[1].CreateSecret(secrets_service_pb2.CreateSecretRequest(secret=kept, values={"api_key": KEY}))
+        answer = await stubs[0].ResolveReferences(request)
+        assert answer.results[0].value == KEY
+        message = answer.SerializeToString()
+        ask = bare.unary_unary(ECHO)
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            "bare grpc.aio echo": lambda: ask(message),
+            "cached, A8N Identity": lambda: stubs[0].ResolveReferences(request),
+            "cached, vault": lambda: stubs[1].ResolveReferences(request),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in calls}
+        for call in calls.values():
+            await rate(call, 500)
+        identity.calls.clear()
+        for _ in range(ROUNDS):
+            for name, call in calls.items():
+                rates[name].append(await rate(call, CALLS // ROUNDS))
+        upstream = len(identity.calls)
+
+    echoes = rates["bare grpc.aio echo"]
+    print(f"{CALLS} calls each, {CONCURRENCY} at a time, {len(message)} bytes; median of {ROUNDS} rounds")
+    print(f"{'':<24}{'calls/s':>10}{'of echo':>10}")
+    for name, found in rates.items():
+        ratio = statistics.median(mine / bare for mine, bare in zip(found, echoes, strict=True))
+        print(f"{name:<24}{statistics.median(found):>10.0f}{ratio:>10.0%}")
+    print(f"calls to A8N Identity per {CALLS} resolutions, from the cache: {upstream}; before it, once: 2")
+
+
+if __name__ == "__main__":
+    uvloop.run(echo() if sys.argv[1:] == ["echo"] else main())
