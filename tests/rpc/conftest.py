@@ -44,6 +44,7 @@ class ExecutionBench:
     executions: execution_service_pb2_grpc.ExecutionServiceAsyncStub
     tools: tool_service_pb2_grpc.ToolServiceAsyncStub
     agents: agent_service_pb2_grpc.AgentServiceAsyncStub
+    registry: grpc.aio.Channel
     metadata: tuple[tuple[str, str], ...] = ()
 
     async def create(self, agent_id: str = "helper", **spec: Any) -> agent_pb2.Agent:
@@ -148,6 +149,8 @@ async def bench(make_settings: Callable[..., Any]) -> AsyncIterator[Callable[...
                 await database.migrate(settings, MIGRATIONS)
             server, channel = await stack.enter_async_context(harness.running(execution_app, settings))
             agents_stub: Any = agent_service_pb2_grpc.AgentServiceStub(agents_channel)
-            return ExecutionBench(stack, router, server, settings, **_stubs(channel), agents=agents_stub)
+            return ExecutionBench(
+                stack, router, server, settings, **_stubs(channel), agents=agents_stub, registry=agents_channel
+            )
 
         yield make

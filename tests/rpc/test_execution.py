@@ -9,7 +9,13 @@ import grpc
 import jwt
 import pytest
 from dynamicagents.execution.v1 import execution_service_pb2
-from dynamicagents.registry.v1 import agent_pb2, agent_service_pb2
+from dynamicagents.registry.v1 import (
+    agent_pb2,
+    agent_service_pb2,
+    prompt_pb2,
+    prompt_service_pb2,
+    prompt_service_pb2_grpc,
+)
 from dynamicagents.router.v1 import chat_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -370,3 +376,17 @@ async def test_tenants_are_apart(bench: Bench) -> None:
     assert (await at.get(running)).status == RUNNING
     assert (await at.cancel(running)).status == CANCELLED
     assert kinds(await rest(stream))[-1] == "execution_cancelled"
+
+
+async def test_a_prompt_of_registry_goes_before_the_instructions(bench: Bench) -> None:
+    at = await bench()
+    prompts = prompt_service_pb2_grpc.PromptServiceStub(at.registry)
+    spec = prompt_pb2.PromptSpec(template="Speak {{ how }}.", variables=[prompt_pb2.PromptVariable(name="how")])
+    prompt = prompt_pb2.Prompt(prompt_id="tone", spec=spec)
+    await prompts.CreatePrompt(prompt_service_pb2.CreatePromptRequest(prompt=prompt))
+    reference = agent_pb2.PromptReference(prompt_id="tone")
+    reference.variables["how"] = "softly"
+    await at.create(prompt=reference, instructions=["Be brief."])
+    assert kinds(await at.run())[-1] == "execution_completed"
+    system = at.router.requests[0].messages[0].content
+    assert system.index("Speak softly.") < system.index("Be brief.")

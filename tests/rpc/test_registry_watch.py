@@ -351,7 +351,7 @@ async def test_another_servers_change_is_told_of_at_once(told: RegistrySettings)
             sent = time.monotonic()
             await there.create(f"agent-{number}")
             assert await changes(call, 1) == [(f"agent-{number}", 1)]
-            assert time.monotonic() - sent < 0.2
+            assert time.monotonic() - sent < 2  # far below the poll
         call.cancel()
 
 
