@@ -15,7 +15,8 @@ help: ## Print this.
 
 $(INSTALLED): uv.lock pyproject.toml
 	@echo "installing into .venv (once)"
-	@uv=$$(PYTHON=$(PYTHON) tools/uv.sh) && $$uv sync --frozen --quiet --compile-bytecode --python $(PYTHON)
+	@uv=$$(PYTHON=$(PYTHON) tools/uv.sh) && sync="$$uv sync --frozen --quiet --compile-bytecode --python $(PYTHON)" && \
+	{ $$sync || { echo "trying again with this system's certificates" && $$sync --system-certs; }; }
 	@touch $@
 
 install: $(INSTALLED) ## Make the virtual environment from the lock.
