@@ -46,7 +46,7 @@ breaking: $(INSTALLED) ## Compare the contracts with main's (or BASE=<revision>)
 
 fresh: $(INSTALLED) ## Check that gen/ is what proto/ says.
 	tools/generate.sh .cache/gen
-	diff -r gen/python .cache/gen/python
+	diff -r -x __pycache__ gen/python .cache/gen/python
 	diff -r gen/go/dynamicagents .cache/gen/go/dynamicagents
 
 proto: $(INSTALLED) ## Write gen/ from proto/. Needs Go.
