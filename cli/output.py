@@ -45,7 +45,7 @@ def print_json(value: Message | dict[str, Any]) -> None:
 
 
 def rpc_failure(error: grpc.aio.AioRpcError, address: str, *, as_json: bool) -> Failure:
-    described = _status(error)
+    described = status.described_by(error)
     if described is None:
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             text = f"nobody answers at {address}: is `dynamic-agents up` running?"
@@ -64,10 +64,3 @@ def status_failure(described: status_pb2.Status, *, as_json: bool) -> Failure:
     fields = [{"field": v.field, "description": v.description} for v in bad.field_violations]
     details = {"code": code, "reason": info.reason, "message": described.message, "fields": fields}
     return Failure(f"{code} ({info.reason}): {described.message}", details=details, as_json=as_json)
-
-
-def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
-    for key, value in error.trailing_metadata() or ():
-        if key == status.DETAILS_KEY and isinstance(value, bytes):
-            return status_pb2.Status.FromString(value)
-    return None

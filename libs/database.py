@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -102,6 +103,11 @@ class _translated:
             raise errors.Unavailable(
                 "the database does not answer", reason="DATABASE_UNAVAILABLE", retry_after=1.0
             ) from error
+
+
+def aware(time: datetime) -> datetime:
+    """A time as it was stored: SQLite keeps no zone, and ours are all UTC."""
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def make_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:

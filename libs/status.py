@@ -100,9 +100,8 @@ def from_status(status: status_pb2.Status) -> errors.Error:
 
 def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> errors.Error:
     """What a call to another service of the suite failed with; a peer that cannot be reached is Unavailable."""
-    for key, value in error.trailing_metadata() or ():
-        if key == DETAILS_KEY and isinstance(value, bytes):
-            return from_status(status_pb2.Status.FromString(value))
+    if described := described_by(error):
+        return from_status(described)
     code = error.code().value[0]
     if code == code_pb2.UNAVAILABLE:
         return errors.Unavailable(f"service {service} does not answer", metadata={"service": service}, retry_after=1.0)
@@ -117,6 +116,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> errors.Error:
     return errors.Internal(f"service {service} failed", metadata={"service": service})
 
 
-def is_from_peer(error: grpc.aio.AioRpcError) -> bool:
-    """Whether the peer itself answered with this error, rather than the channel on its behalf."""
-    return any(key == DETAILS_KEY for key, _ in error.trailing_metadata() or ())
+def described_by(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    """What the peer itself answered; None where the channel speaks on its behalf."""
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            return status_pb2.Status.FromString(value)
+    return None

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
-from libs.database import Database
+from libs.database import Database, aware
 from services.execution.model import (
     EVENTS,
     TERMINAL_STATUS,
@@ -214,7 +214,7 @@ def _event_row(tenant: str, execution_id: str, logged: LoggedEvent) -> dict[str,
 
 
 def _event(row: Any) -> LoggedEvent:
-    return LoggedEvent(row.sequence, _aware(row.time), tuple(row.path), EVENTS[row.kind](**row.payload))
+    return LoggedEvent(row.sequence, aware(row.time), tuple(row.path), EVENTS[row.kind](**row.payload))
 
 
 def _columns(execution: Execution) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def _execution(row: Any) -> Execution:
         revision=row.revision,
         status=Status(row.status),
         input=row.input,
-        create_time=_aware(row.create_time),
+        create_time=aware(row.create_time),
         owner=row.owner,
         session_id=row.session_id,
         user_id=row.user_id,
@@ -259,11 +259,7 @@ def _execution(row: Any) -> Execution:
         error=row.error,
         usage=row.usage,
         last_sequence=row.last_sequence,
-        end_time=_aware(row.end_time) if row.end_time else None,
+        end_time=aware(row.end_time) if row.end_time else None,
         cancel_reason=row.cancel_reason,
-        watch_time=_aware(row.watch_time) if row.watch_time else None,
+        watch_time=aware(row.watch_time) if row.watch_time else None,
     )
-
-
-def _aware(time: datetime) -> datetime:
-    return time if time.tzinfo else time.replace(tzinfo=UTC)  # SQLite keeps no zone

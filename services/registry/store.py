@@ -6,7 +6,6 @@ import asyncio
 import operator
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -16,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs import errors
-from libs.database import Database
+from libs.database import Database, aware
 from services.registry.model import Change, Kind, Request, Resource, Spec
 from services.registry.model.references import references as model_references
 from services.registry.service.audit import AuditEntry, AuditFilter, content_digest, entry_for
@@ -322,7 +321,7 @@ class SqlAuditStore:
 
 def _entry(row: Any) -> AuditEntry:
     values = {f.name: getattr(row, f.name) for f in fields(AuditEntry)}
-    return AuditEntry(**{**values, "kind": Kind(row.kind), "time": _aware(row.time)})
+    return AuditEntry(**{**values, "kind": Kind(row.kind), "time": aware(row.time)})
 
 
 def _of(tenant: str) -> sa.Select[Any]:
@@ -472,11 +471,7 @@ def _resource(row: Any) -> Resource:
         revision=row.revision,
         etag=row.etag,
         author=row.author,
-        create_time=_aware(row.create_time),
-        update_time=_aware(row.update_time),
+        create_time=aware(row.create_time),
+        update_time=aware(row.update_time),
         deleted=row.deleted,
     )
-
-
-def _aware(time: datetime) -> datetime:
-    return time if time.tzinfo else time.replace(tzinfo=UTC)  # SQLite keeps no zone

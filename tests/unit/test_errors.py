@@ -96,11 +96,11 @@ def test_what_the_channel_says_of_a_peer(code: grpc.StatusCode, kind: type[error
     error = status.from_rpc_error(rpc_error(code), "router")
     assert (type(error), error.reason_code) == (kind, reason)
     assert "secret text" not in error.message
-    assert not status.is_from_peer(rpc_error(code))
+    assert status.described_by(rpc_error(code)) is None
 
 
 def test_what_a_peer_says_itself() -> None:
     trailer = (status.DETAILS_KEY, status.to_status(errors.NotFound("agent", "x")).SerializeToString())
     raised = rpc_error(grpc.StatusCode.NOT_FOUND, trailer)
     assert isinstance(status.from_rpc_error(raised, "registry"), errors.NotFound)
-    assert status.is_from_peer(raised)
+    assert status.described_by(raised) is not None

@@ -46,7 +46,7 @@ class RouterModels:
                     yield _piece(response.chunk)
                 return
             except grpc.aio.AioRpcError as error:
-                if answered or status.is_from_peer(error) or not _unreachable(error) or attempt == _ATTEMPTS:
+                if answered or status.described_by(error) or not _unreachable(error) or attempt == _ATTEMPTS:
                     raise status.from_rpc_error(error, "router") from None
                 delay = _FIRST_DELAY * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311
                 left = deadline.remaining()

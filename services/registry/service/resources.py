@@ -160,7 +160,7 @@ class Resources:
         return [_revision(one, before) for one, before in zip(found[:size], older, strict=False)], token
 
     async def diff(self, caller: Caller, resource_id: str, base: int, target: int) -> Sequence[Difference]:
-        one, other = await self._revision(caller, resource_id, base), await self._revision(caller, resource_id, target)
+        one, other = await self.get(caller, resource_id, base), await self.get(caller, resource_id, target)
         return list(differences(one.draft().content(), other.draft().content()))
 
     async def merge(
@@ -168,7 +168,7 @@ class Resources:
     ) -> tuple[Resource | None, Sequence[Conflict]]:
         """The merged resource, or the conflicts, with which nothing is stored."""
         current = await self._at(caller, mine.resource_id, etag)
-        base = await self._revision(caller, mine.resource_id, base_revision)
+        base = await self.get(caller, mine.resource_id, base_revision)
         content, conflicts = merge(base.draft().content(), mine.content(), current.draft().content())
         if conflicts:
             return None, conflicts
@@ -176,11 +176,8 @@ class Resources:
 
     async def rollback(self, caller: Caller, resource_id: str, revision: int, etag: str) -> Resource:
         current = await self._at(caller, resource_id, etag)
-        old = await self._revision(caller, resource_id, revision)
+        old = await self.get(caller, resource_id, revision)
         return await self._change(caller, current, old.draft(), always=True)
-
-    async def _revision(self, caller: Caller, resource_id: str, revision: int) -> Resource:
-        return await self.get(caller, resource_id, revision)
 
     async def _at(self, caller: Caller, resource_id: str, etag: str) -> Resource:
         if not resource_id:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from libs.database import Database
+from libs.database import Database, aware
 from services.secrets.keys import KeyChanged, Rewrap
 from services.secrets.model import Owner, Request, Scope, Sealed, Secret
 from services.secrets.store.tables import advance, insert, requests, secrets, tenants, vault, versions
@@ -203,17 +203,13 @@ def _secret(row: Any, *, version: int = 0) -> Secret:
         labels=row.labels,
         fields=tuple(row.fields),
         version=version or row.version,
-        create_time=_aware(row.create_time),
-        update_time=_aware(row.update_time),
+        create_time=aware(row.create_time),
+        update_time=aware(row.update_time),
         etag=row.etag,
         scope=Scope.USER if row.subject else Scope.SYSTEM,
-        value_time=_aware(row.value_time) if row.value_time else None,
+        value_time=aware(row.value_time) if row.value_time else None,
     )
 
 
 def _sealed(row: Any) -> Sealed:
     return Sealed(row.key_id, row.wrapped_key, row.ciphertext)
-
-
-def _aware(time: datetime) -> datetime:
-    return time if time.tzinfo else time.replace(tzinfo=UTC)  # SQLite keeps no zone
