@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -170,18 +171,29 @@ async def opened(settings: Settings, migrations: Path) -> AsyncIterator[Database
 
 async def migrate(settings: Settings, migrations: Path) -> None:
     """Brings the database to the newest revision; safe to run from several processes at once."""
-    if settings.embedded:
-        prepare_folder(settings)
     engine = make_engine(settings, pooled=False)
     try:
+        if settings.embedded:
+            prepare_folder(settings)
         with _start_errors(settings):
-            async with Database(engine, quiet=True).write() as connection:
+            async with _alone(settings), Database(engine, quiet=True).write() as connection:
                 if engine.dialect.name == "postgresql":
                     await connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('dynamic-agents migrate'))")
                     await connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{settings.service}"')
                 await connection.run_sync(_upgrade, migrations)
     finally:
         await engine.dispose()
+
+
+@asynccontextmanager
+async def _alone(settings: Settings) -> AsyncIterator[None]:
+    """One process at a time: SQLite does not wait for another that is switching the same new file to WAL."""
+    if not settings.embedded:
+        yield
+        return
+    with (settings.data_dir / f".{settings.service}.lock").open("w") as file:
+        await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
+        yield
 
 
 def prepare_folder(settings: Settings) -> None:
