@@ -14,6 +14,8 @@ from libs.config import Settings
 
 POSTGRES = "DYNAMIC_AGENTS_TEST_POSTGRES"
 """URL of a PostgreSQL server with the right to create databases: postgresql+asyncpg://user@host:port/postgres"""
+REDIS = "DYNAMIC_AGENTS_TEST_REDIS"
+"""URL of a Redis server: redis://host:port/0. Tests keep to keys with a prefix of their own."""
 INTEROP = "DYNAMIC_AGENTS_TEST_INTEROP"
 """Set to 1 where Go is installed."""
 
@@ -23,7 +25,8 @@ os.environ.setdefault("AGNO_TELEMETRY", "false")
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that need what is not here are left out, except in CI, where they must run."""
-    missing = {marker for marker, name in (("postgres", POSTGRES), ("interop", INTEROP)) if not os.environ.get(name)}
+    needs = {"postgres": POSTGRES, "redis": REDIS, "interop": INTEROP}
+    missing = {marker for marker, name in needs.items() if not os.environ.get(name)}
     if missing and os.environ.get("CI"):
         raise pytest.UsageError(f"CI must run the tests marked {', '.join(sorted(missing))}")
     left_out = [item for item in items if missing & {mark.name for mark in item.iter_markers()}]
@@ -61,6 +64,12 @@ async def _postgres_database(tmp_path: Path) -> AsyncIterator[dict[str, Any]]:
         async with admin.connect() as connection:
             await connection.execute(sa.text(f'DROP DATABASE "{name}" WITH (FORCE)'))
         await admin.dispose()
+
+
+@pytest.fixture(params=[pytest.param("redis", marks=pytest.mark.redis)])
+def redis_url() -> str:
+    """A Redis that others use too."""
+    return os.environ[REDIS]
 
 
 @pytest.fixture
