@@ -39,7 +39,7 @@ from bench import echo, load
 from libs import database
 from services.registry.app import MIGRATIONS
 from services.registry.config import RegistrySettings
-from services.registry.store import resources, revisions, tenants
+from services.registry.store.tables import resources, revisions, tenants
 
 POSTGRES: Final = "DYNAMIC_AGENTS_TEST_POSTGRES"
 LARGE: Final = 200

@@ -310,6 +310,8 @@ def _print(changes: Iterable[bundle_service_pb2.BundleChange], *, dry_run: bool)
 
 
 def _print_differences(change: bundle_service_pb2.BundleChange) -> None:
+    if change.differences_omitted:
+        console.print("  differences that are too long to show", soft_wrap=True)
     for difference in change.differences:
         for sign, style, side in (("-", "red", "base_value"), ("+", "green", "target_value")):
             if difference.HasField(side):

@@ -5,14 +5,26 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import orjson
 
 from libs.errors import invalid
 
+T = TypeVar("T")
 DEFAULT_PAGE_SIZE: Final = 50
+MOST_BYTES: Final = 3 * 1024 * 1024
+"""Of a page: clients take messages of 4 MiB unless they are told otherwise."""
+
+
+def fitting(found: Sequence[T], measure: Callable[[T], int], left: int = MOST_BYTES) -> Sequence[T]:
+    """As many of the first ones as go into one message; at least one, for the next page must be another."""
+    for index, item in enumerate(found):
+        left -= measure(item)
+        if left < 0:
+            return found[: max(1, index)]
+    return found
 
 
 def page_size(asked: int) -> int:
@@ -28,10 +40,10 @@ def from_token(token: str, query: Mapping[str, Any]) -> str:
     if not token:
         return ""
     try:
-        last, digest = orjson.loads(base64.urlsafe_b64decode(token.encode()))
+        last, _ = orjson.loads(base64.urlsafe_b64decode(token.encode()))
     except (binascii.Error, ValueError, TypeError):
         raise invalid("page_token", "is not a token of this service") from None
-    if not isinstance(last, str) or digest != _digest(last, query):
+    if not isinstance(last, str) or token != to_token(last, query):
         raise invalid("page_token", "belongs to another query")
     return last
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from libs import database
 from libs.server import Drain, Server, Servicer, listening
 from services.registry.config import RegistrySettings
-from services.registry.feedback_store import SqlFeedbackStore
 from services.registry.model import Kind
 from services.registry.rendering import Sandbox
 from services.registry.service.audit import Audit
@@ -22,6 +22,7 @@ from services.registry.service.cache import Cache
 from services.registry.service.closure import Closures
 from services.registry.service.prompts import Prompts
 from services.registry.service.resources import Resources
+from services.registry.service.retention import Limits, Retention
 from services.registry.service.router_config import RouterConfigs
 from services.registry.service.templates import Templates, TenantTools
 from services.registry.service.watch import Feed, Watches
@@ -33,7 +34,7 @@ from services.registry.servicer.resources import ResourceMethods, servicer
 from services.registry.servicer.router_config import RouterConfigServicer
 from services.registry.servicer.templates import TemplateMethods
 from services.registry.servicer.watch import WatchServicer
-from services.registry.store import SqlAuditStore, SqlResourceStore
+from services.registry.store import SqlAuditStore, SqlFeedbackStore, SqlResourceStore, SqlRetentionStore
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _KINDS: Final = {
@@ -56,40 +57,54 @@ async def app(settings: RegistrySettings, provider: TracerProvider | None) -> As
             Feed(store, poll=settings.watch_poll) as feed,
             Cache(store, feed, poll=settings.watch_poll) as cache,
             Sandbox() as sandbox,
+            Retention(SqlRetentionStore(db), _limits(settings)),
         ):
+            most_bytes = settings.max_message_bytes
             watches = Watches(store, feed, drain, heartbeat=settings.watch_heartbeat)
             servicers = [
-                *_resource_servicers(store, feed, cache),
-                _template_servicer(store, feed),
-                _prompt_servicer(store, feed, SqlFeedbackStore(db), sandbox),
+                *_resource_servicers(store, feed, cache, most_bytes),
+                _template_servicer(store, feed, most_bytes),
+                _prompt_servicer(store, feed, SqlFeedbackStore(db), sandbox, most_bytes),
                 _servicer("router_config", "RouterConfigService", RouterConfigServicer(RouterConfigs(store, feed))),
-                _servicer("watch", "WatchService", WatchServicer(watches)),
-                _servicer("bundle", "BundleService", BundleServicer(Bundles(store, feed))),
+                _servicer("watch", "WatchService", WatchServicer(watches, slow=settings.watch_slow_limit)),
+                _servicer("bundle", "BundleService", BundleServicer(Bundles(store, feed), most_bytes=most_bytes)),
                 _servicer("audit", "AuditService", AuditServicer(Audit(SqlAuditStore(db)))),
             ]
             async with listening(settings, servicers, drain=drain, provider=provider) as server:
                 yield server
 
 
-def _resource_servicers(store: SqlResourceStore, feed: Feed, cache: Cache) -> Iterator[Servicer]:
+def _limits(settings: RegistrySettings) -> Limits:
+    return Limits(
+        every=timedelta(seconds=settings.upkeep_interval),
+        changes=timedelta(seconds=settings.history_retention),
+        fewest_changes=settings.history_minimum,
+        requests=timedelta(seconds=settings.request_retention),
+    )
+
+
+def _resource_servicers(store: SqlResourceStore, feed: Feed, cache: Cache, most_bytes: int) -> Iterator[Servicer]:
     for kind, (noun, plural, service) in _KINDS.items():
-        methods = ResourceMethods(Resources(store, feed, kind), noun, plural, kind, cache)
+        resources = Resources(store, feed, kind)
+        methods = ResourceMethods(resources, noun, plural, kind, most_bytes=most_bytes, cache=cache)
         more: dict[str, Any] = {}
         if kind is Kind.AGENT:
-            more["GetAgentClosure"] = ClosureMethods(Closures(store)).get_agent_closure
+            more["GetAgentClosure"] = ClosureMethods(Closures(store), most_bytes=most_bytes).get_agent_closure
         base = getattr(import_module(f"dynamicagents.registry.v1.{kind}_service_pb2_grpc"), f"{service}Servicer")
         yield _servicer(kind, service, servicer(base, methods, **more))
 
 
-def _template_servicer(store: SqlResourceStore, feed: Feed) -> Servicer:
+def _template_servicer(store: SqlResourceStore, feed: Feed, most_bytes: int) -> Servicer:
     own, agents = Resources(store, feed, Kind.AGENT_TEMPLATE), Resources(store, feed, Kind.AGENT)
-    methods = TemplateMethods(Templates(own, agents, TenantTools(store)))
+    methods = TemplateMethods(Templates(own, agents, TenantTools(store)), most_bytes=most_bytes)
     return _servicer("template", "TemplateService", servicer(TemplateServiceServicer, methods))
 
 
-def _prompt_servicer(store: SqlResourceStore, feed: Feed, feedback: SqlFeedbackStore, sandbox: Sandbox) -> Servicer:
+def _prompt_servicer(
+    store: SqlResourceStore, feed: Feed, feedback: SqlFeedbackStore, sandbox: Sandbox, most_bytes: int
+) -> Servicer:
     prompts = Resources(store, feed, Kind.PROMPT)
-    methods = PromptMethods(prompts, Prompts(prompts, feedback, sandbox))
+    methods = PromptMethods(prompts, Prompts(prompts, feedback, sandbox), most_bytes=most_bytes)
     return _servicer("prompt", "PromptService", servicer(PromptServiceServicer, methods))
 
 

@@ -13,7 +13,7 @@ from libs import database
 from services.registry.app import MIGRATIONS
 from services.registry.config import RegistrySettings
 from services.registry.model import Kind
-from services.registry.store import audit, revisions, tenants
+from services.registry.store.tables import audit, revisions, tenants
 from tests import harness
 from tests.registry_client import OFFLINE, SECRET, Registry, as_tenants, invalid, resource, token
 

@@ -162,6 +162,63 @@ async def test_removed_deployment(configs: Stub) -> None:
     assert await invalid_fields(configs.RemoveDeployment(RemoveDeploymentRequest())) == ["deployment_id"]
 
 
+async def test_add_is_safe_to_repeat(configs: Stub) -> None:
+    request = AddDeploymentRequest(deployment=deployment(), request_id="once")
+    first = await configs.AddDeployment(request)
+    await add(configs, "between")
+    assert await configs.AddDeployment(request) == first
+    assert [one for one in ids(await current(configs)) if one != "between"] == [first.deployment.deployment_id]
+
+
+async def test_remove_is_safe_to_repeat(configs: Stub) -> None:
+    await add(configs, "one")
+    request = RemoveDeploymentRequest(deployment_id="one", request_id="once")
+    first = await configs.RemoveDeployment(request)
+    await add(configs, "one")
+    assert await configs.RemoveDeployment(request) == first
+    assert ids(await current(configs)) == ["one"]
+
+
+async def test_a_request_id_is_of_one_request(configs: Stub) -> None:
+    await configs.AddDeployment(AddDeploymentRequest(deployment=deployment("one"), request_id="once"))
+    others: list[Awaitable[Any]] = [
+        configs.AddDeployment(AddDeploymentRequest(deployment=deployment("two"), request_id="once")),
+        configs.RemoveDeployment(RemoveDeploymentRequest(deployment_id="one", request_id="once")),
+    ]
+    for call in others:
+        error = await failure(call, Code.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
+        assert harness.fields_of(error) == ["request_id"]
+    assert ids(await current(configs)) == ["one"]
+
+
+async def test_a_request_that_failed_may_come_again(configs: Stub) -> None:
+    request = AddDeploymentRequest(deployment=deployment("one"), request_id="once")
+    await add(configs, "one")
+    await failure(configs.AddDeployment(request), Code.ALREADY_EXISTS, "RESOURCE_EXISTS")
+    await configs.RemoveDeployment(RemoveDeploymentRequest(deployment_id="one"))
+    assert (await configs.AddDeployment(request)).router_config.revision == 3
+
+
+async def test_repeated_at_once(make_settings: Callable[..., Any], database_settings: dict[str, Any]) -> None:
+    """Through two servers on one database, as two replicas."""
+    settings = make_settings(RegistrySettings, **database_settings)
+    async with harness.registry(settings) as (_, one), harness.registry(settings) as (_, two):
+        stubs = [router_config_service_pb2_grpc.RouterConfigServiceStub(channel) for channel in (one, two)]
+        request = AddDeploymentRequest(deployment=deployment(), request_id="once")
+        replies = await asyncio.gather(*(stubs[n % 2].AddDeployment(request) for n in range(10)))
+        assert len({reply.deployment.deployment_id for reply in replies}) == 1
+        assert len(ids(await current(stubs[0]))) == 1
+
+
+async def test_every_field_can_be_changed(configs: Stub) -> None:
+    await add(configs, "one")
+    group = (await current(configs)).deployments[0].model_group
+    patch = router_config_pb2.RouterConfig(model_group_aliases={"default": group}, disable_cooldowns=True)
+    after = (await configs.UpdateRouterConfig(update(patch, "model_group_aliases", "disable_cooldowns"))).router_config
+    assert (dict(after.model_group_aliases), after.disable_cooldowns) == ({"default": group}, True)
+    assert await current(configs) == after
+
+
 async def test_update(configs: Stub) -> None:
     await add(configs, "one")
     patch = router_config_pb2.RouterConfig(num_retries=0, timeout=Duration(seconds=5), deployments=[deployment()])

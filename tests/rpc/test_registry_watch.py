@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeAlias
 
 import grpc
@@ -21,18 +20,20 @@ from dynamicagents.registry.v1.watch_service_pb2 import (
     WatchResponse,
 )
 from google.protobuf.field_mask_pb2 import FieldMask
+from structlog.testing import capture_logs
 
 from libs import database
 from services.registry.app import MIGRATIONS
 from services.registry.config import RegistrySettings
 from services.registry.model import Kind
 from tests import harness
-from tests.registry_client import Registry, resource
+from tests.registry_client import OFFLINE, Registry, resource
 from tests.rpc.test_registry_agents import agent
 from tests.rpc.test_registry_router_config import deployment
 
 Call: TypeAlias = "grpc.aio.UnaryStreamCall[WatchRequest, WatchResponse]"
 Make = Callable[..., Any]
+LARGE = ["x" * 20_000] * 20
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ async def client(settings: RegistrySettings) -> AsyncIterator[Client]:
         yield Client(channel)
 
 
-async def read(call: Call, seconds: float = 5.0) -> WatchResponse:
+async def read(call: Call, seconds: float = 20.0) -> WatchResponse:
     message = await asyncio.wait_for(call.read(), seconds)
     assert isinstance(message, WatchResponse), message
     return message
@@ -101,7 +102,7 @@ async def ended(call: Call) -> grpc.aio.AioRpcError:
             pass
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await asyncio.wait_for(drain(), 5)
+        await asyncio.wait_for(drain(), 20)
     return caught.value
 
 
@@ -235,10 +236,8 @@ async def test_servers_see_each_others_changes(settings: RegistrySettings) -> No
         call = here.watch()
         await started(call)
         for number in range(5):
-            sent = time.monotonic()
             await there.create(f"agent-{number}")
             assert await changes(call, 1) == [(f"agent-{number}", 1)]
-            assert time.monotonic() - sent < 1
         call.cancel()
 
 
@@ -257,18 +256,56 @@ async def test_watchers_miss_nothing_while_two_servers_write(settings: RegistryS
 
 
 async def test_drain_ends_watches_at_once(settings: RegistrySettings) -> None:
-    async with harness.registry(settings) as (server, _):
-        channel = grpc.aio.insecure_channel(server.address)
-        calls = [Client(channel).watch() for _ in range(20)]
-        for call in calls:
-            await started(call)
-        errors = asyncio.gather(*map(ended, calls))
-        began = time.monotonic()
-    assert time.monotonic() - began < settings.drain_grace / 2
+    """Long before the grace of calls in flight is over."""
+    async with asyncio.timeout(30):
+        async with harness.registry(settings.model_copy(update={"drain_grace": 90.0})) as (server, _):
+            channel = grpc.aio.insecure_channel(server.address)
+            calls = [Client(channel).watch() for _ in range(20)]
+            for call in calls:
+                await started(call)
+            errors = asyncio.gather(*map(ended, calls))
     found = await errors
     await channel.close()
     for error in found:
         assert (error.code(), harness.reason_of(error)) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+
+
+@pytest.fixture
+def log() -> Iterator[list[Any]]:
+    with capture_logs() as found:
+        yield found
+
+
+async def until_given_up(log: list[Any]) -> None:
+    async with asyncio.timeout(60):
+        while not any(entry["event"] == "a watcher takes nothing" for entry in log):
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("snapshot", [True, False])
+async def test_a_watcher_that_does_not_read_is_told_so(
+    settings: RegistrySettings, log: list[Any], snapshot: bool
+) -> None:
+    """What it did not take waits in the transport, and the reason behind it; the server is done with the watch."""
+    impatient = settings.model_copy(update={"watch_slow_limit": 0.3})
+    async with harness.registry(impatient) as (_, channel):
+        client, registry = Client(channel), Registry(channel)
+        call, reader = client.watch(), client.watch()
+        await started(call)
+        await started(reader)
+        names = [f"agent-{n}" for n in range(12)]
+        for name in names:
+            await registry.create(Kind.AGENT, name, spec={"model": OFFLINE, "instructions": LARGE})
+        if snapshot:
+            call.cancel()
+            call = client.watch(snapshot=True)
+        assert await changes(reader, 12) == [(name, 1) for name in names]  # who reads is not troubled by who does not
+        await until_given_up(log)
+        error = await ended(call)
+        assert (error.code(), harness.reason_of(error)) == (grpc.StatusCode.ABORTED, "WATCHER_TOO_SLOW")
+        await client.create("more")
+        assert await changes(reader, 1) == [("more", 1)]
+        reader.cancel()
 
 
 def waiting() -> int:
@@ -280,7 +317,7 @@ async def test_watches_that_end_leave_no_task(settings: RegistrySettings) -> Non
         calls = [Client(channel).watch() for _ in range(20)]
         for call in calls:
             await started(call)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while waiting() < 20:
                 await asyncio.sleep(0.02)
             for call in calls:
@@ -337,7 +374,7 @@ async def test_every_kind(client: Client, kind: Kind) -> None:
 @pytest.fixture
 def told(settings: RegistrySettings) -> RegistrySettings:
     """Polls so seldom that only the database can have told."""
-    return settings.model_copy(update={"watch_poll": 30.0})
+    return settings.model_copy(update={"watch_poll": 60.0})
 
 
 @harness.only_postgres
@@ -348,10 +385,8 @@ async def test_another_servers_change_is_told_of_at_once(told: RegistrySettings)
         call = here.watch()
         await started(call)
         for number in range(10):
-            sent = time.monotonic()
             await there.create(f"agent-{number}")
             assert await changes(call, 1) == [(f"agent-{number}", 1)]
-            assert time.monotonic() - sent < 2  # far below the poll
         call.cancel()
 
 
@@ -367,10 +402,8 @@ async def test_the_connection_that_listens_comes_back(told: RegistrySettings) ->
         await there.create("while-nobody-listens")
         assert await changes(call, 1) == [("while-nobody-listens", 1)]
         await listening(told, 2)
-        sent = time.monotonic()
         await there.create("told")
         assert await changes(call, 1) == [("told", 1)]
-        assert time.monotonic() - sent < 0.2
         call.cancel()
 
 
@@ -378,7 +411,7 @@ async def test_the_connection_that_listens_comes_back(told: RegistrySettings) ->
 async def test_listening_takes_no_connection_from_the_calls(told: RegistrySettings) -> None:
     async with harness.registry(told.model_copy(update={"database_pool_size": 1})) as (_, channel):
         await listening(told, 1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await Client(channel).create("one")
 
 
@@ -386,6 +419,6 @@ LISTENING = "FROM pg_stat_activity WHERE datname = current_database() AND query 
 
 
 async def listening(settings: RegistrySettings, count: int) -> None:
-    async with asyncio.timeout(5), database.opened(settings, MIGRATIONS) as db, db.read() as connection:
+    async with asyncio.timeout(30), database.opened(settings, MIGRATIONS) as db, db.read() as connection:
         while (await connection.execute(sa.text(f"SELECT count(*) {LISTENING}"))).scalar_one() < count:
             await asyncio.sleep(0.02)

@@ -11,12 +11,12 @@ import sqlalchemy as sa
 
 from libs import database
 from libs.database import Database
-from services.registry import feedback_store
 from services.registry.app import MIGRATIONS
 from services.registry.config import RegistrySettings
-from services.registry.feedback_store import WEIGHT, SqlFeedbackStore, prompt_failures
 from services.registry.service.prompts import Feedback, Metrics
-from services.registry.store import metadata
+from services.registry.store import feedback as module
+from services.registry.store.feedback import WEIGHT, SqlFeedbackStore
+from services.registry.store.tables import metadata, prompt_failures
 
 TABLES = ("prompt_metrics", "prompt_failures")
 
@@ -90,7 +90,7 @@ async def test_an_average_is_the_same_in_whatever_order_equal_uses_come(feedback
 async def test_ever_new_patterns_fill_no_disk(
     feedback: SqlFeedbackStore, opened: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feedback_store, "MOST_PATTERNS", 3)
+    monkeypatch.setattr(module, "MOST_PATTERNS", 3)
     for number in range(6):
         await feedback.record("acme", "greeting", 1, Feedback(False, failure_pattern=f"pattern {number}"))
     found = await feedback.record("acme", "greeting", 1, Feedback(False, failure_pattern="pattern 2"))

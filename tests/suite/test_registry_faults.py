@@ -129,12 +129,12 @@ async def test_database_away_and_back(proxied: tuple[RegistrySettings, RegistryS
             lambda: registry.watch(snapshot=True).read(),
         ]
         for call in calls:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await refused(call(), Code.UNAVAILABLE, "DATABASE_UNAVAILABLE")
         await other.create(AGENT, "meanwhile")
         await other.update(AGENT, "before", display_name="Meanwhile")
         await proxy.open()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     assert (await registry.get(AGENT, "before")).display_name == "Meanwhile"
@@ -157,18 +157,26 @@ async def test_database_lost_while_many_write(proxied: tuple[RegistrySettings, R
     async with harness.registry(direct) as (_, one), harness.running(app, through) as (_, two):
         other, registry = Registry(one), Registry(two)
         for _ in range(3):
-            acknowledged = asyncio.create_task(load(registry))
-            await asyncio.sleep(0.3)
-            await proxy.cut()
-            done = await asyncio.wait_for(acknowledged, 20)
+            async with loading(registry, 15) as done:
+                await proxy.cut()
             await is_whole(other, done)
             await proxy.open()
 
 
-async def load(registry: Registry) -> dict[str, int]:
-    """Writes until it fails; the last number that was acknowledged, by writer."""
+@asynccontextmanager
+async def loading(registry: Registry, least: int) -> AsyncIterator[dict[str, int]]:
+    """Three write, until it fails; the last number that was acknowledged, by writer. Begins with the block after so
+    many, and ends with the last failure."""
     done: dict[str, int] = {}
+    writing = asyncio.create_task(load(registry, done))
+    async with asyncio.timeout(60):
+        while len(done) < 3 or sum(done.values()) < least:
+            await asyncio.sleep(0.01)
+        yield done
+        await writing
 
+
+async def load(registry: Registry, done: dict[str, int]) -> None:
     async def writer(name: str) -> None:
         with suppress(grpc.aio.AioRpcError):
             for number in range(1, 1_000_000):
@@ -177,7 +185,6 @@ async def load(registry: Registry) -> dict[str, int]:
                 done[name] = number
 
     await asyncio.gather(*map(writer, ("a", "b", "c")))
-    return done
 
 
 async def is_whole(registry: Registry, acknowledged: dict[str, int]) -> None:
@@ -199,7 +206,7 @@ async def test_killed_while_it_writes(tmp_path: Path) -> None:
     for attempt in range(2):
         folder = tmp_path / str(attempt)
         folder.mkdir()
-        async with killed_under_load(folder, 0.4 + 0.37 * attempt) as acknowledged:
+        async with killed_under_load(folder, 5 + 17 * attempt) as acknowledged:
             pass
         async with process.registry(folder, data_dir=str(folder / "data")) as (_, channel):
             registry = Registry(channel)
@@ -209,9 +216,8 @@ async def test_killed_while_it_writes(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def killed_under_load(folder: Path, seconds: float) -> AsyncIterator[dict[str, int]]:
+async def killed_under_load(folder: Path, least: int) -> AsyncIterator[dict[str, int]]:
     async with process.registry(folder, data_dir=str(folder / "data")) as (running, channel):
-        acknowledged = asyncio.create_task(load(Registry(channel)))
-        await asyncio.sleep(seconds)
-        await running.stop(signal.SIGKILL)
-        yield await acknowledged
+        async with loading(Registry(channel), least) as acknowledged:
+            await running.stop(signal.SIGKILL)
+        yield acknowledged

@@ -27,7 +27,7 @@ OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}}
         {"tool_choice": "none"},
         {"timezone": "America/Sao_Paulo"},
         {"output_schema": OBJECT},
-        {"output_schema": {**OBJECT, "$schema": "https://example.org/unheard-of"}},
+        {"output_schema": {**OBJECT, "$schema": "http://json-schema.org/draft-07/schema#"}},
         {"markdown": True},
     ],
 )
@@ -53,6 +53,7 @@ def test_good_agents(spec: dict[str, Any]) -> None:
         ({"output_schema": {"type": "object", "properties": 5}}, "agent.spec.output_schema"),
         ({"output_schema": {"type": "object", "$schema": ["x"]}}, "agent.spec.output_schema"),
         ({"output_schema": {"type": "object", "$schema": 5.0}}, "agent.spec.output_schema"),
+        ({"output_schema": {**OBJECT, "$schema": "https://example.org/unheard-of"}}, "agent.spec.output_schema"),
         ({"output_schema": {"type": "object", "properties": {"a": {"pattern": "("}}}}, "agent.spec.output_schema"),
         ({"output_schema": OBJECT, "markdown": True}, "agent.spec.markdown"),
     ],
@@ -84,12 +85,21 @@ def test_good_deployments(fields: dict[str, Any]) -> None:
         ({"api_base": "https://me:hunter2@example.org/v1"}, "api_base"),
         ({"api_base": "https://example.org/v1?key=hunter2"}, "api_base"),
         ({"model_group": "offline"}, "model_group"),
+        ({"credential_references": {"aws_access_key_id": "hunter2"}}, 'credential_references["aws_access_key_id"]'),
+        ({"provider_parameters": {"aws_session_token": "hunter2"}}, 'provider_parameters["aws_session_token"]'),
     ],
 )
 def test_bad_deployments_are_not_repeated(fields: dict[str, Any], field: str) -> None:
     found = check_deployment({**DEPLOYMENT, **fields}, "deployment")
     assert [v.field for v in found] == [f"deployment.{field}"]
     assert "hunter2" not in str(found)
+
+
+def test_further_credentials_are_references() -> None:
+    credentials = {"aws_access_key_id": "secret:aws:id", "aws_secret_access_key": "os.environ/AWS_SECRET"}
+    parameters = {"aws_region_name": "eu-west-1", "max_tokens": "5"}
+    fields = {"credential_references": credentials, "provider_parameters": parameters}
+    assert check_deployment({**DEPLOYMENT, **fields}, "deployment") == []
 
 
 def test_router_config_names_the_deployment() -> None:

@@ -5,7 +5,6 @@ import io
 import json
 import struct
 import sys
-import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -133,13 +132,12 @@ async def test_what_cannot_be_rendered(sandbox: Sandbox, template: str, problem:
 async def test_a_bomb_harms_nobody_else(sandbox: Sandbox) -> None:
     loop = "{% for a in x %}" * 5 + "{% endfor %}" * 5
 
-    async def ticks() -> float:
-        longest = 0.0
+    async def ticks() -> int:
+        count = 0
         while not bomb.done():
-            before = time.monotonic()
             await asyncio.sleep(0.01)
-            longest = max(longest, time.monotonic() - before)
-        return longest
+            count += 1
+        return count
 
     bomb = asyncio.ensure_future(sandbox.render(loop, {"x": LONG}))
     watch = asyncio.ensure_future(ticks())
@@ -147,7 +145,7 @@ async def test_a_bomb_harms_nobody_else(sandbox: Sandbox) -> None:
     assert not bomb.done()
     with pytest.raises(errors.InvalidArgument, match="takes more than"):
         await bomb
-    assert await watch < 0.9
+    assert await watch > 3  # the loop went on meanwhile
     assert await sandbox.render("{{ x }}", {"x": "z"}) == "z"
 
 

@@ -149,6 +149,10 @@ def nested(depth: int) -> dict[str, Any]:
         {**OBJECT, "$id": "https://example.org/schema", "properties": {"x": {"pattern": "^a+$"}}},
         {**OBJECT, "properties": {"$ref": {"type": "string"}, "pattern": {}, "$id": True, "$schema": {}}},
         {"$schema": "http://json-schema.org/draft-07/schema#", **OBJECT, "definitions": {"a": {}}},
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", **OBJECT, "prefixItems": [{}]},
+        {"$schema": "https://json-schema.org/draft/2019-09/schema#", **OBJECT, "items": [{"type": "string"}]},
+        {"$schema": "https://json-schema.org/draft-07/schema", **OBJECT, "items": [{"type": "string"}]},
+        {"$schema": "", **OBJECT},
         nested(30),
     ],
 )
@@ -184,6 +188,19 @@ BOMB = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(1
         ({**OBJECT, "patternProperties": {r"(a)\1": {}}}, r": '(a)\\1' is not a regular expression of RE2"),
         ({**OBJECT, "x": {"pattern": "(?<=a)b"}}, "/x: '(?<=a)b' is not a regular expression of RE2"),
         ({**OBJECT, "pattern": r"\pN"}, "is not a JSON Schema"),
+        # Each dialect has rules of its own.
+        ({**OBJECT, "items": [{}]}, "is not a JSON Schema"),
+        (
+            {**OBJECT, "$schema": "http://json-schema.org/draft-07/schema", "$defs": 5, "definitions": 5},
+            "is not a JSON",
+        ),
+        ({**OBJECT, "$schema": "https://json-schema.org/draft/2019-09/schema", "$recursiveAnchor": 1}, "is not a JSON"),
+        ({**OBJECT, "$schema": "https://example.org/mine"}, "/$schema: 'https://example.org/mine' is none of the"),
+        (
+            {**OBJECT, "$schema": "http://json-schema.org/draft-04/schema#"},
+            "/$schema: 'http://json-schema.org/draft-04",
+        ),
+        ({**OBJECT, "not": {"$schema": "x"}}, "/not/$schema: only the whole schema may have one"),
         ({**OBJECT, "pattern": "(" * 500 + ")" * 500}, "is not a JSON Schema that can be checked"),
     ],
 )

@@ -18,6 +18,7 @@ from services.registry import model
 from services.registry.model import Draft, Kind, Resource, Spec
 from services.registry.model.agents import check_agent
 from services.registry.model.rules import CHECKS, check_draft
+from services.registry.service.room import Room
 from services.registry.service.templates import Templates, TenantTools, agent_spec, built_in
 
 ANN = Caller("acme", "ann", frozenset())
@@ -228,7 +229,7 @@ class Stored:
         return found
 
     async def list(
-        self, caller: Caller, page_size: int, page_token: str, filter_: str, order_by: str
+        self, caller: Caller, page_size: int, page_token: str, filter_: str, order_by: str, room: Room
     ) -> tuple[Sequence[Resource], str]:
         at = int(page_token or "0")
         found = sorted(self.resources.values(), key=lambda resource: resource.resource_id)[at : at + 2]
@@ -275,11 +276,12 @@ def draft(template_id: str, name: str = "Ours", spec: Spec | None = None, **labe
     return Draft(template_id, name, "", labels, spec or {"category": "own", "agent": {"instructions": ["Be kind."]}})
 
 
-async def listed(templates: Templates, size: int = 1000, **query: str) -> Sequence[str]:
+async def listed(templates: Templates, size: int = 1000, room: Room | None = None, **query: str) -> Sequence[str]:
     found: list[str] = []
     token = ""
     while True:
-        page, token = await templates.list(ANN, size, token, query.get("where", ""), query.get("order", ""))
+        where, order = query.get("where", ""), query.get("order", "")
+        page, token = await templates.list(ANN, size, token, where, order, room or Room(1, lambda _: 0))
         assert len(page) <= size
         found += [each.resource_id for each in page]
         if not token:
@@ -335,25 +337,25 @@ async def test_pages_of_both(templates: Templates, size: int) -> None:
 
 async def test_pages_go_on_when_the_last_entry_is_gone(templates: Templates) -> None:
     await templates.create(ANN, draft("a1"), "")
-    page, token = await templates.list(ANN, 1, "", "", "")
+    page, token = await templates.list(ANN, 1, "", "", "", Room(1, lambda _: 0))
     await templates.delete(ANN, page[0].resource_id, "")
-    page, _ = await templates.list(ANN, 1, token, "", "")
+    page, _ = await templates.list(ANN, 1, token, "", "", Room(1, lambda _: 0))
     assert page[0].resource_id == "agent_analyzer"
 
 
 @pytest.mark.parametrize("token", ["rubbish", "W10=", "WyJhIiwgImIiXQ=="])
 async def test_bad_page_tokens(templates: Templates, token: str) -> None:
     with pytest.raises(errors.InvalidArgument) as refused:
-        await templates.list(ANN, 1, token, "", "")
+        await templates.list(ANN, 1, token, "", "", Room(1, lambda _: 0))
     assert refused.value.violations[0].field == "page_token"
 
 
 async def test_a_page_token_belongs_to_its_query(templates: Templates) -> None:
-    _, token = await templates.list(ANN, 1, "", "", "")
+    _, token = await templates.list(ANN, 1, "", "", "", Room(1, lambda _: 0))
     with pytest.raises(errors.InvalidArgument):
-        await templates.list(ANN, 1, token, 'spec.category = "sales"', "")
+        await templates.list(ANN, 1, token, 'spec.category = "sales"', "", Room(1, lambda _: 0))
     with pytest.raises(errors.InvalidArgument):
-        await templates.list(replace(ANN, tenant="other"), 1, token, "", "")
+        await templates.list(replace(ANN, tenant="other"), 1, token, "", "", Room(1, lambda _: 0))
 
 
 @pytest.mark.parametrize(

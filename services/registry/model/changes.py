@@ -12,6 +12,8 @@ class _Missing:
         return "MISSING"
 
 
+LONGEST_PATH: Final = 1000
+"""Characters; what lies deeper is a value as a whole, or the paths would be far larger than what they lead through."""
 MISSING: Final = _Missing()
 """The value of a field that is not there."""
 
@@ -48,7 +50,7 @@ def differences(base: Mapping[str, Any], target: Mapping[str, Any], path: str = 
     for key in sorted({*base, *target}):
         here = f"{path}.{key}" if path else key
         one, other = base.get(key, MISSING), target.get(key, MISSING)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
+        if isinstance(one, Mapping) and isinstance(other, Mapping) and len(here) <= LONGEST_PATH:
             yield from differences(one, other, here)
         elif not equal(one, other):
             yield Difference(here, one, other)
@@ -67,7 +69,7 @@ def merge(
             value = now
         elif equal(now, was):
             value = my
-        elif isinstance(my, Mapping) and isinstance(now, Mapping):
+        elif isinstance(my, Mapping) and isinstance(now, Mapping) and len(here) <= LONGEST_PATH:
             value, inner = merge(was if isinstance(was, Mapping) else {}, my, now, here)
             conflicts += inner
         else:

@@ -7,7 +7,6 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import jsonschema
-from jsonschema.validators import validator_for
 
 from libs.errors import Violation
 from services.registry.model import Spec
@@ -17,6 +16,12 @@ DEEPEST: Final = 32
 HEAVIEST: Final = 10_000
 """Most schemas that may hold for one value at once, references followed."""
 
+_NEWEST: Final = "https://json-schema.org/draft/2020-12/schema"
+_DIALECTS: Final[Mapping[str, Any]] = {
+    _NEWEST: jsonschema.Draft202012Validator,
+    "https://json-schema.org/draft/2019-09/schema": jsonschema.Draft201909Validator,
+    "https://json-schema.org/draft-07/schema": jsonschema.Draft7Validator,
+}
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _COMBINED: Final = ("allOf", "anyOf", "oneOf")
 _NESTED: Final = ("not", "if", "then", "else")
@@ -34,12 +39,20 @@ def check_schema(schema: Spec, field: str, *, of_object: bool = False) -> list[V
 def _problem_of_schema(schema: Spec) -> str | None:
     if not isinstance(schema.get("$schema", ""), str):
         return "is not a JSON Schema: $schema is not a text"
+    if _dialect(schema) not in _DIALECTS:
+        return f"/$schema: {schema['$schema'][:200]!r} is none of the dialects {', '.join(_DIALECTS)}"
     return next(_problems_of_parts(schema, "", 1), None) or _problem_of_form(schema) or _problem_of_references(schema)
+
+
+def _dialect(schema: Spec) -> str:
+    """Draft 2020-12 where none is named; http and an empty fragment are other ways to write the same."""
+    named = str(schema.get("$schema") or _NEWEST).removesuffix("#")
+    return named.replace("http://", "https://", 1)
 
 
 def _problem_of_form(schema: Spec) -> str | None:
     try:
-        validator_for(schema, default=jsonschema.Draft202012Validator).check_schema(dict(schema))
+        _DIALECTS[_dialect(schema)].check_schema(dict(schema))
     except jsonschema.SchemaError as error:
         return f"is not a JSON Schema: {error.message[:200]}"
     except (RecursionError, OverflowError):
@@ -64,8 +77,9 @@ def _problems_of_keywords(part: Spec, path: str) -> Iterator[str]:
     for keyword in _REFERENCES:
         if isinstance(target := part.get(keyword), str) and not target.startswith("#"):
             yield f"{path}/{keyword}: refers to another document"
-    if path and isinstance(part.get("$id"), str):
-        yield f"{path}/$id: only the whole schema may have one"
+    for keyword in ("$id", "$schema"):
+        if path and isinstance(part.get(keyword), str):
+            yield f"{path}/{keyword}: only the whole schema may have one"
     for pattern in _patterns(part):
         if problem := problem_of_pattern(pattern):
             yield f"{path}: {pattern[:60]!r} {problem}"

@@ -21,6 +21,11 @@ _TOOL_NAME: Final = re.compile(r"[^\s*/]*\*|[^\s*/]+")
 _METHOD: Final = re.compile(r"([A-Za-z_]\w*\.)*[A-Za-z_]\w*/[A-Za-z_]\w*|[A-Za-z_][\w.]*(/\w*)?\*|\*", re.ASCII)
 
 
+def function_name(resource_id: str, spec: Spec) -> str:
+    """The name under which models see a tool definition."""
+    return str(spec.get("function_name") or resource_id)
+
+
 def check_tool_definition(spec: Spec) -> list[Violation]:
     field = "tool_definition.spec"
     if "input_schema" not in spec:

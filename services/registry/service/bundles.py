@@ -14,7 +14,8 @@ from libs.identity import Caller
 from services.registry import model
 from services.registry.model import Change, Draft, Kind, Resource, id_field
 from services.registry.model.changes import Difference, differences
-from services.registry.service.resources import Announcer, View, problems, still_referenced, verify_references
+from services.registry.service.resources import Announcer, problems
+from services.registry.service.verification import View, Written, still_referenced, verify
 
 ORDER: Final = (
     Kind.TOOL_DEFINITION,
@@ -44,6 +45,7 @@ class Applied:
     action: Action
     resource: Resource
     differences: Sequence[Difference] = ()
+    before: Resource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +155,12 @@ async def _apply(
         if made.action is not Action.UNCHANGED:
             await transaction.put(made.resource)
     pruned = await _prune(transaction, caller, {(e.kind, e.draft.resource_id) for e in entries}, prune)
-    for made, entry in zip(applied, ordered, strict=True):
-        if made.action is not Action.UNCHANGED:
-            await verify_references(transaction, made.resource, prefix=f"resources[{entry.index}].")
+    written = [
+        Written(made.resource, made.before, f"resources[{entry.index}].")
+        for made, entry in zip(applied, ordered, strict=True)
+        if made.action is not Action.UNCHANGED
+    ]
+    await verify(transaction, *written)
     for made in pruned:
         await still_referenced(transaction, made.resource)
     return [*applied, *pruned]
@@ -170,7 +175,7 @@ async def _apply_one(transaction: Transaction, caller: Caller, entry: Entry) -> 
     found = list(differences(current.draft().content(), entry.draft.content()))
     if not found:
         return Applied(Action.UNCHANGED, current)
-    return Applied(Action.UPDATED, current.next(entry.draft, caller.subject), found)
+    return Applied(Action.UPDATED, current.next(entry.draft, caller.subject), found, current)
 
 
 async def _prune(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +12,7 @@ from services.registry import model
 from services.registry.model import Kind, Resource
 from services.registry.model.references import references
 from services.registry.service.resources import ResourceStore
+from services.registry.service.room import STEP, Room
 
 _MOST: Final = 2000
 
@@ -31,10 +32,11 @@ class Closures:
     def __init__(self, store: ResourceStore) -> None:
         self._store = store
 
-    async def of(self, caller: Caller, agent_id: str, revision: int) -> Closure:
+    async def of(self, caller: Caller, agent_id: str, revision: int, room: Room) -> Closure:
         agent = await self._store.get(caller.tenant, Kind.AGENT, agent_id, revision)
         if agent is None or agent.deleted:
             raise errors.NotFound(Kind.AGENT, f"{agent_id}@{revision}" if revision else agent_id)
+        room.require(agent)
         found: dict[tuple[Kind, str], Resource] = {}
         seen, edge = {(Kind.AGENT, agent_id)}, [agent]
         while edge:
@@ -45,7 +47,14 @@ class Closures:
             edge = []
             for kind in sorted({kind for kind, _ in wanted}):
                 ids = sorted(name for other, name in wanted if other is kind)
-                there = await self._store.many(caller.tenant, kind, ids)
-                edge += there.values()
-                found |= {(kind, name): resource for name, resource in there.items()}
+                async for resource in self._many(caller, kind, ids):
+                    room.require(resource)
+                    edge.append(resource)
+                    found[kind, resource.resource_id] = resource
         return Closure(agent, [found[key] for key in sorted(found)])
+
+    async def _many(self, caller: Caller, kind: Kind, ids: Sequence[str]) -> AsyncIterator[Resource]:
+        for start in range(0, len(ids), STEP):
+            there = await self._store.many(caller.tenant, kind, ids[start : start + STEP])
+            for resource in there.values():
+                yield resource

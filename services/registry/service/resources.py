@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from libs import errors, pagination
@@ -12,27 +12,16 @@ from libs.errors import Violation
 from libs.identity import Caller
 from libs.ids import new_id
 from services.registry import model
-from services.registry.model import Draft, Kind, Request, Resource, Spec, id_field
+from services.registry.model import Draft, Kind, Request, Resource, id_field
 from services.registry.model.changes import Conflict, Difference, differences, equal, merge
-from services.registry.model.references import problem_of_nesting, references
 from services.registry.model.rules import CHECKS, check_draft
 from services.registry.service.filters import Condition, Order, parse_filter, parse_order
-from services.registry.service.nesting import problem_above
+from services.registry.service.room import STEP, Room, page
+from services.registry.service.verification import Verify, View, Written, still_referenced, verify
 
 FORCE: Final = "registry.force"
-_NAMED_REFERRERS: Final = 20
-
-
-class View(Protocol):
-    """The current state of a tenant, inside the transaction that is about to change it."""
-
-    async def specs(self, kind: Kind, ids: Collection[str]) -> Mapping[str, Spec]:
-        """The specs of those that exist."""
-
-    async def referrers(self, kind: Kind, resource_id: str, limit: int) -> Sequence[tuple[Kind, str]]: ...
-
-
-Verify = Callable[[View], Awaitable[None]]
+_LONGEST_CHANGES: Final = 1024 * 1024
+"""Characters of the changed fields that a page of revisions names, about."""
 
 
 class ResourceStore(Protocol):
@@ -68,7 +57,12 @@ class Announcer(Protocol):
 @dataclass(frozen=True, slots=True)
 class Revision:
     resource: Resource
+    """Without its spec, for there may be a thousand."""
     changed_fields: Sequence[str]
+
+    @property
+    def weight(self) -> int:
+        return sum(map(len, self.changed_fields))
 
 
 class Resources:
@@ -96,7 +90,7 @@ class Resources:
             raise errors.AlreadyExists(self.kind, resource_id)
         if current:
             resource = model.recreated(current, named, caller.subject)
-        if await self._put(caller, resource, request=request, validate_only=validate_only):
+        if await self._put(caller, Written(resource), request=request, validate_only=validate_only):
             return resource
         if request and await self._store.created_by(caller.tenant, self.kind, request_id):
             return await self.create(caller, draft, request_id, digest=digest)
@@ -109,21 +103,30 @@ class Resources:
             raise errors.NotFound(self.kind, name)
         return resource
 
-    async def batch_get(self, caller: Caller, ids: Sequence[str]) -> tuple[Sequence[Resource], Sequence[str]]:
-        """Those that exist, and the ids of those that do not, both in the order of `ids`."""
-        found = await self._store.many(caller.tenant, self.kind, list(dict.fromkeys(ids)))
-        return [found[name] for name in ids if name in found], [name for name in ids if name not in found]
+    async def batch_get(self, caller: Caller, ids: Sequence[str], room: Room) -> Sequence[str]:
+        """Puts those that exist into the room in the order of `ids`; gives the ids of those that do not."""
+        missing: list[str] = []
+        for start in range(0, len(ids), STEP):
+            part = ids[start : start + STEP]
+            there = await self._store.many(caller.tenant, self.kind, list(dict.fromkeys(part)))
+            missing += (name for name in part if name not in there)
+            for name in part:
+                if name in there:
+                    room.require(there[name])
+        return missing
 
     async def list(
-        self, caller: Caller, page_size: int, page_token: str, filter_: str, order_by: str
+        self, caller: Caller, page_size: int, page_token: str, filter_: str, order_by: str, room: Room
     ) -> tuple[Sequence[Resource], str]:
         where, order = parse_filter(filter_, self.kind), parse_order(order_by, self.kind)
         query = {"kind": self.kind, "tenant": caller.tenant, "filter": filter_, "order_by": order_by}
         after = pagination.from_token(page_token, query)
-        size = pagination.page_size(page_size)
-        found = await self._store.page(caller.tenant, self.kind, where, order, after=after, limit=size + 1)
-        more = len(found) > size
-        return found[:size], pagination.to_token(found[size - 1].resource_id, query) if more else ""
+
+        async def read(after: str, limit: int) -> Sequence[Resource]:
+            return await self._store.page(caller.tenant, self.kind, where, order, after=after, limit=limit)
+
+        found, more = await page(read, after, pagination.page_size(page_size), room)
+        return found, pagination.to_token(found[-1].resource_id, query) if more else ""
 
     async def update(
         self, caller: Caller, patch: Draft, paths: Sequence[str], etag: str, *, validate_only: bool = False
@@ -138,12 +141,12 @@ class Resources:
             caller.require(FORCE)
         current = await self._at(caller, resource_id, etag)
 
-        async def verify(view: View) -> None:
+        async def unreferenced(view: View) -> None:
             if not force:
                 await still_referenced(view, current)
 
         gone = current.next(current.draft(), caller.subject, deleted=True)
-        await self._commit(caller, gone, verify)
+        await self._commit(caller, gone, unreferenced)
 
     async def revisions(
         self, caller: Caller, resource_id: str, page_size: int, page_token: str
@@ -151,13 +154,31 @@ class Resources:
         query = {"kind": self.kind, "tenant": caller.tenant, "id": resource_id}
         before = int(pagination.from_token(page_token, query) or "0")
         size = pagination.page_size(page_size)
-        # One more than the page, to know whether there is another; one more, to see what the last one changed.
-        found = await self._store.history(caller.tenant, self.kind, resource_id, before=before, limit=size + 2)
-        if not found and not before:
+        made: list[Revision] = []
+        async for one, older in self._history(caller, resource_id, before, size):
+            made.append(_revision(one, older))
+            if older and (len(made) == size or sum(each.weight for each in made) > _LONGEST_CHANGES):
+                return made, pagination.to_token(str(one.revision), query)
+        if not made and not before:
             raise errors.NotFound(self.kind, resource_id)
-        token = pagination.to_token(str(found[size - 1].revision), query) if len(found) > size else ""
-        older = [*found[1:], None]
-        return [_revision(one, before) for one, before in zip(found[:size], older, strict=False)], token
+        return made, ""
+
+    async def _history(
+        self, caller: Caller, resource_id: str, before: int, size: int
+    ) -> AsyncIterator[tuple[Resource, Resource | None]]:
+        """Revisions, newest first, each with the one before it."""
+        newer: Resource | None = None
+        limit = min(STEP, size + 1)
+        while found := await self._store.history(caller.tenant, self.kind, resource_id, before=before, limit=limit):
+            for one in found:
+                if newer:
+                    yield newer, one
+                newer = one
+            before = found[-1].revision
+            if before == 1:
+                break
+        if newer:
+            yield newer, None
 
     async def diff(self, caller: Caller, resource_id: str, base: int, target: int) -> Sequence[Difference]:
         one, other = await self.get(caller, resource_id, base), await self.get(caller, resource_id, target)
@@ -195,7 +216,7 @@ class Resources:
             return current
         await self._check(draft)
         made = current.next(draft, caller.subject)
-        if not await self._put(caller, made, validate_only=validate_only):
+        if not await self._put(caller, Written(made, current), validate_only=validate_only):
             raise stale(await self.get(caller, made.resource_id))
         return made
 
@@ -205,15 +226,15 @@ class Resources:
         self._announcer.announce(caller.tenant)
 
     async def _put(
-        self, caller: Caller, resource: Resource, *, request: Request | None = None, validate_only: bool = False
+        self, caller: Caller, written: Written, *, request: Request | None = None, validate_only: bool = False
     ) -> bool:
-        async def verify(view: View) -> None:
-            await verify_references(view, resource)
+        async def fits(view: View) -> None:
+            await verify(view, written)
             if validate_only:
                 raise _ValidOnly
 
         try:
-            stored = await self._store.put(caller.tenant, resource, request=request, verify=verify)
+            stored = await self._store.put(caller.tenant, written.resource, request=request, verify=fits)
         except _ValidOnly:
             return True
         if stored:
@@ -234,39 +255,11 @@ class _ValidOnly(Exception):
     """Takes a transaction back in which everything would have been right."""
 
 
-async def verify_references(view: View, resource: Resource, *, prefix: str = "") -> None:
-    """What a resource refers to exists, and it does not contain itself."""
-    own = (resource.kind, resource.resource_id)
-    wanted = [r for r in references(resource.kind, resource.spec) if (r.kind, r.resource_id) != own]
-    violations: list[Violation] = []
-    for kind in sorted({reference.kind for reference in wanted}):
-        there = await view.specs(kind, sorted({r.resource_id for r in wanted if r.kind is kind}))
-        violations += [
-            Violation(r.field, f"there is no {kind.replace('_', ' ')} {r.resource_id!r}")
-            for r in wanted
-            if r.kind is kind and r.resource_id not in there
-        ]
-    if not violations:
-        nesting = await problem_of_nesting(own, resource.spec, view.specs) or await problem_above(view, resource)
-        violations += [nesting] if nesting else []
-    if violations:
-        raise errors.InvalidArgument([Violation(f"{prefix}{v.field}", v.description) for v in violations])
-
-
-async def still_referenced(view: View, resource: Resource) -> None:
-    """Nothing refers to a resource that is to go."""
-    if found := await view.referrers(resource.kind, resource.resource_id, _NAMED_REFERRERS):
-        names = ", ".join(f"{kind} {name}" for kind, name in found)
-        raise errors.FailedPrecondition(
-            f"{resource.kind.replace('_', ' ')} {resource.resource_id!r} is referred to by {names}",
-            reason="RESOURCE_REFERENCED",
-            metadata={"referrers": names},
-        )
-
-
 def _revision(resource: Resource, before: Resource | None) -> Revision:
     was = before.draft().content() if before else {}
-    return Revision(resource, [difference.path for difference in differences(was, resource.draft().content())])
+    return Revision(
+        replace(resource, spec={}), [difference.path for difference in differences(was, resource.draft().content())]
+    )
 
 
 def stale(current: Resource) -> errors.Aborted:

@@ -14,13 +14,12 @@ from libs import errors
 from libs.identity import Caller
 from libs.ids import new_id
 from services.registry import model
-from services.registry.model import Draft, Kind, Resource
+from services.registry.model import Draft, Kind, Request, Resource
 from services.registry.model.changes import equal
-from services.registry.model.router_config import check_deployment, check_router_config
+from services.registry.model.router_config import NAME, check_deployment, check_router_config
 from services.registry.model.rules import check_draft
 from services.registry.service.resources import Announcer, Resources, ResourceStore, Revision, stale
 
-NAME: Final = "default"
 _ATTEMPTS: Final = 20
 Deployment = dict[str, Any]
 
@@ -50,7 +49,9 @@ class RouterConfigs:
 
         return await self._change(caller, change)
 
-    async def add_deployment(self, caller: Caller, deployment: Deployment) -> tuple[Deployment, Resource]:
+    async def add_deployment(
+        self, caller: Caller, deployment: Deployment, request_id: str = ""
+    ) -> tuple[Deployment, Resource]:
         added = _with_id(deployment)
         if violations := check_deployment(added, "deployment"):
             raise errors.InvalidArgument(violations)
@@ -61,9 +62,10 @@ class RouterConfigs:
                 raise errors.AlreadyExists("deployment", added["deployment_id"])
             return {**current.spec, "deployments": [*present, added]}
 
-        return added, await self._change(caller, change)
+        made = await self._change(caller, change, _request(request_id, "add", deployment))
+        return made.spec["deployments"][-1], made
 
-    async def remove_deployment(self, caller: Caller, deployment_id: str) -> Resource:
+    async def remove_deployment(self, caller: Caller, deployment_id: str, request_id: str = "") -> Resource:
         def change(current: Resource) -> model.Spec:
             present = list(current.spec.get("deployments", ()))
             left = [d for d in present if d["deployment_id"] != deployment_id]
@@ -71,7 +73,7 @@ class RouterConfigs:
                 raise errors.NotFound("deployment", deployment_id)
             return {**current.spec, "deployments": left}
 
-        return await self._change(caller, change)
+        return await self._change(caller, change, _request(request_id, "remove", deployment_id))
 
     async def revisions(self, caller: Caller, page_size: int, page_token: str) -> tuple[Sequence[Revision], str]:
         if not (await self.get(caller)).revision:
@@ -81,14 +83,21 @@ class RouterConfigs:
     async def rollback(self, caller: Caller, revision: int, etag: str) -> Resource:
         return await self._resources.rollback(caller, NAME, revision, etag)
 
-    async def _change(self, caller: Caller, change: Callable[[Resource], model.Spec]) -> Resource:
-        """Applies `change` to the current revision, again if another process committed a change meanwhile."""
+    async def _change(
+        self, caller: Caller, change: Callable[[Resource], model.Spec], request: Request | None = None
+    ) -> Resource:
+        """Applies `change` to the current revision, again if another process committed a change meanwhile. A request
+        that came before gets the revision that it made then."""
         lock = self._locks.setdefault(caller.tenant, asyncio.Lock())
         async with lock:
-            return await self._changed(caller, change)
+            return await self._changed(caller, change, request)
 
-    async def _changed(self, caller: Caller, change: Callable[[Resource], model.Spec]) -> Resource:
+    async def _changed(
+        self, caller: Caller, change: Callable[[Resource], model.Spec], request: Request | None
+    ) -> Resource:
         for attempt in range(_ATTEMPTS):
+            if request and (earlier := await self._made_by(caller, request)):
+                return earlier
             current = await self.get(caller)
             spec = change(current)
             if equal(spec, current.spec):
@@ -101,12 +110,22 @@ class RouterConfigs:
                 if current.revision
                 else model.first(Kind.ROUTER_CONFIG, draft, caller.subject)
             )
-            if await self._store.put(caller.tenant, made):
+            if await self._store.put(caller.tenant, made, request=request):
                 self._announcer.announce(caller.tenant)
                 return made
             # Two processes in step would let the same one lose each time.
             await asyncio.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # noqa: S311
         raise stale(current)
+
+    async def _made_by(self, caller: Caller, request: Request) -> Resource | None:
+        earlier = await self._store.created_by(caller.tenant, Kind.ROUTER_CONFIG, request.request_id)
+        if earlier and earlier[0].digest != request.digest:
+            raise errors.invalid("request_id", "came before with another request", reason="REQUEST_ID_REUSED")
+        return earlier[1] if earlier else None
+
+
+def _request(request_id: str, method: str, asked: Deployment | str) -> Request | None:
+    return Request(request_id, model.digest([method, asked])) if request_id else None
 
 
 def _with_id(deployment: Deployment) -> Deployment:

@@ -17,6 +17,7 @@ from services.registry import model
 from services.registry.model import Draft, Kind, Resource, Spec
 from services.registry.model.references import references
 from services.registry.service.filters import Condition, Order, parse_filter, parse_order
+from services.registry.service.room import Room
 
 TEMPLATE_LABEL: Final = "template"
 REVISION_LABEL: Final = "template-revision"
@@ -40,7 +41,7 @@ class Resources(Protocol):
     async def get(self, caller: Caller, resource_id: str, revision: int = 0) -> Resource: ...
 
     async def list(
-        self, caller: Caller, page_size: int, page_token: str, filter_: str, order_by: str
+        self, caller: Caller, page_size: int, page_token: str, filter_: str, order_by: str, room: Room
     ) -> tuple[Sequence[Resource], str]: ...
 
     async def update(
@@ -93,7 +94,7 @@ class Templates:
         return built_in()[template_id]
 
     async def list(
-        self, caller: Caller, page_size: int, page_token: str, filter_: str, order_by: str
+        self, caller: Caller, page_size: int, page_token: str, filter_: str, order_by: str, room: Room
     ) -> tuple[Sequence[Resource], str]:
         where, order = parse_filter(filter_, self.kind), parse_order(order_by, self.kind)
         query = {"kind": self.kind, "tenant": caller.tenant, "filter": filter_, "order_by": order_by}
@@ -107,8 +108,9 @@ class Templates:
         everything = {**built_in(), **{own.resource_id: own for own in await self._own(caller)}}
         found = {_key(each, order): each for each in everything.values() if _matches_all(each, where)}
         keys = [key for key in sorted(found, reverse=order.descending) if follows(key)]
-        token = pagination.to_token("\0".join(keys[size - 1]), query) if len(keys) > size else ""
-        return [found[key] for key in keys[:size]], token
+        fitting = list(room.first([found[key] for key in keys[:size]]))
+        token = pagination.to_token("\0".join(keys[len(fitting) - 1]), query) if len(keys) > len(fitting) else ""
+        return fitting, token
 
     async def update(
         self, caller: Caller, patch: Draft, paths: Sequence[str], etag: str, *, validate_only: bool = False
@@ -158,10 +160,11 @@ class Templates:
         return list(dict.fromkeys([*template.get("required_tools", ()), *there]))
 
     async def _own(self, caller: Caller) -> Sequence[Resource]:
-        found, token = await self._resources.list(caller, _LARGEST_PAGE, "", "", "")
+        everything = Room(1, lambda _: 0)
+        found, token = await self._resources.list(caller, _LARGEST_PAGE, "", "", "", everything)
         own = [*found]
         while token:
-            found, token = await self._resources.list(caller, _LARGEST_PAGE, token, "", "")
+            found, token = await self._resources.list(caller, _LARGEST_PAGE, token, "", "", everything)
             own += found
         return own
 

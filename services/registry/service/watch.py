@@ -14,12 +14,16 @@ from libs.identity import Caller
 from services.registry.model import Change, Kind, Resource
 
 log = structlog.get_logger()
-_BATCH: Final = 200
+_BATCH: Final = 64
+"""Changes that a watch holds at most; each may have 1 MiB."""
 UNKNOWN: Final = -1
 """Position of what comes before snapshot_complete: a watch cannot go on from the middle of a snapshot."""
 
 
 class ChangeStore(Protocol):
+    async def span(self, tenant: str) -> tuple[int, int]:
+        """From which position on the tenant's changes are told again, and the newest one."""
+
     async def positions(self, tenants: Collection[str]) -> dict[str, int]:
         """How many commits each of these tenants has; one with none may be left out."""
 
@@ -130,9 +134,9 @@ class Watches:
         if snapshot and resume_token:
             raise errors.invalid("snapshot", "contradicts resume_token")
         kinds = kinds or list(Kind)
-        position = (await self._store.positions([caller.tenant])).get(caller.tenant, 0)
+        oldest, position = await self._store.span(caller.tenant)
         if resume_token:
-            position = _position(resume_token, position)
+            position = _position(resume_token, oldest, position)
         if snapshot:
             async for change in self._state(caller.tenant, kinds, position):
                 if _carries(change.resource, labels):
@@ -188,10 +192,13 @@ def to_token(position: int) -> str:
     return "" if position == UNKNOWN else f"p{position}"
 
 
-def _position(token: str, newest: int) -> int:
+def _position(token: str, oldest: int, newest: int) -> int:
     number = token.removeprefix("p")
     if not token.startswith("p") or not number.isascii() or not number.isdigit():
         raise errors.invalid("resume_token", "is not a token of this service")
-    if int(number) > newest:
-        raise errors.OutOfRange("the history that resume_token belongs to is gone: watch again with a snapshot")
+    if not oldest <= int(number) <= newest:
+        raise errors.OutOfRange(
+            "the history that resume_token belongs to is gone: watch again with a snapshot",
+            metadata={"oldest_resume_token": to_token(oldest)},
+        )
     return int(number)

@@ -16,8 +16,8 @@ from services.registry.servicer.translation import TRANSLATORS, Context
 
 
 class PromptMethods(ResourceMethods):
-    def __init__(self, resources: Resources, prompts: Prompts) -> None:
-        super().__init__(resources, "Prompt", "Prompts", "prompt")
+    def __init__(self, resources: Resources, prompts: Prompts, *, most_bytes: int) -> None:
+        super().__init__(resources, "Prompt", "Prompts", "prompt", most_bytes=most_bytes)
         self._prompts = prompts
 
     async def render(
@@ -48,13 +48,14 @@ class PromptMethods(ResourceMethods):
             identity.current(), request.prompt_id, request.base_revision, request.target_revision
         )
         prompts = TRANSLATORS[Kind.PROMPT]
-        return prompt_service_pb2.ComparePromptResponse(
+        response = prompt_service_pb2.ComparePromptResponse(
             base=prompts.to_proto(found.base),
             base_metrics=_metrics(found.base_metrics),
             target=prompts.to_proto(found.target),
             target_metrics=_metrics(found.target_metrics),
             differences=map(translation.difference, found.differences),
         )
+        return translation.bounded(response, self._most_bytes)
 
     def named(self) -> dict[str, Any]:
         return {

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import MutableSequence
 from typing import Any, Final
 
 from libs import identity, masks
 from services.registry.model import Resource, id_field
 from services.registry.service.cache import Cache
 from services.registry.service.resources import Resources
+from services.registry.service.room import Room
 from services.registry.servicer import translation
-from services.registry.servicer.translation import TRANSLATORS, Context
+from services.registry.servicer.translation import TRANSLATORS, Context, bounded
 
+_PAGE_BYTES: Final = 3 * 1024 * 1024
+"""A page ends there; clients take messages of 4 MiB."""
+_FRAME: Final = 8
+"""Bytes, at most, around a message in a list."""
 _CHANGEABLE: Final = ("display_name", "description", "labels", "spec")
 
 
 class ResourceMethods:
     """The methods that a kind's service may have, by their names without the kind's."""
 
-    def __init__(self, resources: Resources, noun: str, plural: str, service: str, cache: Cache | None = None) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        noun: str,
+        plural: str,
+        service: str,
+        *,
+        most_bytes: int,
+        cache: Cache | None = None,
+    ) -> None:
         self._resources, self._kind, self._cache = resources, resources.kind, cache
+        self._most_bytes = most_bytes
         self._noun, self._plural = noun, plural
         self._messages = importlib.import_module(f"dynamicagents.registry.v1.{service}_service_pb2")
         self._translator = TRANSLATORS[self._kind]
@@ -48,15 +64,19 @@ class ResourceMethods:
         return await self._cache.get(caller.tenant, (self._kind, resource_id), load)
 
     async def batch_get(self, request: Any, context: Context) -> Any:
-        found, missing = await self._resources.batch_get(identity.current(), getattr(request, f"{self._id}s"))
-        fields = {self._many: map(self.to_proto, found), f"missing_{self._id}s": missing}
+        messages: MutableSequence[Any] = []
+        room = self._room(self._most_bytes, messages)
+        missing = await self._resources.batch_get(identity.current(), getattr(request, f"{self._id}s"), room)
+        fields = {self._many: messages, f"missing_{self._id}s": missing}
         return self._reply(f"BatchGet{self._plural}", **fields)
 
     async def list(self, request: Any, context: Context) -> Any:
+        messages: MutableSequence[Any] = []
+        room = self._room(min(_PAGE_BYTES, self._most_bytes * 3 // 4), messages)
         found, token = await self._resources.list(
-            identity.current(), request.page_size, request.page_token, request.filter, request.order_by
+            identity.current(), request.page_size, request.page_token, request.filter, request.order_by, room
         )
-        fields = {self._many: map(self.to_proto, found), "next_page_token": token}
+        fields = {self._many: messages[: len(found)], "next_page_token": token}
         return self._reply(f"List{self._plural}", **fields)
 
     async def update(self, request: Any, context: Context) -> Any:
@@ -116,6 +136,15 @@ class ResourceMethods:
             f"Rollback{self._noun}": self.rollback,
         }
 
+    def _room(self, limit: int, messages: MutableSequence[Any]) -> Room:
+        """Room for what goes into `messages` as it is weighed."""
+
+        def weigh(resource: Resource) -> int:
+            messages.append(self.to_proto(resource))
+            return int(messages[-1].ByteSize()) + _FRAME
+
+        return Room(limit, weigh)
+
     def _draft(self, request: Any) -> Any:
         return self._translator.draft(getattr(request, self._kind))
 
@@ -123,7 +152,7 @@ class ResourceMethods:
         return self._reply(method, **{self._kind: self.to_proto(resource)})
 
     def _reply(self, method: str, **fields: Any) -> Any:
-        return getattr(self._messages, f"{method}Response")(**fields)
+        return bounded(getattr(self._messages, f"{method}Response")(**fields), self._most_bytes)
 
 
 def servicer(base: type, methods: ResourceMethods, **more: Any) -> Any:

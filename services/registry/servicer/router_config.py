@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Final
+
 from dynamicagents.registry.v1 import (
     router_config_pb2,
     router_config_service_pb2,
@@ -9,7 +11,9 @@ from dynamicagents.registry.v1 import (
 from libs import identity, masks
 from services.registry.service.router_config import RouterConfigs
 from services.registry.servicer import translation
-from services.registry.servicer.translation import Context, parse, router_config, to_spec
+from services.registry.servicer.translation import SET_BY_SERVER, Context, parse, router_config, to_spec
+
+_CHANGEABLE: Final = frozenset(router_config_pb2.RouterConfig.DESCRIPTOR.fields_by_name) - {*SET_BY_SERVER}
 
 
 class RouterConfigServicer(router_config_service_pb2_grpc.RouterConfigServiceServicer):
@@ -26,8 +30,7 @@ class RouterConfigServicer(router_config_service_pb2_grpc.RouterConfigServiceSer
         self, request: router_config_service_pb2.UpdateRouterConfigRequest, context: Context
     ) -> router_config_service_pb2.UpdateRouterConfigResponse:
         config = request.router_config
-        changeable = ("deployments", "num_retries", "timeout")
-        paths = masks.paths(request.update_mask, router_config_pb2.RouterConfig.DESCRIPTOR, changeable)
+        paths = masks.paths(request.update_mask, router_config_pb2.RouterConfig.DESCRIPTOR, _CHANGEABLE)
         spec = to_spec(config, "router_config")
         made = await self._configs.update(identity.current(), spec, paths, config.etag)
         return router_config_service_pb2.UpdateRouterConfigResponse(router_config=router_config(made))
@@ -36,7 +39,7 @@ class RouterConfigServicer(router_config_service_pb2_grpc.RouterConfigServiceSer
         self, request: router_config_service_pb2.AddDeploymentRequest, context: Context
     ) -> router_config_service_pb2.AddDeploymentResponse:
         deployment = to_spec(request.deployment, "deployment")
-        added, config = await self._configs.add_deployment(identity.current(), deployment)
+        added, config = await self._configs.add_deployment(identity.current(), deployment, request.request_id)
         response = router_config_service_pb2.AddDeploymentResponse(router_config=router_config(config))
         parse(added, response.deployment)
         return response
@@ -44,7 +47,7 @@ class RouterConfigServicer(router_config_service_pb2_grpc.RouterConfigServiceSer
     async def RemoveDeployment(
         self, request: router_config_service_pb2.RemoveDeploymentRequest, context: Context
     ) -> router_config_service_pb2.RemoveDeploymentResponse:
-        config = await self._configs.remove_deployment(identity.current(), request.deployment_id)
+        config = await self._configs.remove_deployment(identity.current(), request.deployment_id, request.request_id)
         return router_config_service_pb2.RemoveDeploymentResponse(router_config=router_config(config))
 
     async def ListRouterConfigRevisions(

@@ -14,8 +14,14 @@ from services.registry.servicer.translation import TRANSLATORS, Context
 class TemplateMethods(ResourceMethods):
     """A template of the suite is one at revision 0, and says so."""
 
-    def __init__(self, templates: Templates) -> None:
-        super().__init__(templates, "AgentTemplate", "AgentTemplates", "template")  # type: ignore[arg-type]
+    def __init__(self, templates: Templates, *, most_bytes: int) -> None:
+        super().__init__(
+            templates,  # type: ignore[arg-type]
+            "AgentTemplate",
+            "AgentTemplates",
+            "template",
+            most_bytes=most_bytes,
+        )
         self._templates = templates
 
     def to_proto(self, resource: Resource) -> agent_template_pb2.AgentTemplate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 from dynamicagents.registry.v1 import (
@@ -30,7 +30,9 @@ from libs import errors
 from services.registry.model import Draft, Kind, Resource, Spec, id_field
 from services.registry.model.changes import MISSING, Conflict, Difference
 from services.registry.service.resources import Revision
+from services.registry.service.room import too_large
 
+M = TypeVar("M", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -82,6 +84,8 @@ TRANSLATORS: Final[Mapping[Kind, Translator]] = {
 KIND_NUMBERS: Final[Mapping[Kind, Any]] = {
     kind: snapshot_pb2.ResourceKind.Value(f"RESOURCE_KIND_{kind.name}") for kind in Kind
 }
+SET_BY_SERVER: Final = ("revision", "etag", "update_time")
+"""What of a router configuration is not the caller's to change."""
 KINDS: Final = {number: kind for kind, number in KIND_NUMBERS.items()}
 
 
@@ -114,6 +118,13 @@ def fill(message: Any, resource: Resource) -> None:
         message.router_config.CopyFrom(router_config(resource))
     else:
         getattr(message, resource.kind).CopyFrom(TRANSLATORS[resource.kind].to_proto(resource))
+
+
+def bounded(message: M, most_bytes: int) -> M:
+    """The answer, unless it is larger than may be sent."""
+    if message.ByteSize() > most_bytes:
+        raise too_large(most_bytes)
+    return message
 
 
 def revision(made: Revision) -> revision_pb2.Revision:

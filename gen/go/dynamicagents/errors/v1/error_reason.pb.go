@@ -89,6 +89,7 @@ const (
 	// The server runs as many executions as it may. Code RESOURCE_EXHAUSTED with google.rpc.RetryInfo.
 	ErrorReason_ERROR_REASON_TOO_MANY_EXECUTIONS ErrorReason = 25
 	// The resume token of a watch is older than the kept history. Code OUT_OF_RANGE: watch again with a snapshot.
+	// Metadata: `oldest_resume_token`, the oldest that would do.
 	ErrorReason_ERROR_REASON_RESUME_TOKEN_EXPIRED ErrorReason = 26
 	// A request or an answer is larger than the server allows. Code RESOURCE_EXHAUSTED. Metadata: `limit_bytes`.
 	ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE ErrorReason = 27
@@ -103,6 +104,47 @@ const (
 	// Others refer to what was to be deleted. Code FAILED_PRECONDITION. Metadata: `referrers`, up to 20 of them as
 	// "<kind> <id>", separated by commas.
 	ErrorReason_ERROR_REASON_RESOURCE_REFERENCED ErrorReason = 31
+	// Every deployment of the group cools down or is at its limit. Code UNAVAILABLE with google.rpc.RetryInfo of the soonest.
+	// Metadata: `model_group`.
+	ErrorReason_ERROR_REASON_NO_DEPLOYMENT_AVAILABLE ErrorReason = 32
+	// What may be spent has been spent. Code RESOURCE_EXHAUSTED with google.rpc.RetryInfo where it is renewed.
+	// Metadata: `budget`, e.g. "tenant", "tag:batch", or a limit of the execution such as "max_cost_usd"; `limit`, `used`.
+	ErrorReason_ERROR_REASON_BUDGET_EXCEEDED ErrorReason = 33
+	// No deployment of the group can do what the request needs. Code FAILED_PRECONDITION.
+	// Metadata: `capability`, e.g. "vision"; `model_group`.
+	ErrorReason_ERROR_REASON_CAPABILITY_MISSING ErrorReason = 34
+	// A guardrail refused the text. Code FAILED_PRECONDITION. Metadata: `guardrail`, its name; `side`, "input" or "output".
+	ErrorReason_ERROR_REASON_GUARDRAIL ErrorReason = 35
+	// A watcher takes what it is sent too slowly. Code ABORTED: watch again, with a snapshot.
+	ErrorReason_ERROR_REASON_WATCHER_TOO_SLOW ErrorReason = 36
+	// The sequence asked for is older than the kept events of the execution. Code OUT_OF_RANGE.
+	// Metadata: `oldest_sequence`, the first that is kept.
+	ErrorReason_ERROR_REASON_EVENTS_EXPIRED ErrorReason = 37
+	// The sequence asked for is ahead of the execution. Code OUT_OF_RANGE. Metadata: `last_sequence`.
+	ErrorReason_ERROR_REASON_SEQUENCE_UNKNOWN ErrorReason = 38
+	// The queue of the tenant or of the server is full. Code RESOURCE_EXHAUSTED with google.rpc.RetryInfo.
+	ErrorReason_ERROR_REASON_QUEUE_FULL ErrorReason = 39
+	// The session is busy and its policy is to reject. Code FAILED_PRECONDITION. Metadata: `execution_id`, the one that runs.
+	ErrorReason_ERROR_REASON_SESSION_BUSY ErrorReason = 40
+	// The execution does not wait for this continuation: it has ended, or somebody else has answered. Code
+	// FAILED_PRECONDITION. Metadata: `status`.
+	ErrorReason_ERROR_REASON_NOT_WAITING ErrorReason = 41
+	// A process died while a tool was being called, and nothing says that the tool may be called again. Code ABORTED, in
+	// execution_failed. Metadata: `tool_id`, `call_id`.
+	ErrorReason_ERROR_REASON_TOOL_CALL_IN_DOUBT ErrorReason = 42
+	// Every process that ran the execution died. Code ABORTED, in execution_failed. Metadata: `attempts`.
+	ErrorReason_ERROR_REASON_POISONED ErrorReason = 43
+	// The run asked for something else than its journal has. Code ABORTED, in execution_failed or from ReplayExecution.
+	// Metadata: `step`.
+	ErrorReason_ERROR_REASON_JOURNAL_MISMATCH ErrorReason = 44
+	// An answer that the execution waited for did not come in time. Code DEADLINE_EXCEEDED, in execution_failed.
+	ErrorReason_ERROR_REASON_INPUT_EXPIRED ErrorReason = 45
+	// A wrapping token of Secrets gives nothing. Code FAILED_PRECONDITION. Metadata: `cause`, one of "unknown", "expired",
+	// "spent" (somebody else has the values: rotate them) and "creation_path".
+	ErrorReason_ERROR_REASON_WRAPPING_TOKEN_INVALID ErrorReason = 60
+	// A lease of Secrets cannot be renewed. Code FAILED_PRECONDITION: read the values again. Metadata: `cause`, "expired" or
+	// "changed".
+	ErrorReason_ERROR_REASON_LEASE_ENDED ErrorReason = 61
 )
 
 // Enum value maps for ErrorReason.
@@ -140,6 +182,22 @@ var (
 		29: "ERROR_REASON_CANCELLED",
 		30: "ERROR_REASON_AUDIT_UNAVAILABLE",
 		31: "ERROR_REASON_RESOURCE_REFERENCED",
+		32: "ERROR_REASON_NO_DEPLOYMENT_AVAILABLE",
+		33: "ERROR_REASON_BUDGET_EXCEEDED",
+		34: "ERROR_REASON_CAPABILITY_MISSING",
+		35: "ERROR_REASON_GUARDRAIL",
+		36: "ERROR_REASON_WATCHER_TOO_SLOW",
+		37: "ERROR_REASON_EVENTS_EXPIRED",
+		38: "ERROR_REASON_SEQUENCE_UNKNOWN",
+		39: "ERROR_REASON_QUEUE_FULL",
+		40: "ERROR_REASON_SESSION_BUSY",
+		41: "ERROR_REASON_NOT_WAITING",
+		42: "ERROR_REASON_TOOL_CALL_IN_DOUBT",
+		43: "ERROR_REASON_POISONED",
+		44: "ERROR_REASON_JOURNAL_MISMATCH",
+		45: "ERROR_REASON_INPUT_EXPIRED",
+		60: "ERROR_REASON_WRAPPING_TOKEN_INVALID",
+		61: "ERROR_REASON_LEASE_ENDED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -174,6 +232,22 @@ var (
 		"ERROR_REASON_CANCELLED":               29,
 		"ERROR_REASON_AUDIT_UNAVAILABLE":       30,
 		"ERROR_REASON_RESOURCE_REFERENCED":     31,
+		"ERROR_REASON_NO_DEPLOYMENT_AVAILABLE": 32,
+		"ERROR_REASON_BUDGET_EXCEEDED":         33,
+		"ERROR_REASON_CAPABILITY_MISSING":      34,
+		"ERROR_REASON_GUARDRAIL":               35,
+		"ERROR_REASON_WATCHER_TOO_SLOW":        36,
+		"ERROR_REASON_EVENTS_EXPIRED":          37,
+		"ERROR_REASON_SEQUENCE_UNKNOWN":        38,
+		"ERROR_REASON_QUEUE_FULL":              39,
+		"ERROR_REASON_SESSION_BUSY":            40,
+		"ERROR_REASON_NOT_WAITING":             41,
+		"ERROR_REASON_TOOL_CALL_IN_DOUBT":      42,
+		"ERROR_REASON_POISONED":                43,
+		"ERROR_REASON_JOURNAL_MISMATCH":        44,
+		"ERROR_REASON_INPUT_EXPIRED":           45,
+		"ERROR_REASON_WRAPPING_TOKEN_INVALID":  60,
+		"ERROR_REASON_LEASE_ENDED":             61,
 	}
 )
 
@@ -208,7 +282,7 @@ var File_dynamicagents_errors_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\xe7\b\n" +
+	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\xff\f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12#\n" +
@@ -242,7 +316,23 @@ const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"\x1aERROR_REASON_NOT_SUPPORTED\x10\x1c\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10\x1d\x12\"\n" +
 	"\x1eERROR_REASON_AUDIT_UNAVAILABLE\x10\x1e\x12$\n" +
-	" ERROR_REASON_RESOURCE_REFERENCED\x10\x1fBq\n" +
+	" ERROR_REASON_RESOURCE_REFERENCED\x10\x1f\x12(\n" +
+	"$ERROR_REASON_NO_DEPLOYMENT_AVAILABLE\x10 \x12 \n" +
+	"\x1cERROR_REASON_BUDGET_EXCEEDED\x10!\x12#\n" +
+	"\x1fERROR_REASON_CAPABILITY_MISSING\x10\"\x12\x1a\n" +
+	"\x16ERROR_REASON_GUARDRAIL\x10#\x12!\n" +
+	"\x1dERROR_REASON_WATCHER_TOO_SLOW\x10$\x12\x1f\n" +
+	"\x1bERROR_REASON_EVENTS_EXPIRED\x10%\x12!\n" +
+	"\x1dERROR_REASON_SEQUENCE_UNKNOWN\x10&\x12\x1b\n" +
+	"\x17ERROR_REASON_QUEUE_FULL\x10'\x12\x1d\n" +
+	"\x19ERROR_REASON_SESSION_BUSY\x10(\x12\x1c\n" +
+	"\x18ERROR_REASON_NOT_WAITING\x10)\x12#\n" +
+	"\x1fERROR_REASON_TOOL_CALL_IN_DOUBT\x10*\x12\x19\n" +
+	"\x15ERROR_REASON_POISONED\x10+\x12!\n" +
+	"\x1dERROR_REASON_JOURNAL_MISMATCH\x10,\x12\x1e\n" +
+	"\x1aERROR_REASON_INPUT_EXPIRED\x10-\x12'\n" +
+	"#ERROR_REASON_WRAPPING_TOKEN_INVALID\x10<\x12\x1c\n" +
+	"\x18ERROR_REASON_LEASE_ENDED\x10=Bq\n" +
 	"\x1bdev.dynamicagents.errors.v1P\x01ZPgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/errors/v1;errorsv1b\x06proto3"
 
 var (

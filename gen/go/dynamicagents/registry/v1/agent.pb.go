@@ -600,14 +600,14 @@ func (x *ReasoningSettings) GetMaxSteps() int32 {
 	return 0
 }
 
-// HistorySettings say how much of a session the model sees.
+// HistorySettings say how much of a session the model sees. The oldest goes first; a tool call is never without its result.
 type HistorySettings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whole runs, the newest; 0: none. Contradicts num_messages.
 	NumRuns int32 `protobuf:"varint,1,opt,name=num_runs,json=numRuns,proto3" json:"num_runs,omitempty"`
 	// Messages, the newest; 0: none.
 	NumMessages int32 `protobuf:"varint,2,opt,name=num_messages,json=numMessages,proto3" json:"num_messages,omitempty"`
-	// Most tokens of history; 0: no limit of its own.
+	// Most tokens of history, as estimated at four characters a token; 0: no limit of its own.
 	MaxTokens int32 `protobuf:"varint,3,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
 	// Most tool calls of earlier runs to show; unset: all.
 	MaxToolCalls  *int32 `protobuf:"varint,4,opt,name=max_tool_calls,json=maxToolCalls,proto3,oneof" json:"max_tool_calls,omitempty"`
@@ -673,16 +673,17 @@ func (x *HistorySettings) GetMaxToolCalls() int32 {
 	return 0
 }
 
-// MemorySettings say what is remembered of a user across sessions.
+// MemorySettings say what is remembered of a user across sessions: of the user_id of a run. At most 100 texts of 1,000
+// characters; the oldest make room.
 type MemorySettings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The agent decides what to remember, by a tool.
+	// The agent decides what to remember, by the tool builtin/update_user_memory, and sees what is remembered.
 	Agentic bool `protobuf:"varint,1,opt,name=agentic,proto3" json:"agentic,omitempty"`
-	// What a run taught is remembered at its end.
+	// What a run taught is remembered at its end, by one more call of the model.
 	UpdateOnRun bool `protobuf:"varint,2,opt,name=update_on_run,json=updateOnRun,proto3" json:"update_on_run,omitempty"`
 	// What is remembered is shown to the model.
 	AddToContext bool `protobuf:"varint,3,opt,name=add_to_context,json=addToContext,proto3" json:"add_to_context,omitempty"`
-	// How memories are found, e.g. "balanced".
+	// How memories are found, e.g. "balanced". Where all are shown there is nothing to choose.
 	RetrievalStrategy string `protobuf:"bytes,4,opt,name=retrieval_strategy,json=retrievalStrategy,proto3" json:"retrieval_strategy,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -749,13 +750,13 @@ func (x *MemorySettings) GetRetrievalStrategy() string {
 // SessionSettings are of the session's state and summaries.
 type SessionSettings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// State of a new session.
+	// State of a session that has none yet.
 	InitialState *structpb.Struct `protobuf:"bytes,1,opt,name=initial_state,json=initialState,proto3" json:"initial_state,omitempty"`
 	// The state is shown to the model.
 	AddStateToContext bool `protobuf:"varint,2,opt,name=add_state_to_context,json=addStateToContext,proto3" json:"add_state_to_context,omitempty"`
-	// The agent may change the state, by a tool.
+	// The agent may change the state, by the tool builtin/update_session_state.
 	AgenticState bool `protobuf:"varint,3,opt,name=agentic_state,json=agenticState,proto3" json:"agentic_state,omitempty"`
-	// A summary of the session is kept.
+	// A summary of the session is kept, written anew after each run by one more call of the model.
 	Summaries bool `protobuf:"varint,4,opt,name=summaries,proto3" json:"summaries,omitempty"`
 	// The summary is shown to the model.
 	AddSummaryToContext bool `protobuf:"varint,5,opt,name=add_summary_to_context,json=addSummaryToContext,proto3" json:"add_summary_to_context,omitempty"`
@@ -1074,7 +1075,8 @@ func (*Handoff_TeamId) isHandoff_Target() {}
 // provider, whose own default then holds.
 type ModelSettings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The model group of the router configuration, e.g. "gpt-4o" or "offline". Required in a saved agent.
+	// The model group of the router configuration, e.g. "gpt-4o" or "offline", or an alias of one. Required in a saved agent.
+	// A group that there is not is refused when it is written, unless the tenant has no deployment at all.
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// Sampling temperature, 0 to 2.
 	Temperature *float64 `protobuf:"fixed64,2,opt,name=temperature,proto3,oneof" json:"temperature,omitempty"`
@@ -1205,9 +1207,11 @@ type ToolReference struct {
 	// e.g. "mcp/crm/*". Required.
 	ToolId string `protobuf:"bytes,1,opt,name=tool_id,json=toolId,proto3" json:"tool_id,omitempty"`
 	// Longest time of one call; then the model sees an error. Unset: 30 s. At most 1 h.
-	Timeout       *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Timeout *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Each call waits until somebody has allowed it with ContinueExecution; see execution.v1.ToolApproval.
+	RequiresConfirmation bool `protobuf:"varint,3,opt,name=requires_confirmation,json=requiresConfirmation,proto3" json:"requires_confirmation,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *ToolReference) Reset() {
@@ -1252,6 +1256,13 @@ func (x *ToolReference) GetTimeout() *durationpb.Duration {
 		return x.Timeout
 	}
 	return nil
+}
+
+func (x *ToolReference) GetRequiresConfirmation() bool {
+	if x != nil {
+		return x.RequiresConfirmation
+	}
+	return false
 }
 
 var File_dynamicagents_registry_v1_agent_proto protoreflect.FileDescriptor
@@ -1372,11 +1383,12 @@ const file_dynamicagents_registry_v1_agent_proto_rawDesc = "" +
 	"\x05_seedB\x14\n" +
 	"\x12_frequency_penaltyB\x13\n" +
 	"\x11_presence_penaltyB\x16\n" +
-	"\x14_parallel_tool_calls\"\xb7\x01\n" +
+	"\x14_parallel_tool_calls\"\xec\x01\n" +
 	"\rToolReference\x12b\n" +
 	"\atool_id\x18\x01 \x01(\tBI\xbaHFrD\x18\xff\x012?^[a-z]+(/[A-Za-z0-9_.-]+)*/([A-Za-z0-9_.-]+|[A-Za-z0-9_.-]*\\*)$R\x06toolId\x12B\n" +
 	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
-	"\xaa\x01\a\"\x03\b\x90\x1c*\x00R\atimeout*k\n" +
+	"\xaa\x01\a\"\x03\b\x90\x1c*\x00R\atimeout\x123\n" +
+	"\x15requires_confirmation\x18\x03 \x01(\bR\x14requiresConfirmation*k\n" +
 	"\x0fGuardrailAction\x12 \n" +
 	"\x1cGUARDRAIL_ACTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17GUARDRAIL_ACTION_REFUSE\x10\x01\x12\x19\n" +

@@ -45,9 +45,9 @@ type AgentServiceClient interface {
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetAgent(ctx context.Context, in *GetAgentRequest, opts ...grpc.CallOption) (*GetAgentResponse, error)
 	// Reads the current revisions of several agents, in the order asked for; the missing ones are named, not an error.
-	// Codes: INVALID_ARGUMENT.
+	// Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
 	BatchGetAgents(ctx context.Context, in *BatchGetAgentsRequest, opts ...grpc.CallOption) (*BatchGetAgentsResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListAgents(ctx context.Context, in *ListAgentsRequest, opts ...grpc.CallOption) (*ListAgentsResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -58,7 +58,7 @@ type AgentServiceClient interface {
 	DeleteAgent(ctx context.Context, in *DeleteAgentRequest, opts ...grpc.CallOption) (*DeleteAgentResponse, error)
 	// Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	ListAgentRevisions(ctx context.Context, in *ListAgentRevisionsRequest, opts ...grpc.CallOption) (*ListAgentRevisionsResponse, error)
-	// Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	// Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE).
 	DiffAgent(ctx context.Context, in *DiffAgentRequest, opts ...grpc.CallOption) (*DiffAgentResponse, error)
 	// Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
 	// changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -66,7 +66,8 @@ type AgentServiceClient interface {
 	// Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
 	RollbackAgent(ctx context.Context, in *RollbackAgentRequest, opts ...grpc.CallOption) (*RollbackAgentResponse, error)
 	// Reads an agent with everything that it refers to, directly or through others, each pinned to its current revision,
-	// and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	// and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND,
+	// RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: read the parts one by one).
 	GetAgentClosure(ctx context.Context, in *GetAgentClosureRequest, opts ...grpc.CallOption) (*GetAgentClosureResponse, error)
 }
 
@@ -201,9 +202,9 @@ type AgentServiceServer interface {
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetAgent(context.Context, *GetAgentRequest) (*GetAgentResponse, error)
 	// Reads the current revisions of several agents, in the order asked for; the missing ones are named, not an error.
-	// Codes: INVALID_ARGUMENT.
+	// Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
 	BatchGetAgents(context.Context, *BatchGetAgentsRequest) (*BatchGetAgentsResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -214,7 +215,7 @@ type AgentServiceServer interface {
 	DeleteAgent(context.Context, *DeleteAgentRequest) (*DeleteAgentResponse, error)
 	// Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	ListAgentRevisions(context.Context, *ListAgentRevisionsRequest) (*ListAgentRevisionsResponse, error)
-	// Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	// Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE).
 	DiffAgent(context.Context, *DiffAgentRequest) (*DiffAgentResponse, error)
 	// Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
 	// changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -222,7 +223,8 @@ type AgentServiceServer interface {
 	// Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
 	RollbackAgent(context.Context, *RollbackAgentRequest) (*RollbackAgentResponse, error)
 	// Reads an agent with everything that it refers to, directly or through others, each pinned to its current revision,
-	// and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	// and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND,
+	// RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: read the parts one by one).
 	GetAgentClosure(context.Context, *GetAgentClosureRequest) (*GetAgentClosureResponse, error)
 	mustEmbedUnimplementedAgentServiceServer()
 }

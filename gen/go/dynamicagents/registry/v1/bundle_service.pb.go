@@ -159,9 +159,11 @@ type BundleChange struct {
 	// Its revision afterwards.
 	Revision int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
 	// What differs from before; for BUNDLE_ACTION_UPDATED.
-	Differences   []*FieldDifference `protobuf:"bytes,5,rep,name=differences,proto3" json:"differences,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Differences []*FieldDifference `protobuf:"bytes,5,rep,name=differences,proto3" json:"differences,omitempty"`
+	// There are differences, but the answer would have been too large with them.
+	DifferencesOmitted bool `protobuf:"varint,6,opt,name=differences_omitted,json=differencesOmitted,proto3" json:"differences_omitted,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *BundleChange) Reset() {
@@ -227,6 +229,13 @@ func (x *BundleChange) GetDifferences() []*FieldDifference {
 		return x.Differences
 	}
 	return nil
+}
+
+func (x *BundleChange) GetDifferencesOmitted() bool {
+	if x != nil {
+		return x.DifferencesOmitted
+	}
+	return false
 }
 
 // ApplyBundleResponse says what was done.
@@ -387,14 +396,15 @@ const file_dynamicagents_registry_v1_bundle_service_proto_rawDesc = "" +
 	"\fprune_labels\x18\x03 \x03(\v2>.dynamicagents.registry.v1.ApplyBundleRequest.PruneLabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10\x10R\vpruneLabels\x1a>\n" +
 	"\x10PruneLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc8\x02\n" +
 	"\fBundleChange\x12;\n" +
 	"\x04kind\x18\x01 \x01(\x0e2'.dynamicagents.registry.v1.ResourceKindR\x04kind\x12\x1f\n" +
 	"\vresource_id\x18\x02 \x01(\tR\n" +
 	"resourceId\x12?\n" +
 	"\x06action\x18\x03 \x01(\x0e2'.dynamicagents.registry.v1.BundleActionR\x06action\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\x12L\n" +
-	"\vdifferences\x18\x05 \x03(\v2*.dynamicagents.registry.v1.FieldDifferenceR\vdifferences\"X\n" +
+	"\vdifferences\x18\x05 \x03(\v2*.dynamicagents.registry.v1.FieldDifferenceR\vdifferences\x12/\n" +
+	"\x13differences_omitted\x18\x06 \x01(\bR\x12differencesOmitted\"X\n" +
 	"\x13ApplyBundleResponse\x12A\n" +
 	"\achanges\x18\x01 \x03(\v2'.dynamicagents.registry.v1.BundleChangeR\achanges\"\x80\x02\n" +
 	"\x13ExportBundleRequest\x12P\n" +

@@ -38,7 +38,7 @@ type EventRuleServiceClient interface {
 	CreateEventRule(ctx context.Context, in *CreateEventRuleRequest, opts ...grpc.CallOption) (*CreateEventRuleResponse, error)
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetEventRule(ctx context.Context, in *GetEventRuleRequest, opts ...grpc.CallOption) (*GetEventRuleResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListEventRules(ctx context.Context, in *ListEventRulesRequest, opts ...grpc.CallOption) (*ListEventRulesResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -119,7 +119,7 @@ type EventRuleServiceServer interface {
 	CreateEventRule(context.Context, *CreateEventRuleRequest) (*CreateEventRuleResponse, error)
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetEventRule(context.Context, *GetEventRuleRequest) (*GetEventRuleResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListEventRules(context.Context, *ListEventRulesRequest) (*ListEventRulesResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.

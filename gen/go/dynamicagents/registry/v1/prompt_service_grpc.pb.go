@@ -42,7 +42,7 @@ type PromptServiceClient interface {
 	CreatePrompt(ctx context.Context, in *CreatePromptRequest, opts ...grpc.CallOption) (*CreatePromptResponse, error)
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetPrompt(ctx context.Context, in *GetPromptRequest, opts ...grpc.CallOption) (*GetPromptResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListPrompts(ctx context.Context, in *ListPromptsRequest, opts ...grpc.CallOption) (*ListPromptsResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -174,7 +174,7 @@ type PromptServiceServer interface {
 	CreatePrompt(context.Context, *CreatePromptRequest) (*CreatePromptResponse, error)
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetPrompt(context.Context, *GetPromptRequest) (*GetPromptResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListPrompts(context.Context, *ListPromptsRequest) (*ListPromptsResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.

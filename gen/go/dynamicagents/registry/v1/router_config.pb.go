@@ -24,6 +24,193 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// RoutingStrategy is a way to choose among the deployments of a group. Names and meaning of the first five are LiteLLM's.
+type RoutingStrategy int32
+
+const (
+	// ROUTING_STRATEGY_SIMPLE_SHUFFLE.
+	RoutingStrategy_ROUTING_STRATEGY_UNSPECIFIED RoutingStrategy = 0
+	// At random by weight, else by rpm, else by tpm, else evenly.
+	RoutingStrategy_ROUTING_STRATEGY_SIMPLE_SHUFFLE RoutingStrategy = 1
+	// The one with the fewest calls in flight.
+	RoutingStrategy_ROUTING_STRATEGY_LEAST_BUSY RoutingStrategy = 2
+	// The one with the fewest tokens in this minute, within its rpm and tpm.
+	RoutingStrategy_ROUTING_STRATEGY_USAGE_BASED RoutingStrategy = 3
+	// The one that answers fastest, in seconds per token; for streams by time to the first token.
+	RoutingStrategy_ROUTING_STRATEGY_LATENCY_BASED RoutingStrategy = 4
+	// The one with the lowest price of input and output tokens.
+	RoutingStrategy_ROUTING_STRATEGY_COST_BASED RoutingStrategy = 5
+	// The best score, mostly from price.
+	RoutingStrategy_ROUTING_STRATEGY_SCORE_COST RoutingStrategy = 6
+	// The best score, mostly from observed latency.
+	RoutingStrategy_ROUTING_STRATEGY_SCORE_SPEED RoutingStrategy = 7
+	// The best score, mostly from declared quality.
+	RoutingStrategy_ROUTING_STRATEGY_SCORE_QUALITY RoutingStrategy = 8
+	// The best score, from price, latency, reliability and quality alike.
+	RoutingStrategy_ROUTING_STRATEGY_SCORE_BALANCED RoutingStrategy = 9
+)
+
+// Enum value maps for RoutingStrategy.
+var (
+	RoutingStrategy_name = map[int32]string{
+		0: "ROUTING_STRATEGY_UNSPECIFIED",
+		1: "ROUTING_STRATEGY_SIMPLE_SHUFFLE",
+		2: "ROUTING_STRATEGY_LEAST_BUSY",
+		3: "ROUTING_STRATEGY_USAGE_BASED",
+		4: "ROUTING_STRATEGY_LATENCY_BASED",
+		5: "ROUTING_STRATEGY_COST_BASED",
+		6: "ROUTING_STRATEGY_SCORE_COST",
+		7: "ROUTING_STRATEGY_SCORE_SPEED",
+		8: "ROUTING_STRATEGY_SCORE_QUALITY",
+		9: "ROUTING_STRATEGY_SCORE_BALANCED",
+	}
+	RoutingStrategy_value = map[string]int32{
+		"ROUTING_STRATEGY_UNSPECIFIED":    0,
+		"ROUTING_STRATEGY_SIMPLE_SHUFFLE": 1,
+		"ROUTING_STRATEGY_LEAST_BUSY":     2,
+		"ROUTING_STRATEGY_USAGE_BASED":    3,
+		"ROUTING_STRATEGY_LATENCY_BASED":  4,
+		"ROUTING_STRATEGY_COST_BASED":     5,
+		"ROUTING_STRATEGY_SCORE_COST":     6,
+		"ROUTING_STRATEGY_SCORE_SPEED":    7,
+		"ROUTING_STRATEGY_SCORE_QUALITY":  8,
+		"ROUTING_STRATEGY_SCORE_BALANCED": 9,
+	}
+)
+
+func (x RoutingStrategy) Enum() *RoutingStrategy {
+	p := new(RoutingStrategy)
+	*p = x
+	return p
+}
+
+func (x RoutingStrategy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RoutingStrategy) Descriptor() protoreflect.EnumDescriptor {
+	return file_dynamicagents_registry_v1_router_config_proto_enumTypes[0].Descriptor()
+}
+
+func (RoutingStrategy) Type() protoreflect.EnumType {
+	return &file_dynamicagents_registry_v1_router_config_proto_enumTypes[0]
+}
+
+func (x RoutingStrategy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RoutingStrategy.Descriptor instead.
+func (RoutingStrategy) EnumDescriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_proto_rawDescGZIP(), []int{0}
+}
+
+// CacheBackend is a place for answers.
+type CacheBackend int32
+
+const (
+	// CACHE_BACKEND_MEMORY.
+	CacheBackend_CACHE_BACKEND_UNSPECIFIED CacheBackend = 0
+	// The Router process, at most 10,000 answers and 64 MiB.
+	CacheBackend_CACHE_BACKEND_MEMORY CacheBackend = 1
+	// The Redis of the Router's settings; where there is none, or it is down, no answer is kept.
+	CacheBackend_CACHE_BACKEND_REDIS CacheBackend = 2
+)
+
+// Enum value maps for CacheBackend.
+var (
+	CacheBackend_name = map[int32]string{
+		0: "CACHE_BACKEND_UNSPECIFIED",
+		1: "CACHE_BACKEND_MEMORY",
+		2: "CACHE_BACKEND_REDIS",
+	}
+	CacheBackend_value = map[string]int32{
+		"CACHE_BACKEND_UNSPECIFIED": 0,
+		"CACHE_BACKEND_MEMORY":      1,
+		"CACHE_BACKEND_REDIS":       2,
+	}
+)
+
+func (x CacheBackend) Enum() *CacheBackend {
+	p := new(CacheBackend)
+	*p = x
+	return p
+}
+
+func (x CacheBackend) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CacheBackend) Descriptor() protoreflect.EnumDescriptor {
+	return file_dynamicagents_registry_v1_router_config_proto_enumTypes[1].Descriptor()
+}
+
+func (CacheBackend) Type() protoreflect.EnumType {
+	return &file_dynamicagents_registry_v1_router_config_proto_enumTypes[1]
+}
+
+func (x CacheBackend) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CacheBackend.Descriptor instead.
+func (CacheBackend) EnumDescriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_proto_rawDescGZIP(), []int{1}
+}
+
+// UpstreamLane is a way to call a provider.
+type UpstreamLane int32
+
+const (
+	// Directly where possible.
+	UpstreamLane_UPSTREAM_LANE_UNSPECIFIED UpstreamLane = 0
+	// The Router's own HTTP with LiteLLM's translation. Refused for providers that cannot be called so.
+	UpstreamLane_UPSTREAM_LANE_DIRECT UpstreamLane = 1
+	// litellm.acompletion, for providers with an SDK of their own.
+	UpstreamLane_UPSTREAM_LANE_LIBRARY UpstreamLane = 2
+)
+
+// Enum value maps for UpstreamLane.
+var (
+	UpstreamLane_name = map[int32]string{
+		0: "UPSTREAM_LANE_UNSPECIFIED",
+		1: "UPSTREAM_LANE_DIRECT",
+		2: "UPSTREAM_LANE_LIBRARY",
+	}
+	UpstreamLane_value = map[string]int32{
+		"UPSTREAM_LANE_UNSPECIFIED": 0,
+		"UPSTREAM_LANE_DIRECT":      1,
+		"UPSTREAM_LANE_LIBRARY":     2,
+	}
+)
+
+func (x UpstreamLane) Enum() *UpstreamLane {
+	p := new(UpstreamLane)
+	*p = x
+	return p
+}
+
+func (x UpstreamLane) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (UpstreamLane) Descriptor() protoreflect.EnumDescriptor {
+	return file_dynamicagents_registry_v1_router_config_proto_enumTypes[2].Descriptor()
+}
+
+func (UpstreamLane) Type() protoreflect.EnumType {
+	return &file_dynamicagents_registry_v1_router_config_proto_enumTypes[2]
+}
+
+func (x UpstreamLane) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use UpstreamLane.Descriptor instead.
+func (UpstreamLane) EnumDescriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_proto_rawDescGZIP(), []int{2}
+}
+
 // RouterConfig says which model groups a tenant has and which deployments serve them. There is one for each tenant, empty
 // until the first change. The Router follows it by Watch; a change reaches new calls within a second.
 type RouterConfig struct {
@@ -40,7 +227,56 @@ type RouterConfig struct {
 	// Fingerprint of this revision, for the etag of an update. Set by the server.
 	Etag string `protobuf:"bytes,5,opt,name=etag,proto3" json:"etag,omitempty"`
 	// When this revision was made. Set by the server.
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// How a deployment of the group is chosen. Unset: ROUTING_STRATEGY_SIMPLE_SHUFFLE.
+	RoutingStrategy RoutingStrategy `protobuf:"varint,7,opt,name=routing_strategy,json=routingStrategy,proto3,enum=dynamicagents.registry.v1.RoutingStrategy" json:"routing_strategy,omitempty"`
+	// Parameters of the latency based and the scoring strategies.
+	StrategySettings *StrategySettings `protobuf:"bytes,8,opt,name=strategy_settings,json=strategySettings,proto3" json:"strategy_settings,omitempty"`
+	// How often each class of error is tried again, in place of num_retries.
+	RetryPolicy *ErrorClassPolicy `protobuf:"bytes,9,opt,name=retry_policy,json=retryPolicy,proto3" json:"retry_policy,omitempty"`
+	// The same for single groups; keys are model groups. Takes precedence over retry_policy.
+	ModelGroupRetryPolicies map[string]*ErrorClassPolicy `protobuf:"bytes,10,rep,name=model_group_retry_policies,json=modelGroupRetryPolicies,proto3" json:"model_group_retry_policies,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Shortest pause before a retry on a deployment that has just failed. Default 0.
+	RetryAfter *durationpb.Duration `protobuf:"bytes,11,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
+	// Groups to ask when a group has failed, after its own retries. At most 1000.
+	Fallbacks []*Fallback `protobuf:"bytes,12,rep,name=fallbacks,proto3" json:"fallbacks,omitempty"`
+	// Groups to ask when the conversation is longer than the group's context. At most 1000.
+	ContextWindowFallbacks []*Fallback `protobuf:"bytes,13,rep,name=context_window_fallbacks,json=contextWindowFallbacks,proto3" json:"context_window_fallbacks,omitempty"`
+	// Groups to ask when the provider's policy refused the content. At most 1000.
+	ContentPolicyFallbacks []*Fallback `protobuf:"bytes,14,rep,name=content_policy_fallbacks,json=contentPolicyFallbacks,proto3" json:"content_policy_fallbacks,omitempty"`
+	// Groups to ask when a group without an entry in `fallbacks` has failed.
+	DefaultFallbacks []string `protobuf:"bytes,15,rep,name=default_fallbacks,json=defaultFallbacks,proto3" json:"default_fallbacks,omitempty"`
+	// Most groups that one call goes through, its own not counted. Default 5.
+	MaxFallbacks *int32 `protobuf:"varint,16,opt,name=max_fallbacks,json=maxFallbacks,proto3,oneof" json:"max_fallbacks,omitempty"`
+	// Failures within a minute after which a deployment cools down. Unset: at more than half of at least 5 calls.
+	AllowedFails *int32 `protobuf:"varint,17,opt,name=allowed_fails,json=allowedFails,proto3,oneof" json:"allowed_fails,omitempty"`
+	// The same for each class of error, in place of allowed_fails.
+	AllowedFailsPolicy *ErrorClassPolicy `protobuf:"bytes,18,opt,name=allowed_fails_policy,json=allowedFailsPolicy,proto3" json:"allowed_fails_policy,omitempty"`
+	// How long a deployment cools down where the provider does not say. Default 5 s.
+	Cooldown *durationpb.Duration `protobuf:"bytes,19,opt,name=cooldown,proto3" json:"cooldown,omitempty"`
+	// Never cool a deployment down.
+	DisableCooldowns bool `protobuf:"varint,20,opt,name=disable_cooldowns,json=disableCooldowns,proto3" json:"disable_cooldowns,omitempty"`
+	// Only use deployments that carry the tags of the request; without tags, those with the tag "default", or without tags.
+	EnableTagFiltering bool `protobuf:"varint,21,opt,name=enable_tag_filtering,json=enableTagFiltering,proto3" json:"enable_tag_filtering,omitempty"`
+	// With enable_tag_filtering: all tags of the request must match rather than one of them.
+	MatchAllTags bool `protobuf:"varint,22,opt,name=match_all_tags,json=matchAllTags,proto3" json:"match_all_tags,omitempty"`
+	// Before a call, leave out deployments whose context is too short, whose limits are reached, or that lack a capability
+	// that the request needs.
+	EnablePreCallChecks bool `protobuf:"varint,23,opt,name=enable_pre_call_checks,json=enablePreCallChecks,proto3" json:"enable_pre_call_checks,omitempty"`
+	// Answers that are kept and given again for an equal request. Unset: none.
+	Cache *ResponseCache `protobuf:"bytes,24,opt,name=cache,proto3" json:"cache,omitempty"`
+	// State shared by the Router's replicas. Unset: shared where the Router has a Redis.
+	Redis *RedisSharing `protobuf:"bytes,25,opt,name=redis,proto3" json:"redis,omitempty"`
+	// What may be spent. At most 1000.
+	Budgets []*CostBudget `protobuf:"bytes,26,rep,name=budgets,proto3" json:"budgets,omitempty"`
+	// Checks of what goes to a model and what comes back, in order. At most 20.
+	Guardrails []*RouterGuardrail `protobuf:"bytes,27,rep,name=guardrails,proto3" json:"guardrails,omitempty"`
+	// Other names of model groups: name to group. At most 1000.
+	ModelGroupAliases map[string]string `protobuf:"bytes,28,rep,name=model_group_aliases,json=modelGroupAliases,proto3" json:"model_group_aliases,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Longest wait for the first token of a stream. Default: timeout.
+	FirstTokenTimeout *durationpb.Duration `protobuf:"bytes,29,opt,name=first_token_timeout,json=firstTokenTimeout,proto3" json:"first_token_timeout,omitempty"`
+	// Active probes of deployments: one token every so often. Unset: none.
+	ProbeInterval *durationpb.Duration `protobuf:"bytes,30,opt,name=probe_interval,json=probeInterval,proto3" json:"probe_interval,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -117,6 +353,734 @@ func (x *RouterConfig) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *RouterConfig) GetRoutingStrategy() RoutingStrategy {
+	if x != nil {
+		return x.RoutingStrategy
+	}
+	return RoutingStrategy_ROUTING_STRATEGY_UNSPECIFIED
+}
+
+func (x *RouterConfig) GetStrategySettings() *StrategySettings {
+	if x != nil {
+		return x.StrategySettings
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetRetryPolicy() *ErrorClassPolicy {
+	if x != nil {
+		return x.RetryPolicy
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetModelGroupRetryPolicies() map[string]*ErrorClassPolicy {
+	if x != nil {
+		return x.ModelGroupRetryPolicies
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetRetryAfter() *durationpb.Duration {
+	if x != nil {
+		return x.RetryAfter
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetFallbacks() []*Fallback {
+	if x != nil {
+		return x.Fallbacks
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetContextWindowFallbacks() []*Fallback {
+	if x != nil {
+		return x.ContextWindowFallbacks
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetContentPolicyFallbacks() []*Fallback {
+	if x != nil {
+		return x.ContentPolicyFallbacks
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetDefaultFallbacks() []string {
+	if x != nil {
+		return x.DefaultFallbacks
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetMaxFallbacks() int32 {
+	if x != nil && x.MaxFallbacks != nil {
+		return *x.MaxFallbacks
+	}
+	return 0
+}
+
+func (x *RouterConfig) GetAllowedFails() int32 {
+	if x != nil && x.AllowedFails != nil {
+		return *x.AllowedFails
+	}
+	return 0
+}
+
+func (x *RouterConfig) GetAllowedFailsPolicy() *ErrorClassPolicy {
+	if x != nil {
+		return x.AllowedFailsPolicy
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetCooldown() *durationpb.Duration {
+	if x != nil {
+		return x.Cooldown
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetDisableCooldowns() bool {
+	if x != nil {
+		return x.DisableCooldowns
+	}
+	return false
+}
+
+func (x *RouterConfig) GetEnableTagFiltering() bool {
+	if x != nil {
+		return x.EnableTagFiltering
+	}
+	return false
+}
+
+func (x *RouterConfig) GetMatchAllTags() bool {
+	if x != nil {
+		return x.MatchAllTags
+	}
+	return false
+}
+
+func (x *RouterConfig) GetEnablePreCallChecks() bool {
+	if x != nil {
+		return x.EnablePreCallChecks
+	}
+	return false
+}
+
+func (x *RouterConfig) GetCache() *ResponseCache {
+	if x != nil {
+		return x.Cache
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetRedis() *RedisSharing {
+	if x != nil {
+		return x.Redis
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetBudgets() []*CostBudget {
+	if x != nil {
+		return x.Budgets
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetGuardrails() []*RouterGuardrail {
+	if x != nil {
+		return x.Guardrails
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetModelGroupAliases() map[string]string {
+	if x != nil {
+		return x.ModelGroupAliases
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetFirstTokenTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.FirstTokenTimeout
+	}
+	return nil
+}
+
+func (x *RouterConfig) GetProbeInterval() *durationpb.Duration {
+	if x != nil {
+		return x.ProbeInterval
+	}
+	return nil
+}
+
+// StrategySettings are parameters of strategies.
+type StrategySettings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long a sample of latency counts. Default 1 h.
+	LatencyWindow *durationpb.Duration `protobuf:"bytes,1,opt,name=latency_window,json=latencyWindow,proto3" json:"latency_window,omitempty"`
+	// Deployments within this part of the fastest are chosen among at random, e.g. 0.5. Default 0.
+	LowestLatencyBuffer float64 `protobuf:"fixed64,2,opt,name=lowest_latency_buffer,json=lowestLatencyBuffer,proto3" json:"lowest_latency_buffer,omitempty"`
+	// Samples that are kept of each deployment. Default 10.
+	MaxLatencySamples *int32 `protobuf:"varint,3,opt,name=max_latency_samples,json=maxLatencySamples,proto3,oneof" json:"max_latency_samples,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *StrategySettings) Reset() {
+	*x = StrategySettings{}
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StrategySettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StrategySettings) ProtoMessage() {}
+
+func (x *StrategySettings) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StrategySettings.ProtoReflect.Descriptor instead.
+func (*StrategySettings) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *StrategySettings) GetLatencyWindow() *durationpb.Duration {
+	if x != nil {
+		return x.LatencyWindow
+	}
+	return nil
+}
+
+func (x *StrategySettings) GetLowestLatencyBuffer() float64 {
+	if x != nil {
+		return x.LowestLatencyBuffer
+	}
+	return 0
+}
+
+func (x *StrategySettings) GetMaxLatencySamples() int32 {
+	if x != nil && x.MaxLatencySamples != nil {
+		return *x.MaxLatencySamples
+	}
+	return 0
+}
+
+// ErrorClassPolicy counts, by class of error. Unset: num_retries, or allowed_fails.
+type ErrorClassPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 400, 413, 422.
+	BadRequest *int32 `protobuf:"varint,1,opt,name=bad_request,json=badRequest,proto3,oneof" json:"bad_request,omitempty"`
+	// 401, 403.
+	Authentication *int32 `protobuf:"varint,2,opt,name=authentication,proto3,oneof" json:"authentication,omitempty"`
+	// 408, and no answer in time.
+	Timeout *int32 `protobuf:"varint,3,opt,name=timeout,proto3,oneof" json:"timeout,omitempty"`
+	// 402, 429.
+	RateLimit *int32 `protobuf:"varint,4,opt,name=rate_limit,json=rateLimit,proto3,oneof" json:"rate_limit,omitempty"`
+	// The provider's policy.
+	ContentPolicy *int32 `protobuf:"varint,5,opt,name=content_policy,json=contentPolicy,proto3,oneof" json:"content_policy,omitempty"`
+	// Unreachable, 5xx, a cut stream.
+	InternalServer *int32 `protobuf:"varint,6,opt,name=internal_server,json=internalServer,proto3,oneof" json:"internal_server,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ErrorClassPolicy) Reset() {
+	*x = ErrorClassPolicy{}
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErrorClassPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErrorClassPolicy) ProtoMessage() {}
+
+func (x *ErrorClassPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErrorClassPolicy.ProtoReflect.Descriptor instead.
+func (*ErrorClassPolicy) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ErrorClassPolicy) GetBadRequest() int32 {
+	if x != nil && x.BadRequest != nil {
+		return *x.BadRequest
+	}
+	return 0
+}
+
+func (x *ErrorClassPolicy) GetAuthentication() int32 {
+	if x != nil && x.Authentication != nil {
+		return *x.Authentication
+	}
+	return 0
+}
+
+func (x *ErrorClassPolicy) GetTimeout() int32 {
+	if x != nil && x.Timeout != nil {
+		return *x.Timeout
+	}
+	return 0
+}
+
+func (x *ErrorClassPolicy) GetRateLimit() int32 {
+	if x != nil && x.RateLimit != nil {
+		return *x.RateLimit
+	}
+	return 0
+}
+
+func (x *ErrorClassPolicy) GetContentPolicy() int32 {
+	if x != nil && x.ContentPolicy != nil {
+		return *x.ContentPolicy
+	}
+	return 0
+}
+
+func (x *ErrorClassPolicy) GetInternalServer() int32 {
+	if x != nil && x.InternalServer != nil {
+		return *x.InternalServer
+	}
+	return 0
+}
+
+// Fallback names the groups to ask in place of another, in order.
+type Fallback struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group that failed; "*" is any.
+	ModelGroup string `protobuf:"bytes,1,opt,name=model_group,json=modelGroup,proto3" json:"model_group,omitempty"`
+	// The groups to ask, in order.
+	FallbackGroups []string `protobuf:"bytes,2,rep,name=fallback_groups,json=fallbackGroups,proto3" json:"fallback_groups,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Fallback) Reset() {
+	*x = Fallback{}
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fallback) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fallback) ProtoMessage() {}
+
+func (x *Fallback) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fallback.ProtoReflect.Descriptor instead.
+func (*Fallback) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Fallback) GetModelGroup() string {
+	if x != nil {
+		return x.ModelGroup
+	}
+	return ""
+}
+
+func (x *Fallback) GetFallbackGroups() []string {
+	if x != nil {
+		return x.FallbackGroups
+	}
+	return nil
+}
+
+// ResponseCache keeps answers for equal requests of the same tenant. Streams are cached when they ended well; answers with
+// tool calls are not cached.
+type ResponseCache struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where answers are kept.
+	Backend CacheBackend `protobuf:"varint,1,opt,name=backend,proto3,enum=dynamicagents.registry.v1.CacheBackend" json:"backend,omitempty"`
+	// How long. Default 10 min.
+	Ttl *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// Groups whose answers are kept. Empty: all.
+	ModelGroups   []string `protobuf:"bytes,3,rep,name=model_groups,json=modelGroups,proto3" json:"model_groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResponseCache) Reset() {
+	*x = ResponseCache{}
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResponseCache) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResponseCache) ProtoMessage() {}
+
+func (x *ResponseCache) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResponseCache.ProtoReflect.Descriptor instead.
+func (*ResponseCache) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ResponseCache) GetBackend() CacheBackend {
+	if x != nil {
+		return x.Backend
+	}
+	return CacheBackend_CACHE_BACKEND_UNSPECIFIED
+}
+
+func (x *ResponseCache) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *ResponseCache) GetModelGroups() []string {
+	if x != nil {
+		return x.ModelGroups
+	}
+	return nil
+}
+
+// RedisSharing says whether replicas of the Router share limits, cooldowns, spending and health through Redis.
+type RedisSharing struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Each replica keeps to itself, though there be a Redis.
+	Disabled      bool `protobuf:"varint,1,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedisSharing) Reset() {
+	*x = RedisSharing{}
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedisSharing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedisSharing) ProtoMessage() {}
+
+func (x *RedisSharing) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedisSharing.ProtoReflect.Descriptor instead.
+func (*RedisSharing) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RedisSharing) GetDisabled() bool {
+	if x != nil {
+		return x.Disabled
+	}
+	return false
+}
+
+// CostBudget bounds what calls cost within a period. A call is admitted while the budget is not yet spent.
+type CostBudget struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose spending counts.
+	//
+	// Types that are valid to be assigned to Scope:
+	//
+	//	*CostBudget_Tenant
+	//	*CostBudget_Subject
+	//	*CostBudget_Tag
+	//	*CostBudget_DeploymentId
+	//	*CostBudget_Provider
+	Scope isCostBudget_Scope `protobuf_oneof:"scope"`
+	// US dollars.
+	MaxCostUsd float64 `protobuf:"fixed64,6,opt,name=max_cost_usd,json=maxCostUsd,proto3" json:"max_cost_usd,omitempty"`
+	// The period, from the first call on. Required.
+	Period        *durationpb.Duration `protobuf:"bytes,7,opt,name=period,proto3" json:"period,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CostBudget) Reset() {
+	*x = CostBudget{}
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CostBudget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CostBudget) ProtoMessage() {}
+
+func (x *CostBudget) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CostBudget.ProtoReflect.Descriptor instead.
+func (*CostBudget) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CostBudget) GetScope() isCostBudget_Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+func (x *CostBudget) GetTenant() bool {
+	if x != nil {
+		if x, ok := x.Scope.(*CostBudget_Tenant); ok {
+			return x.Tenant
+		}
+	}
+	return false
+}
+
+func (x *CostBudget) GetSubject() string {
+	if x != nil {
+		if x, ok := x.Scope.(*CostBudget_Subject); ok {
+			return x.Subject
+		}
+	}
+	return ""
+}
+
+func (x *CostBudget) GetTag() string {
+	if x != nil {
+		if x, ok := x.Scope.(*CostBudget_Tag); ok {
+			return x.Tag
+		}
+	}
+	return ""
+}
+
+func (x *CostBudget) GetDeploymentId() string {
+	if x != nil {
+		if x, ok := x.Scope.(*CostBudget_DeploymentId); ok {
+			return x.DeploymentId
+		}
+	}
+	return ""
+}
+
+func (x *CostBudget) GetProvider() string {
+	if x != nil {
+		if x, ok := x.Scope.(*CostBudget_Provider); ok {
+			return x.Provider
+		}
+	}
+	return ""
+}
+
+func (x *CostBudget) GetMaxCostUsd() float64 {
+	if x != nil {
+		return x.MaxCostUsd
+	}
+	return 0
+}
+
+func (x *CostBudget) GetPeriod() *durationpb.Duration {
+	if x != nil {
+		return x.Period
+	}
+	return nil
+}
+
+type isCostBudget_Scope interface {
+	isCostBudget_Scope()
+}
+
+type CostBudget_Tenant struct {
+	// The whole tenant's. Must be true.
+	Tenant bool `protobuf:"varint,1,opt,name=tenant,proto3,oneof"`
+}
+
+type CostBudget_Subject struct {
+	// That of one caller, by the subject of its token.
+	Subject string `protobuf:"bytes,2,opt,name=subject,proto3,oneof"`
+}
+
+type CostBudget_Tag struct {
+	// That of calls with a tag.
+	Tag string `protobuf:"bytes,3,opt,name=tag,proto3,oneof"`
+}
+
+type CostBudget_DeploymentId struct {
+	// That of one deployment; when it is spent the others of the group serve.
+	DeploymentId string `protobuf:"bytes,4,opt,name=deployment_id,json=deploymentId,proto3,oneof"`
+}
+
+type CostBudget_Provider struct {
+	// That of one provider, e.g. "openai".
+	Provider string `protobuf:"bytes,5,opt,name=provider,proto3,oneof"`
+}
+
+func (*CostBudget_Tenant) isCostBudget_Scope() {}
+
+func (*CostBudget_Subject) isCostBudget_Scope() {}
+
+func (*CostBudget_Tag) isCostBudget_Scope() {}
+
+func (*CostBudget_DeploymentId) isCostBudget_Scope() {}
+
+func (*CostBudget_Provider) isCostBudget_Scope() {}
+
+// RouterGuardrail is a check of texts.
+type RouterGuardrail struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name, for errors and logs.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The check: "max_input_characters", "blocked_words", "blocked_pattern" (RE2), or the name of a hook that the operator
+	// installed (entry point group "dynamic_agents.guardrails").
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// What goes to the model is checked.
+	Input bool `protobuf:"varint,3,opt,name=input,proto3" json:"input,omitempty"`
+	// What comes back is checked.
+	Output bool `protobuf:"varint,4,opt,name=output,proto3" json:"output,omitempty"`
+	// Arguments of the check, e.g. {"words": "...", "limit": "1000"}.
+	Arguments     map[string]string `protobuf:"bytes,5,rep,name=arguments,proto3" json:"arguments,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouterGuardrail) Reset() {
+	*x = RouterGuardrail{}
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouterGuardrail) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouterGuardrail) ProtoMessage() {}
+
+func (x *RouterGuardrail) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouterGuardrail.ProtoReflect.Descriptor instead.
+func (*RouterGuardrail) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RouterGuardrail) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RouterGuardrail) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *RouterGuardrail) GetInput() bool {
+	if x != nil {
+		return x.Input
+	}
+	return false
+}
+
+func (x *RouterGuardrail) GetOutput() bool {
+	if x != nil {
+		return x.Output
+	}
+	return false
+}
+
+func (x *RouterGuardrail) GetArguments() map[string]string {
+	if x != nil {
+		return x.Arguments
+	}
+	return nil
+}
+
 // Deployment is one way to a model: a provider, an address, a key.
 type Deployment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -137,14 +1101,45 @@ type Deployment struct {
 	// Share of the group's calls, against the other weights. Unset is 1; 0 is only used when no other is left.
 	Weight *float64 `protobuf:"fixed64,6,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
 	// Free key-value pairs.
-	Labels        map[string]string `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Requests a minute that the deployment takes. Unset: no limit. At the limit the others of the group serve.
+	Rpm *int32 `protobuf:"varint,8,opt,name=rpm,proto3,oneof" json:"rpm,omitempty"`
+	// Tokens a minute, as rpm.
+	Tpm *int64 `protobuf:"varint,9,opt,name=tpm,proto3,oneof" json:"tpm,omitempty"`
+	// Only the deployments of the lowest order are used while they answer; the next order serves when they fail.
+	Order int32 `protobuf:"varint,10,opt,name=order,proto3" json:"order,omitempty"`
+	// For tag filtering and budgets. At most 64.
+	Tags []string `protobuf:"bytes,11,rep,name=tags,proto3" json:"tags,omitempty"`
+	// Calls at a time. Unset: no limit.
+	MaxParallelRequests *int32 `protobuf:"varint,12,opt,name=max_parallel_requests,json=maxParallelRequests,proto3,oneof" json:"max_parallel_requests,omitempty"`
+	// Prices in place of LiteLLM's.
+	Pricing *Pricing `protobuf:"bytes,13,opt,name=pricing,proto3" json:"pricing,omitempty"`
+	// Longest silence, in place of the configuration's.
+	Timeout *durationpb.Duration `protobuf:"bytes,14,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Cooldown, in place of the configuration's.
+	Cooldown *durationpb.Duration `protobuf:"bytes,15,opt,name=cooldown,proto3" json:"cooldown,omitempty"`
+	// How good the answers are, 0 to 1, for the scoring strategies. Unset: 0.5.
+	Quality *float64 `protobuf:"fixed64,16,opt,name=quality,proto3,oneof" json:"quality,omitempty"`
+	// Further credentials of providers that need several, by LiteLLM's parameter name: "aws_access_key_id",
+	// "aws_secret_access_key", "vertex_credentials", "azure_ad_token". Values are references as in api_key_reference.
+	CredentialReferences map[string]string `protobuf:"bytes,17,rep,name=credential_references,json=credentialReferences,proto3" json:"credential_references,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Further parameters of the provider that are no secrets, by LiteLLM's name: "api_version", "aws_region_name",
+	// "vertex_project", "organization". At most 50.
+	ProviderParameters map[string]string `protobuf:"bytes,18,rep,name=provider_parameters,json=providerParameters,proto3" json:"provider_parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Tokens of context, in place of LiteLLM's figure.
+	ContextWindow *int64 `protobuf:"varint,19,opt,name=context_window,json=contextWindow,proto3,oneof" json:"context_window,omitempty"`
+	// Capabilities, in place of LiteLLM's figures: of "tools", "parallel_tools", "vision", "json_schema", "reasoning",
+	// "audio", "prefill". A name with "!" before it denies one.
+	Capabilities []string `protobuf:"bytes,20,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// How the provider is called. Unset: directly where LiteLLM's translation allows it.
+	Lane          UpstreamLane `protobuf:"varint,21,opt,name=lane,proto3,enum=dynamicagents.registry.v1.UpstreamLane" json:"lane,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Deployment) Reset() {
 	*x = Deployment{}
-	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[1]
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -156,7 +1151,7 @@ func (x *Deployment) String() string {
 func (*Deployment) ProtoMessage() {}
 
 func (x *Deployment) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[1]
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -169,7 +1164,7 @@ func (x *Deployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deployment.ProtoReflect.Descriptor instead.
 func (*Deployment) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_registry_v1_router_config_proto_rawDescGZIP(), []int{1}
+	return file_dynamicagents_registry_v1_router_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Deployment) GetDeploymentId() string {
@@ -221,11 +1216,173 @@ func (x *Deployment) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *Deployment) GetRpm() int32 {
+	if x != nil && x.Rpm != nil {
+		return *x.Rpm
+	}
+	return 0
+}
+
+func (x *Deployment) GetTpm() int64 {
+	if x != nil && x.Tpm != nil {
+		return *x.Tpm
+	}
+	return 0
+}
+
+func (x *Deployment) GetOrder() int32 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+func (x *Deployment) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Deployment) GetMaxParallelRequests() int32 {
+	if x != nil && x.MaxParallelRequests != nil {
+		return *x.MaxParallelRequests
+	}
+	return 0
+}
+
+func (x *Deployment) GetPricing() *Pricing {
+	if x != nil {
+		return x.Pricing
+	}
+	return nil
+}
+
+func (x *Deployment) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *Deployment) GetCooldown() *durationpb.Duration {
+	if x != nil {
+		return x.Cooldown
+	}
+	return nil
+}
+
+func (x *Deployment) GetQuality() float64 {
+	if x != nil && x.Quality != nil {
+		return *x.Quality
+	}
+	return 0
+}
+
+func (x *Deployment) GetCredentialReferences() map[string]string {
+	if x != nil {
+		return x.CredentialReferences
+	}
+	return nil
+}
+
+func (x *Deployment) GetProviderParameters() map[string]string {
+	if x != nil {
+		return x.ProviderParameters
+	}
+	return nil
+}
+
+func (x *Deployment) GetContextWindow() int64 {
+	if x != nil && x.ContextWindow != nil {
+		return *x.ContextWindow
+	}
+	return 0
+}
+
+func (x *Deployment) GetCapabilities() []string {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *Deployment) GetLane() UpstreamLane {
+	if x != nil {
+		return x.Lane
+	}
+	return UpstreamLane_UPSTREAM_LANE_UNSPECIFIED
+}
+
+// Pricing is in US dollars per token.
+type Pricing struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the prompt.
+	InputCostPerToken *float64 `protobuf:"fixed64,1,opt,name=input_cost_per_token,json=inputCostPerToken,proto3,oneof" json:"input_cost_per_token,omitempty"`
+	// Of the answer.
+	OutputCostPerToken *float64 `protobuf:"fixed64,2,opt,name=output_cost_per_token,json=outputCostPerToken,proto3,oneof" json:"output_cost_per_token,omitempty"`
+	// Of the part of the prompt that the provider had cached. Default: as input_cost_per_token.
+	CachedInputCostPerToken *float64 `protobuf:"fixed64,3,opt,name=cached_input_cost_per_token,json=cachedInputCostPerToken,proto3,oneof" json:"cached_input_cost_per_token,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
+}
+
+func (x *Pricing) Reset() {
+	*x = Pricing{}
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pricing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pricing) ProtoMessage() {}
+
+func (x *Pricing) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_router_config_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pricing.ProtoReflect.Descriptor instead.
+func (*Pricing) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_router_config_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Pricing) GetInputCostPerToken() float64 {
+	if x != nil && x.InputCostPerToken != nil {
+		return *x.InputCostPerToken
+	}
+	return 0
+}
+
+func (x *Pricing) GetOutputCostPerToken() float64 {
+	if x != nil && x.OutputCostPerToken != nil {
+		return *x.OutputCostPerToken
+	}
+	return 0
+}
+
+func (x *Pricing) GetCachedInputCostPerToken() float64 {
+	if x != nil && x.CachedInputCostPerToken != nil {
+		return *x.CachedInputCostPerToken
+	}
+	return 0
+}
+
 var File_dynamicagents_registry_v1_router_config_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_registry_v1_router_config_proto_rawDesc = "" +
 	"\n" +
-	"-dynamicagents/registry/v1/router_config.proto\x12\x19dynamicagents.registry.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x02\n" +
+	"-dynamicagents/registry/v1/router_config.proto\x12\x19dynamicagents.registry.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x13\n" +
 	"\fRouterConfig\x12R\n" +
 	"\vdeployments\x18\x01 \x03(\v2%.dynamicagents.registry.v1.DeploymentB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\vdeployments\x12/\n" +
 	"\vnum_retries\x18\x02 \x01(\x05B\t\xbaH\x06\x1a\x04\x18\n" +
@@ -236,8 +1393,112 @@ const file_dynamicagents_registry_v1_router_config_proto_rawDesc = "" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\x12\x12\n" +
 	"\x04etag\x18\x05 \x01(\tR\x04etag\x12;\n" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTimeB\x0e\n" +
-	"\f_num_retries\"\x85\x04\n" +
+	"updateTime\x12_\n" +
+	"\x10routing_strategy\x18\a \x01(\x0e2*.dynamicagents.registry.v1.RoutingStrategyB\b\xbaH\x05\x82\x01\x02\x10\x01R\x0froutingStrategy\x12X\n" +
+	"\x11strategy_settings\x18\b \x01(\v2+.dynamicagents.registry.v1.StrategySettingsR\x10strategySettings\x12N\n" +
+	"\fretry_policy\x18\t \x01(\v2+.dynamicagents.registry.v1.ErrorClassPolicyR\vretryPolicy\x12\x8c\x01\n" +
+	"\x1amodel_group_retry_policies\x18\n" +
+	" \x03(\v2D.dynamicagents.registry.v1.RouterConfig.ModelGroupRetryPoliciesEntryB\t\xbaH\x06\x9a\x01\x03\x10\xe8\aR\x17modelGroupRetryPolicies\x12I\n" +
+	"\vretry_after\x18\v \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
+	"\xaa\x01\a\"\x03\b\x90\x1c2\x00R\n" +
+	"retryAfter\x12L\n" +
+	"\tfallbacks\x18\f \x03(\v2#.dynamicagents.registry.v1.FallbackB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\tfallbacks\x12h\n" +
+	"\x18context_window_fallbacks\x18\r \x03(\v2#.dynamicagents.registry.v1.FallbackB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x16contextWindowFallbacks\x12h\n" +
+	"\x18content_policy_fallbacks\x18\x0e \x03(\v2#.dynamicagents.registry.v1.FallbackB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x16contentPolicyFallbacks\x12>\n" +
+	"\x11default_fallbacks\x18\x0f \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x14\"\ar\x05\x10\x01\x18\xff\x01R\x10defaultFallbacks\x123\n" +
+	"\rmax_fallbacks\x18\x10 \x01(\x05B\t\xbaH\x06\x1a\x04\x18\x14(\x00H\x01R\fmaxFallbacks\x88\x01\x01\x124\n" +
+	"\rallowed_fails\x18\x11 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00H\x02R\fallowedFails\x88\x01\x01\x12]\n" +
+	"\x14allowed_fails_policy\x18\x12 \x01(\v2+.dynamicagents.registry.v1.ErrorClassPolicyR\x12allowedFailsPolicy\x12E\n" +
+	"\bcooldown\x18\x13 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x052\x00R\bcooldown\x12+\n" +
+	"\x11disable_cooldowns\x18\x14 \x01(\bR\x10disableCooldowns\x120\n" +
+	"\x14enable_tag_filtering\x18\x15 \x01(\bR\x12enableTagFiltering\x12$\n" +
+	"\x0ematch_all_tags\x18\x16 \x01(\bR\fmatchAllTags\x123\n" +
+	"\x16enable_pre_call_checks\x18\x17 \x01(\bR\x13enablePreCallChecks\x12>\n" +
+	"\x05cache\x18\x18 \x01(\v2(.dynamicagents.registry.v1.ResponseCacheR\x05cache\x12=\n" +
+	"\x05redis\x18\x19 \x01(\v2'.dynamicagents.registry.v1.RedisSharingR\x05redis\x12J\n" +
+	"\abudgets\x18\x1a \x03(\v2%.dynamicagents.registry.v1.CostBudgetB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\abudgets\x12T\n" +
+	"\n" +
+	"guardrails\x18\x1b \x03(\v2*.dynamicagents.registry.v1.RouterGuardrailB\b\xbaH\x05\x92\x01\x02\x10\x14R\n" +
+	"guardrails\x12y\n" +
+	"\x13model_group_aliases\x18\x1c \x03(\v2>.dynamicagents.registry.v1.RouterConfig.ModelGroupAliasesEntryB\t\xbaH\x06\x9a\x01\x03\x10\xe8\aR\x11modelGroupAliases\x12X\n" +
+	"\x13first_token_timeout\x18\x1d \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
+	"\xaa\x01\a\"\x03\b\x90\x1c*\x00R\x11firstTokenTimeout\x12R\n" +
+	"\x0eprobe_interval\x18\x1e \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
+	"\"\x04\b\x80\xa3\x052\x02\b\n" +
+	"R\rprobeInterval\x1aw\n" +
+	"\x1cModelGroupRetryPoliciesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12A\n" +
+	"\x05value\x18\x02 \x01(\v2+.dynamicagents.registry.v1.ErrorClassPolicyR\x05value:\x028\x01\x1aD\n" +
+	"\x16ModelGroupAliasesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0e\n" +
+	"\f_num_retriesB\x10\n" +
+	"\x0e_max_fallbacksB\x10\n" +
+	"\x0e_allowed_fails\"\x8a\x02\n" +
+	"\x10StrategySettings\x12P\n" +
+	"\x0elatency_window\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00R\rlatencyWindow\x12K\n" +
+	"\x15lowest_latency_buffer\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00R\x13lowestLatencyBuffer\x12?\n" +
+	"\x13max_latency_samples\x18\x03 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x01H\x00R\x11maxLatencySamples\x88\x01\x01B\x16\n" +
+	"\x14_max_latency_samples\"\xaf\x03\n" +
+	"\x10ErrorClassPolicy\x120\n" +
+	"\vbad_request\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00H\x00R\n" +
+	"badRequest\x88\x01\x01\x127\n" +
+	"\x0eauthentication\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00H\x01R\x0eauthentication\x88\x01\x01\x12)\n" +
+	"\atimeout\x18\x03 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00H\x02R\atimeout\x88\x01\x01\x12.\n" +
+	"\n" +
+	"rate_limit\x18\x04 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00H\x03R\trateLimit\x88\x01\x01\x126\n" +
+	"\x0econtent_policy\x18\x05 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00H\x04R\rcontentPolicy\x88\x01\x01\x128\n" +
+	"\x0finternal_server\x18\x06 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00H\x05R\x0einternalServer\x88\x01\x01B\x0e\n" +
+	"\f_bad_requestB\x11\n" +
+	"\x0f_authenticationB\n" +
+	"\n" +
+	"\b_timeoutB\r\n" +
+	"\v_rate_limitB\x11\n" +
+	"\x0f_content_policyB\x12\n" +
+	"\x10_internal_server\"u\n" +
+	"\bFallback\x12+\n" +
+	"\vmodel_group\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\n" +
+	"modelGroup\x12<\n" +
+	"\x0ffallback_groups\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10\x14\"\ar\x05\x10\x01\x18\xff\x01R\x0efallbackGroups\"\xc7\x01\n" +
+	"\rResponseCache\x12K\n" +
+	"\abackend\x18\x01 \x01(\x0e2'.dynamicagents.registry.v1.CacheBackendB\b\xbaH\x05\x82\x01\x02\x10\x01R\abackend\x12;\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xf5$*\x00R\x03ttl\x12,\n" +
+	"\fmodel_groups\x18\x03 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\vmodelGroups\"*\n" +
+	"\fRedisSharing\x12\x1a\n" +
+	"\bdisabled\x18\x01 \x01(\bR\bdisabled\"\x88\x03\n" +
+	"\n" +
+	"CostBudget\x12!\n" +
+	"\x06tenant\x18\x01 \x01(\bB\a\xbaH\x04j\x02\b\x01H\x00R\x06tenant\x12&\n" +
+	"\asubject\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01H\x00R\asubject\x12\x1e\n" +
+	"\x03tag\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01H\x00R\x03tag\x12R\n" +
+	"\rdeployment_id\x18\x04 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$H\x00R\fdeploymentId\x12'\n" +
+	"\bprovider\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x00R\bprovider\x129\n" +
+	"\fmax_cost_usd\x18\x06 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00e\xcd\xcdA)\x00\x00\x00\x00\x00\x00\x00\x00R\n" +
+	"maxCostUsd\x12G\n" +
+	"\x06period\x18\a \x01(\v2\x19.google.protobuf.DurationB\x14\xbaH\x11\xc8\x01\x01\xaa\x01\v\"\x05\b\x80\x8a\x8a\x0f2\x02\b\x01R\x06periodB\x0e\n" +
+	"\x05scope\x12\x05\xbaH\x02\b\x01\"\xa0\x02\n" +
+	"\x0fRouterGuardrail\x12\x1e\n" +
+	"\x04name\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04name\x12\x1e\n" +
+	"\x04kind\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04kind\x12\x14\n" +
+	"\x05input\x18\x03 \x01(\bR\x05input\x12\x16\n" +
+	"\x06output\x18\x04 \x01(\bR\x06output\x12a\n" +
+	"\targuments\x18\x05 \x03(\v29.dynamicagents.registry.v1.RouterGuardrail.ArgumentsEntryB\b\xbaH\x05\x9a\x01\x02\x10\x14R\targuments\x1a<\n" +
+	"\x0eArgumentsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xda\f\n" +
 	"\n" +
 	"Deployment\x12S\n" +
 	"\rdeployment_id\x18\x01 \x01(\tB.\xbaH+\xd8\x01\x01r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\fdeploymentId\x12+\n" +
@@ -248,11 +1509,66 @@ const file_dynamicagents_registry_v1_router_config_proto_rawDesc = "" +
 	"\bapi_base\x18\x04 \x01(\tB\x1e\xbaH\x1b\xd8\x01\x01r\x16\x18\x80\x102\x11^https?://[^\\s]+$R\aapiBase\x124\n" +
 	"\x11api_key_reference\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\x0fapiKeyReference\x124\n" +
 	"\x06weight\x18\x06 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x80\x84.A)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\x06weight\x88\x01\x01\x12S\n" +
-	"\x06labels\x18\a \x03(\v21.dynamicagents.registry.v1.Deployment.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x1a9\n" +
+	"\x06labels\x18\a \x03(\v21.dynamicagents.registry.v1.Deployment.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x12\x1e\n" +
+	"\x03rpm\x18\b \x01(\x05B\a\xbaH\x04\x1a\x02(\x00H\x01R\x03rpm\x88\x01\x01\x12\x1e\n" +
+	"\x03tpm\x18\t \x01(\x03B\a\xbaH\x04\"\x02(\x00H\x02R\x03tpm\x88\x01\x01\x12 \n" +
+	"\x05order\x18\n" +
+	" \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x05order\x12'\n" +
+	"\x04tags\x18\v \x03(\tB\x13\xbaH\x10\x92\x01\r\x10@\x18\x01\"\ar\x05\x10\x01\x18\x80\x01R\x04tags\x12@\n" +
+	"\x15max_parallel_requests\x18\f \x01(\x05B\a\xbaH\x04\x1a\x02(\x01H\x03R\x13maxParallelRequests\x88\x01\x01\x12<\n" +
+	"\apricing\x18\r \x01(\v2\".dynamicagents.registry.v1.PricingR\apricing\x12B\n" +
+	"\atimeout\x18\x0e \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
+	"\xaa\x01\a\"\x03\b\x90\x1c*\x00R\atimeout\x12E\n" +
+	"\bcooldown\x18\x0f \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x052\x00R\bcooldown\x126\n" +
+	"\aquality\x18\x10 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x04R\aquality\x88\x01\x01\x12\x87\x01\n" +
+	"\x15credential_references\x18\x11 \x03(\v2?.dynamicagents.registry.v1.Deployment.CredentialReferencesEntryB\x11\xbaH\x0e\x9a\x01\v\x10\x14*\ar\x05\x10\x01\x18\x80\x04R\x14credentialReferences\x12x\n" +
+	"\x13provider_parameters\x18\x12 \x03(\v2=.dynamicagents.registry.v1.Deployment.ProviderParametersEntryB\b\xbaH\x05\x9a\x01\x02\x102R\x12providerParameters\x123\n" +
+	"\x0econtext_window\x18\x13 \x01(\x03B\a\xbaH\x04\"\x02(\x01H\x05R\rcontextWindow\x88\x01\x01\x12,\n" +
+	"\fcapabilities\x18\x14 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10\x14R\fcapabilities\x12E\n" +
+	"\x04lane\x18\x15 \x01(\x0e2'.dynamicagents.registry.v1.UpstreamLaneB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04lane\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aG\n" +
+	"\x19CredentialReferencesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aE\n" +
+	"\x17ProviderParametersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
-	"\a_weightBw\n" +
+	"\a_weightB\x06\n" +
+	"\x04_rpmB\x06\n" +
+	"\x04_tpmB\x18\n" +
+	"\x16_max_parallel_requestsB\n" +
+	"\n" +
+	"\b_qualityB\x11\n" +
+	"\x0f_context_window\"\xbd\x02\n" +
+	"\aPricing\x12D\n" +
+	"\x14input_cost_per_token\x18\x01 \x01(\x01B\x0e\xbaH\v\x12\t)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\x11inputCostPerToken\x88\x01\x01\x12F\n" +
+	"\x15output_cost_per_token\x18\x02 \x01(\x01B\x0e\xbaH\v\x12\t)\x00\x00\x00\x00\x00\x00\x00\x00H\x01R\x12outputCostPerToken\x88\x01\x01\x12Q\n" +
+	"\x1bcached_input_cost_per_token\x18\x03 \x01(\x01B\x0e\xbaH\v\x12\t)\x00\x00\x00\x00\x00\x00\x00\x00H\x02R\x17cachedInputCostPerToken\x88\x01\x01B\x17\n" +
+	"\x15_input_cost_per_tokenB\x18\n" +
+	"\x16_output_cost_per_tokenB\x1e\n" +
+	"\x1c_cached_input_cost_per_token*\xec\x02\n" +
+	"\x0fRoutingStrategy\x12 \n" +
+	"\x1cROUTING_STRATEGY_UNSPECIFIED\x10\x00\x12#\n" +
+	"\x1fROUTING_STRATEGY_SIMPLE_SHUFFLE\x10\x01\x12\x1f\n" +
+	"\x1bROUTING_STRATEGY_LEAST_BUSY\x10\x02\x12 \n" +
+	"\x1cROUTING_STRATEGY_USAGE_BASED\x10\x03\x12\"\n" +
+	"\x1eROUTING_STRATEGY_LATENCY_BASED\x10\x04\x12\x1f\n" +
+	"\x1bROUTING_STRATEGY_COST_BASED\x10\x05\x12\x1f\n" +
+	"\x1bROUTING_STRATEGY_SCORE_COST\x10\x06\x12 \n" +
+	"\x1cROUTING_STRATEGY_SCORE_SPEED\x10\a\x12\"\n" +
+	"\x1eROUTING_STRATEGY_SCORE_QUALITY\x10\b\x12#\n" +
+	"\x1fROUTING_STRATEGY_SCORE_BALANCED\x10\t*`\n" +
+	"\fCacheBackend\x12\x1d\n" +
+	"\x19CACHE_BACKEND_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14CACHE_BACKEND_MEMORY\x10\x01\x12\x17\n" +
+	"\x13CACHE_BACKEND_REDIS\x10\x02*b\n" +
+	"\fUpstreamLane\x12\x1d\n" +
+	"\x19UPSTREAM_LANE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14UPSTREAM_LANE_DIRECT\x10\x01\x12\x19\n" +
+	"\x15UPSTREAM_LANE_LIBRARY\x10\x02Bw\n" +
 	"\x1ddev.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3"
 
 var (
@@ -267,24 +1583,70 @@ func file_dynamicagents_registry_v1_router_config_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_registry_v1_router_config_proto_rawDescData
 }
 
-var file_dynamicagents_registry_v1_router_config_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_dynamicagents_registry_v1_router_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_dynamicagents_registry_v1_router_config_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_dynamicagents_registry_v1_router_config_proto_goTypes = []any{
-	(*RouterConfig)(nil),          // 0: dynamicagents.registry.v1.RouterConfig
-	(*Deployment)(nil),            // 1: dynamicagents.registry.v1.Deployment
-	nil,                           // 2: dynamicagents.registry.v1.Deployment.LabelsEntry
-	(*durationpb.Duration)(nil),   // 3: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(RoutingStrategy)(0),          // 0: dynamicagents.registry.v1.RoutingStrategy
+	(CacheBackend)(0),             // 1: dynamicagents.registry.v1.CacheBackend
+	(UpstreamLane)(0),             // 2: dynamicagents.registry.v1.UpstreamLane
+	(*RouterConfig)(nil),          // 3: dynamicagents.registry.v1.RouterConfig
+	(*StrategySettings)(nil),      // 4: dynamicagents.registry.v1.StrategySettings
+	(*ErrorClassPolicy)(nil),      // 5: dynamicagents.registry.v1.ErrorClassPolicy
+	(*Fallback)(nil),              // 6: dynamicagents.registry.v1.Fallback
+	(*ResponseCache)(nil),         // 7: dynamicagents.registry.v1.ResponseCache
+	(*RedisSharing)(nil),          // 8: dynamicagents.registry.v1.RedisSharing
+	(*CostBudget)(nil),            // 9: dynamicagents.registry.v1.CostBudget
+	(*RouterGuardrail)(nil),       // 10: dynamicagents.registry.v1.RouterGuardrail
+	(*Deployment)(nil),            // 11: dynamicagents.registry.v1.Deployment
+	(*Pricing)(nil),               // 12: dynamicagents.registry.v1.Pricing
+	nil,                           // 13: dynamicagents.registry.v1.RouterConfig.ModelGroupRetryPoliciesEntry
+	nil,                           // 14: dynamicagents.registry.v1.RouterConfig.ModelGroupAliasesEntry
+	nil,                           // 15: dynamicagents.registry.v1.RouterGuardrail.ArgumentsEntry
+	nil,                           // 16: dynamicagents.registry.v1.Deployment.LabelsEntry
+	nil,                           // 17: dynamicagents.registry.v1.Deployment.CredentialReferencesEntry
+	nil,                           // 18: dynamicagents.registry.v1.Deployment.ProviderParametersEntry
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
 }
 var file_dynamicagents_registry_v1_router_config_proto_depIdxs = []int32{
-	1, // 0: dynamicagents.registry.v1.RouterConfig.deployments:type_name -> dynamicagents.registry.v1.Deployment
-	3, // 1: dynamicagents.registry.v1.RouterConfig.timeout:type_name -> google.protobuf.Duration
-	4, // 2: dynamicagents.registry.v1.RouterConfig.update_time:type_name -> google.protobuf.Timestamp
-	2, // 3: dynamicagents.registry.v1.Deployment.labels:type_name -> dynamicagents.registry.v1.Deployment.LabelsEntry
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	11, // 0: dynamicagents.registry.v1.RouterConfig.deployments:type_name -> dynamicagents.registry.v1.Deployment
+	19, // 1: dynamicagents.registry.v1.RouterConfig.timeout:type_name -> google.protobuf.Duration
+	20, // 2: dynamicagents.registry.v1.RouterConfig.update_time:type_name -> google.protobuf.Timestamp
+	0,  // 3: dynamicagents.registry.v1.RouterConfig.routing_strategy:type_name -> dynamicagents.registry.v1.RoutingStrategy
+	4,  // 4: dynamicagents.registry.v1.RouterConfig.strategy_settings:type_name -> dynamicagents.registry.v1.StrategySettings
+	5,  // 5: dynamicagents.registry.v1.RouterConfig.retry_policy:type_name -> dynamicagents.registry.v1.ErrorClassPolicy
+	13, // 6: dynamicagents.registry.v1.RouterConfig.model_group_retry_policies:type_name -> dynamicagents.registry.v1.RouterConfig.ModelGroupRetryPoliciesEntry
+	19, // 7: dynamicagents.registry.v1.RouterConfig.retry_after:type_name -> google.protobuf.Duration
+	6,  // 8: dynamicagents.registry.v1.RouterConfig.fallbacks:type_name -> dynamicagents.registry.v1.Fallback
+	6,  // 9: dynamicagents.registry.v1.RouterConfig.context_window_fallbacks:type_name -> dynamicagents.registry.v1.Fallback
+	6,  // 10: dynamicagents.registry.v1.RouterConfig.content_policy_fallbacks:type_name -> dynamicagents.registry.v1.Fallback
+	5,  // 11: dynamicagents.registry.v1.RouterConfig.allowed_fails_policy:type_name -> dynamicagents.registry.v1.ErrorClassPolicy
+	19, // 12: dynamicagents.registry.v1.RouterConfig.cooldown:type_name -> google.protobuf.Duration
+	7,  // 13: dynamicagents.registry.v1.RouterConfig.cache:type_name -> dynamicagents.registry.v1.ResponseCache
+	8,  // 14: dynamicagents.registry.v1.RouterConfig.redis:type_name -> dynamicagents.registry.v1.RedisSharing
+	9,  // 15: dynamicagents.registry.v1.RouterConfig.budgets:type_name -> dynamicagents.registry.v1.CostBudget
+	10, // 16: dynamicagents.registry.v1.RouterConfig.guardrails:type_name -> dynamicagents.registry.v1.RouterGuardrail
+	14, // 17: dynamicagents.registry.v1.RouterConfig.model_group_aliases:type_name -> dynamicagents.registry.v1.RouterConfig.ModelGroupAliasesEntry
+	19, // 18: dynamicagents.registry.v1.RouterConfig.first_token_timeout:type_name -> google.protobuf.Duration
+	19, // 19: dynamicagents.registry.v1.RouterConfig.probe_interval:type_name -> google.protobuf.Duration
+	19, // 20: dynamicagents.registry.v1.StrategySettings.latency_window:type_name -> google.protobuf.Duration
+	1,  // 21: dynamicagents.registry.v1.ResponseCache.backend:type_name -> dynamicagents.registry.v1.CacheBackend
+	19, // 22: dynamicagents.registry.v1.ResponseCache.ttl:type_name -> google.protobuf.Duration
+	19, // 23: dynamicagents.registry.v1.CostBudget.period:type_name -> google.protobuf.Duration
+	15, // 24: dynamicagents.registry.v1.RouterGuardrail.arguments:type_name -> dynamicagents.registry.v1.RouterGuardrail.ArgumentsEntry
+	16, // 25: dynamicagents.registry.v1.Deployment.labels:type_name -> dynamicagents.registry.v1.Deployment.LabelsEntry
+	12, // 26: dynamicagents.registry.v1.Deployment.pricing:type_name -> dynamicagents.registry.v1.Pricing
+	19, // 27: dynamicagents.registry.v1.Deployment.timeout:type_name -> google.protobuf.Duration
+	19, // 28: dynamicagents.registry.v1.Deployment.cooldown:type_name -> google.protobuf.Duration
+	17, // 29: dynamicagents.registry.v1.Deployment.credential_references:type_name -> dynamicagents.registry.v1.Deployment.CredentialReferencesEntry
+	18, // 30: dynamicagents.registry.v1.Deployment.provider_parameters:type_name -> dynamicagents.registry.v1.Deployment.ProviderParametersEntry
+	2,  // 31: dynamicagents.registry.v1.Deployment.lane:type_name -> dynamicagents.registry.v1.UpstreamLane
+	5,  // 32: dynamicagents.registry.v1.RouterConfig.ModelGroupRetryPoliciesEntry.value:type_name -> dynamicagents.registry.v1.ErrorClassPolicy
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_registry_v1_router_config_proto_init() }
@@ -294,18 +1656,29 @@ func file_dynamicagents_registry_v1_router_config_proto_init() {
 	}
 	file_dynamicagents_registry_v1_router_config_proto_msgTypes[0].OneofWrappers = []any{}
 	file_dynamicagents_registry_v1_router_config_proto_msgTypes[1].OneofWrappers = []any{}
+	file_dynamicagents_registry_v1_router_config_proto_msgTypes[2].OneofWrappers = []any{}
+	file_dynamicagents_registry_v1_router_config_proto_msgTypes[6].OneofWrappers = []any{
+		(*CostBudget_Tenant)(nil),
+		(*CostBudget_Subject)(nil),
+		(*CostBudget_Tag)(nil),
+		(*CostBudget_DeploymentId)(nil),
+		(*CostBudget_Provider)(nil),
+	}
+	file_dynamicagents_registry_v1_router_config_proto_msgTypes[8].OneofWrappers = []any{}
+	file_dynamicagents_registry_v1_router_config_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_registry_v1_router_config_proto_rawDesc), len(file_dynamicagents_registry_v1_router_config_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   3,
+			NumEnums:      3,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_dynamicagents_registry_v1_router_config_proto_goTypes,
 		DependencyIndexes: file_dynamicagents_registry_v1_router_config_proto_depIdxs,
+		EnumInfos:         file_dynamicagents_registry_v1_router_config_proto_enumTypes,
 		MessageInfos:      file_dynamicagents_registry_v1_router_config_proto_msgTypes,
 	}.Build()
 	File_dynamicagents_registry_v1_router_config_proto = out.File

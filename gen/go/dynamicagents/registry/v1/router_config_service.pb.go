@@ -111,7 +111,7 @@ type UpdateRouterConfigRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The fields of the mask carry the new values; a non-empty etag must be current. Required.
 	RouterConfig *RouterConfig `protobuf:"bytes,1,opt,name=router_config,json=routerConfig,proto3" json:"router_config,omitempty"`
-	// Which fields to change: deployments (as a whole), num_retries, timeout. Required.
+	// Which fields to change: any but revision, etag and update_time; lists and maps as a whole. Required.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -211,7 +211,9 @@ func (x *UpdateRouterConfigResponse) GetRouterConfig() *RouterConfig {
 type AddDeploymentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The deployment. Required.
-	Deployment    *Deployment `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Deployment *Deployment `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// Idempotency key of the caller's choosing, at most 128 characters, kept for a day at least. Empty: none.
+	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -251,6 +253,13 @@ func (x *AddDeploymentRequest) GetDeployment() *Deployment {
 		return x.Deployment
 	}
 	return nil
+}
+
+func (x *AddDeploymentRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
 }
 
 // AddDeploymentResponse carries the added deployment.
@@ -312,7 +321,9 @@ func (x *AddDeploymentResponse) GetRouterConfig() *RouterConfig {
 type RemoveDeploymentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The deployment's id. Required.
-	DeploymentId  string `protobuf:"bytes,1,opt,name=deployment_id,json=deploymentId,proto3" json:"deployment_id,omitempty"`
+	DeploymentId string `protobuf:"bytes,1,opt,name=deployment_id,json=deploymentId,proto3" json:"deployment_id,omitempty"`
+	// Idempotency key as in AddDeploymentRequest, whose keys it must not repeat. Empty: none.
+	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -350,6 +361,13 @@ func (*RemoveDeploymentRequest) Descriptor() ([]byte, []int) {
 func (x *RemoveDeploymentRequest) GetDeploymentId() string {
 	if x != nil {
 		return x.DeploymentId
+	}
+	return ""
+}
+
+func (x *RemoveDeploymentRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
 	}
 	return ""
 }
@@ -624,18 +642,22 @@ const file_dynamicagents_registry_v1_router_config_service_proto_rawDesc = "" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\n" +
 	"updateMask\"j\n" +
 	"\x1aUpdateRouterConfigResponse\x12L\n" +
-	"\rrouter_config\x18\x01 \x01(\v2'.dynamicagents.registry.v1.RouterConfigR\frouterConfig\"e\n" +
+	"\rrouter_config\x18\x01 \x01(\v2'.dynamicagents.registry.v1.RouterConfigR\frouterConfig\"\x8e\x01\n" +
 	"\x14AddDeploymentRequest\x12M\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\v2%.dynamicagents.registry.v1.DeploymentB\x06\xbaH\x03\xc8\x01\x01R\n" +
-	"deployment\"\xac\x01\n" +
+	"deployment\x12'\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\xac\x01\n" +
 	"\x15AddDeploymentResponse\x12E\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\v2%.dynamicagents.registry.v1.DeploymentR\n" +
 	"deployment\x12L\n" +
-	"\rrouter_config\x18\x02 \x01(\v2'.dynamicagents.registry.v1.RouterConfigR\frouterConfig\"k\n" +
+	"\rrouter_config\x18\x02 \x01(\v2'.dynamicagents.registry.v1.RouterConfigR\frouterConfig\"\x94\x01\n" +
 	"\x17RemoveDeploymentRequest\x12P\n" +
-	"\rdeployment_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\fdeploymentId\"h\n" +
+	"\rdeployment_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\fdeploymentId\x12'\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"h\n" +
 	"\x18RemoveDeploymentResponse\x12L\n" +
 	"\rrouter_config\x18\x01 \x01(\v2'.dynamicagents.registry.v1.RouterConfigR\frouterConfig\"t\n" +
 	" ListRouterConfigRevisionsRequest\x12'\n" +

@@ -38,9 +38,12 @@ type RouterConfigServiceClient interface {
 	GetRouterConfig(ctx context.Context, in *GetRouterConfigRequest, opts ...grpc.CallOption) (*GetRouterConfigResponse, error)
 	// Changes the fields named by the mask. Codes: INVALID_ARGUMENT, ABORTED.
 	UpdateRouterConfig(ctx context.Context, in *UpdateRouterConfigRequest, opts ...grpc.CallOption) (*UpdateRouterConfigResponse, error)
-	// Adds one deployment. Codes: INVALID_ARGUMENT (a literal key among others), ALREADY_EXISTS.
+	// Adds one deployment. Safe to repeat with the same request_id, which then answers as the first time. Codes:
+	// INVALID_ARGUMENT (a literal key among others; REQUEST_ID_REUSED), ALREADY_EXISTS.
 	AddDeployment(ctx context.Context, in *AddDeploymentRequest, opts ...grpc.CallOption) (*AddDeploymentResponse, error)
-	// Removes one deployment; calls in flight on it end as they would. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	// Removes one deployment; calls in flight on it end as they would. Safe to repeat with the same request_id, which then
+	// answers as the first time; without one, the second time finds nothing. Codes: INVALID_ARGUMENT (REQUEST_ID_REUSED),
+	// NOT_FOUND.
 	RemoveDeployment(ctx context.Context, in *RemoveDeploymentRequest, opts ...grpc.CallOption) (*RemoveDeploymentResponse, error)
 	// Lists the revisions, newest first, page by page. Codes: INVALID_ARGUMENT.
 	ListRouterConfigRevisions(ctx context.Context, in *ListRouterConfigRevisionsRequest, opts ...grpc.CallOption) (*ListRouterConfigRevisionsResponse, error)
@@ -127,9 +130,12 @@ type RouterConfigServiceServer interface {
 	GetRouterConfig(context.Context, *GetRouterConfigRequest) (*GetRouterConfigResponse, error)
 	// Changes the fields named by the mask. Codes: INVALID_ARGUMENT, ABORTED.
 	UpdateRouterConfig(context.Context, *UpdateRouterConfigRequest) (*UpdateRouterConfigResponse, error)
-	// Adds one deployment. Codes: INVALID_ARGUMENT (a literal key among others), ALREADY_EXISTS.
+	// Adds one deployment. Safe to repeat with the same request_id, which then answers as the first time. Codes:
+	// INVALID_ARGUMENT (a literal key among others; REQUEST_ID_REUSED), ALREADY_EXISTS.
 	AddDeployment(context.Context, *AddDeploymentRequest) (*AddDeploymentResponse, error)
-	// Removes one deployment; calls in flight on it end as they would. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	// Removes one deployment; calls in flight on it end as they would. Safe to repeat with the same request_id, which then
+	// answers as the first time; without one, the second time finds nothing. Codes: INVALID_ARGUMENT (REQUEST_ID_REUSED),
+	// NOT_FOUND.
 	RemoveDeployment(context.Context, *RemoveDeploymentRequest) (*RemoveDeploymentResponse, error)
 	// Lists the revisions, newest first, page by page. Codes: INVALID_ARGUMENT.
 	ListRouterConfigRevisions(context.Context, *ListRouterConfigRevisionsRequest) (*ListRouterConfigRevisionsResponse, error)

@@ -44,9 +44,9 @@ type TeamServiceClient interface {
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetTeam(ctx context.Context, in *GetTeamRequest, opts ...grpc.CallOption) (*GetTeamResponse, error)
 	// Reads the current revisions of several teams, in the order asked for; the missing ones are named, not an error.
-	// Codes: INVALID_ARGUMENT.
+	// Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
 	BatchGetTeams(ctx context.Context, in *BatchGetTeamsRequest, opts ...grpc.CallOption) (*BatchGetTeamsResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListTeams(ctx context.Context, in *ListTeamsRequest, opts ...grpc.CallOption) (*ListTeamsResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -57,7 +57,7 @@ type TeamServiceClient interface {
 	DeleteTeam(ctx context.Context, in *DeleteTeamRequest, opts ...grpc.CallOption) (*DeleteTeamResponse, error)
 	// Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	ListTeamRevisions(ctx context.Context, in *ListTeamRevisionsRequest, opts ...grpc.CallOption) (*ListTeamRevisionsResponse, error)
-	// Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	// Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE).
 	DiffTeam(ctx context.Context, in *DiffTeamRequest, opts ...grpc.CallOption) (*DiffTeamResponse, error)
 	// Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
 	// changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -187,9 +187,9 @@ type TeamServiceServer interface {
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetTeam(context.Context, *GetTeamRequest) (*GetTeamResponse, error)
 	// Reads the current revisions of several teams, in the order asked for; the missing ones are named, not an error.
-	// Codes: INVALID_ARGUMENT.
+	// Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
 	BatchGetTeams(context.Context, *BatchGetTeamsRequest) (*BatchGetTeamsResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListTeams(context.Context, *ListTeamsRequest) (*ListTeamsResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -200,7 +200,7 @@ type TeamServiceServer interface {
 	DeleteTeam(context.Context, *DeleteTeamRequest) (*DeleteTeamResponse, error)
 	// Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	ListTeamRevisions(context.Context, *ListTeamRevisionsRequest) (*ListTeamRevisionsResponse, error)
-	// Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	// Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE).
 	DiffTeam(context.Context, *DiffTeamRequest) (*DiffTeamResponse, error)
 	// Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
 	// changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.

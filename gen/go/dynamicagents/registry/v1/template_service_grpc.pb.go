@@ -39,7 +39,7 @@ type TemplateServiceClient interface {
 	CreateAgentTemplate(ctx context.Context, in *CreateAgentTemplateRequest, opts ...grpc.CallOption) (*CreateAgentTemplateResponse, error)
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetAgentTemplate(ctx context.Context, in *GetAgentTemplateRequest, opts ...grpc.CallOption) (*GetAgentTemplateResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListAgentTemplates(ctx context.Context, in *ListAgentTemplatesRequest, opts ...grpc.CallOption) (*ListAgentTemplatesResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -134,7 +134,7 @@ type TemplateServiceServer interface {
 	CreateAgentTemplate(context.Context, *CreateAgentTemplateRequest) (*CreateAgentTemplateResponse, error)
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetAgentTemplate(context.Context, *GetAgentTemplateRequest) (*GetAgentTemplateResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListAgentTemplates(context.Context, *ListAgentTemplatesRequest) (*ListAgentTemplatesResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.

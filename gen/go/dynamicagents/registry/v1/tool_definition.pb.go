@@ -148,7 +148,7 @@ func (x *ToolDefinition) GetUpdateTime() *timestamppb.Timestamp {
 // ToolDefinitionSpec is what models and callers need to know of a function.
 type ToolDefinitionSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The name that models see; empty: made from the id. Unique among a tenant's definitions.
+	// The name that models see; empty: the id. No two definitions of a tenant have the same: INVALID_ARGUMENT names the other.
 	FunctionName string `protobuf:"bytes,1,opt,name=function_name,json=functionName,proto3" json:"function_name,omitempty"`
 	// JSON Schema of the arguments, an object. Required on create.
 	InputSchema *structpb.Struct `protobuf:"bytes,2,opt,name=input_schema,json=inputSchema,proto3" json:"input_schema,omitempty"`

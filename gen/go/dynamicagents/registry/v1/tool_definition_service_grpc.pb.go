@@ -38,7 +38,7 @@ type ToolDefinitionServiceClient interface {
 	CreateToolDefinition(ctx context.Context, in *CreateToolDefinitionRequest, opts ...grpc.CallOption) (*CreateToolDefinitionResponse, error)
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetToolDefinition(ctx context.Context, in *GetToolDefinitionRequest, opts ...grpc.CallOption) (*GetToolDefinitionResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListToolDefinitions(ctx context.Context, in *ListToolDefinitionsRequest, opts ...grpc.CallOption) (*ListToolDefinitionsResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -119,7 +119,7 @@ type ToolDefinitionServiceServer interface {
 	CreateToolDefinition(context.Context, *CreateToolDefinitionRequest) (*CreateToolDefinitionResponse, error)
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetToolDefinition(context.Context, *GetToolDefinitionRequest) (*GetToolDefinitionResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListToolDefinitions(context.Context, *ListToolDefinitionsRequest) (*ListToolDefinitionsResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.

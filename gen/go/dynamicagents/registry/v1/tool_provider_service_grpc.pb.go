@@ -38,7 +38,7 @@ type ToolProviderConfigServiceClient interface {
 	CreateToolProvider(ctx context.Context, in *CreateToolProviderRequest, opts ...grpc.CallOption) (*CreateToolProviderResponse, error)
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetToolProvider(ctx context.Context, in *GetToolProviderRequest, opts ...grpc.CallOption) (*GetToolProviderResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListToolProviders(ctx context.Context, in *ListToolProvidersRequest, opts ...grpc.CallOption) (*ListToolProvidersResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -119,7 +119,7 @@ type ToolProviderConfigServiceServer interface {
 	CreateToolProvider(context.Context, *CreateToolProviderRequest) (*CreateToolProviderResponse, error)
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetToolProvider(context.Context, *GetToolProviderRequest) (*GetToolProviderResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListToolProviders(context.Context, *ListToolProvidersRequest) (*ListToolProvidersResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.

@@ -44,9 +44,9 @@ type WorkflowServiceClient interface {
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetWorkflow(ctx context.Context, in *GetWorkflowRequest, opts ...grpc.CallOption) (*GetWorkflowResponse, error)
 	// Reads the current revisions of several workflows, in the order asked for; the missing ones are named, not an error.
-	// Codes: INVALID_ARGUMENT.
+	// Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
 	BatchGetWorkflows(ctx context.Context, in *BatchGetWorkflowsRequest, opts ...grpc.CallOption) (*BatchGetWorkflowsResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListWorkflows(ctx context.Context, in *ListWorkflowsRequest, opts ...grpc.CallOption) (*ListWorkflowsResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -57,7 +57,7 @@ type WorkflowServiceClient interface {
 	DeleteWorkflow(ctx context.Context, in *DeleteWorkflowRequest, opts ...grpc.CallOption) (*DeleteWorkflowResponse, error)
 	// Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	ListWorkflowRevisions(ctx context.Context, in *ListWorkflowRevisionsRequest, opts ...grpc.CallOption) (*ListWorkflowRevisionsResponse, error)
-	// Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	// Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE).
 	DiffWorkflow(ctx context.Context, in *DiffWorkflowRequest, opts ...grpc.CallOption) (*DiffWorkflowResponse, error)
 	// Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
 	// changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -187,9 +187,9 @@ type WorkflowServiceServer interface {
 	// Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetWorkflow(context.Context, *GetWorkflowRequest) (*GetWorkflowResponse, error)
 	// Reads the current revisions of several workflows, in the order asked for; the missing ones are named, not an error.
-	// Codes: INVALID_ARGUMENT.
+	// Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
 	BatchGetWorkflows(context.Context, *BatchGetWorkflowsRequest) (*BatchGetWorkflowsResponse, error)
-	// Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+	// Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
 	ListWorkflows(context.Context, *ListWorkflowsRequest) (*ListWorkflowsResponse, error)
 	// Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
 	// With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -200,7 +200,7 @@ type WorkflowServiceServer interface {
 	DeleteWorkflow(context.Context, *DeleteWorkflowRequest) (*DeleteWorkflowResponse, error)
 	// Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	ListWorkflowRevisions(context.Context, *ListWorkflowRevisionsRequest) (*ListWorkflowRevisionsResponse, error)
-	// Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	// Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE).
 	DiffWorkflow(context.Context, *DiffWorkflowRequest) (*DiffWorkflowResponse, error)
 	// Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
 	// changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.

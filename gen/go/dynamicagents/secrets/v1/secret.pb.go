@@ -76,7 +76,8 @@ func (SecretScope) EnumDescriptor() ([]byte, []int) {
 	return file_dynamicagents_secrets_v1_secret_proto_rawDescGZIP(), []int{0}
 }
 
-// Secret is what may be known of a credential. Its values travel only in GetSecretValues and ResolveReferences.
+// Secret is what may be known of a credential. Its values travel only in GetSecretValues, ResolveReferences and
+// UnwrapSecretValues.
 type Secret struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Set by the server.

@@ -13,6 +13,7 @@ import (
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	structpb "google.golang.org/protobuf/types/known/structpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -630,7 +631,11 @@ type GetSecretValuesRequest struct {
 	// Identity none but the current.
 	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	// Ask the backend, whatever the cache has.
-	Refresh       bool `protobuf:"varint,3,opt,name=refresh,proto3" json:"refresh,omitempty"`
+	Refresh bool `protobuf:"varint,3,opt,name=refresh,proto3" json:"refresh,omitempty"`
+	// Ask for a lease of so long, at most the setting lease_max_ttl. Unset: no lease.
+	LeaseTtl *durationpb.Duration `protobuf:"bytes,4,opt,name=lease_ttl,json=leaseTtl,proto3" json:"lease_ttl,omitempty"`
+	// A lease of the caller's own with which the new one is to end. Empty: none.
+	ParentLeaseId string `protobuf:"bytes,5,opt,name=parent_lease_id,json=parentLeaseId,proto3" json:"parent_lease_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -686,6 +691,20 @@ func (x *GetSecretValuesRequest) GetRefresh() bool {
 	return false
 }
 
+func (x *GetSecretValuesRequest) GetLeaseTtl() *durationpb.Duration {
+	if x != nil {
+		return x.LeaseTtl
+	}
+	return nil
+}
+
+func (x *GetSecretValuesRequest) GetParentLeaseId() string {
+	if x != nil {
+		return x.ParentLeaseId
+	}
+	return ""
+}
+
 // GetSecretValuesResponse carries values. Keep it out of logs.
 type GetSecretValuesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -696,7 +715,9 @@ type GetSecretValuesResponse struct {
 	// True where the backend did not answer and the values are the last that it gave.
 	Stale bool `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"`
 	// Time since the backend gave them.
-	Age           *durationpb.Duration `protobuf:"bytes,4,opt,name=age,proto3" json:"age,omitempty"`
+	Age *durationpb.Duration `protobuf:"bytes,4,opt,name=age,proto3" json:"age,omitempty"`
+	// The lease, where one was asked for.
+	Lease         *Lease `protobuf:"bytes,5,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -759,6 +780,528 @@ func (x *GetSecretValuesResponse) GetAge() *durationpb.Duration {
 	return nil
 }
 
+func (x *GetSecretValuesResponse) GetLease() *Lease {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+// Lease says for how long its holder may use the values of a secret. Without a renewal the holder forgets them when it
+// ends; so does the cache of Secrets.
+type Lease struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `<provider>/<secret_id>/<a number of its own>`.
+	LeaseId string `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
+	// When it ends, on the server's clock.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// When it ends at the latest, however often it is renewed.
+	MaxExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=max_expire_time,json=maxExpireTime,proto3" json:"max_expire_time,omitempty"`
+	// What was left of it when the server answered. Count from there rather than compare clocks.
+	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// The lease that it ends with. Empty: none.
+	ParentLeaseId string `protobuf:"bytes,5,opt,name=parent_lease_id,json=parentLeaseId,proto3" json:"parent_lease_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Lease) Reset() {
+	*x = Lease{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Lease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Lease) ProtoMessage() {}
+
+func (x *Lease) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Lease.ProtoReflect.Descriptor instead.
+func (*Lease) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Lease) GetLeaseId() string {
+	if x != nil {
+		return x.LeaseId
+	}
+	return ""
+}
+
+func (x *Lease) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *Lease) GetMaxExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.MaxExpireTime
+	}
+	return nil
+}
+
+func (x *Lease) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *Lease) GetParentLeaseId() string {
+	if x != nil {
+		return x.ParentLeaseId
+	}
+	return ""
+}
+
+// RenewLeaseRequest names a lease to prolong.
+type RenewLeaseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The lease's id. Required.
+	LeaseId string `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
+	// How long it shall last from now on. Required.
+	Ttl           *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewLeaseRequest) Reset() {
+	*x = RenewLeaseRequest{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewLeaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewLeaseRequest) ProtoMessage() {}
+
+func (x *RenewLeaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewLeaseRequest.ProtoReflect.Descriptor instead.
+func (*RenewLeaseRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RenewLeaseRequest) GetLeaseId() string {
+	if x != nil {
+		return x.LeaseId
+	}
+	return ""
+}
+
+func (x *RenewLeaseRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+// RenewLeaseResponse carries the lease as it is now.
+type RenewLeaseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The lease.
+	Lease         *Lease `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewLeaseResponse) Reset() {
+	*x = RenewLeaseResponse{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewLeaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewLeaseResponse) ProtoMessage() {}
+
+func (x *RenewLeaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewLeaseResponse.ProtoReflect.Descriptor instead.
+func (*RenewLeaseResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RenewLeaseResponse) GetLease() *Lease {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+// RevokeLeasesRequest names the leases to end.
+type RevokeLeasesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A provider, `<provider>/<secret_id>`, or a whole lease id: leases are named by whole parts of their ids. Required.
+	Prefix        string `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeLeasesRequest) Reset() {
+	*x = RevokeLeasesRequest{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeLeasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeLeasesRequest) ProtoMessage() {}
+
+func (x *RevokeLeasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeLeasesRequest.ProtoReflect.Descriptor instead.
+func (*RevokeLeasesRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RevokeLeasesRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+// RevokeLeasesResponse says what was ended.
+type RevokeLeasesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many leases were ended, with those that ended through their parents.
+	Revoked       int32 `protobuf:"varint,1,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeLeasesResponse) Reset() {
+	*x = RevokeLeasesResponse{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeLeasesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeLeasesResponse) ProtoMessage() {}
+
+func (x *RevokeLeasesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeLeasesResponse.ProtoReflect.Descriptor instead.
+func (*RevokeLeasesResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RevokeLeasesResponse) GetRevoked() int32 {
+	if x != nil {
+		return x.Revoked
+	}
+	return 0
+}
+
+// WrapSecretValuesRequest names the secret to hand over.
+type WrapSecretValuesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The secret's id. Required.
+	SecretId string `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
+	// For how long the token is good, at most the setting wrap_max_ttl. Required.
+	Ttl           *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WrapSecretValuesRequest) Reset() {
+	*x = WrapSecretValuesRequest{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WrapSecretValuesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WrapSecretValuesRequest) ProtoMessage() {}
+
+func (x *WrapSecretValuesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WrapSecretValuesRequest.ProtoReflect.Descriptor instead.
+func (*WrapSecretValuesRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *WrapSecretValuesRequest) GetSecretId() string {
+	if x != nil {
+		return x.SecretId
+	}
+	return ""
+}
+
+func (x *WrapSecretValuesRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+// WrapSecretValuesResponse carries the token. Keep it out of logs.
+type WrapSecretValuesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token. It is kept nowhere; Secrets knows its digest.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// `<provider>/<secret_id>`. Tell it to the recipient on another way than the token, so that nobody can put a token of
+	// his own in its place.
+	CreationPath string `protobuf:"bytes,2,opt,name=creation_path,json=creationPath,proto3" json:"creation_path,omitempty"`
+	// When the token ends.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WrapSecretValuesResponse) Reset() {
+	*x = WrapSecretValuesResponse{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WrapSecretValuesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WrapSecretValuesResponse) ProtoMessage() {}
+
+func (x *WrapSecretValuesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WrapSecretValuesResponse.ProtoReflect.Descriptor instead.
+func (*WrapSecretValuesResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *WrapSecretValuesResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *WrapSecretValuesResponse) GetCreationPath() string {
+	if x != nil {
+		return x.CreationPath
+	}
+	return ""
+}
+
+func (x *WrapSecretValuesResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+// UnwrapSecretValuesRequest spends a token.
+type UnwrapSecretValuesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token. Required.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// The path that the recipient expects. Another one spends the token without an answer. Required.
+	CreationPath  string `protobuf:"bytes,2,opt,name=creation_path,json=creationPath,proto3" json:"creation_path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnwrapSecretValuesRequest) Reset() {
+	*x = UnwrapSecretValuesRequest{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnwrapSecretValuesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnwrapSecretValuesRequest) ProtoMessage() {}
+
+func (x *UnwrapSecretValuesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnwrapSecretValuesRequest.ProtoReflect.Descriptor instead.
+func (*UnwrapSecretValuesRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *UnwrapSecretValuesRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *UnwrapSecretValuesRequest) GetCreationPath() string {
+	if x != nil {
+		return x.CreationPath
+	}
+	return ""
+}
+
+// UnwrapSecretValuesResponse carries values. Keep it out of logs.
+type UnwrapSecretValuesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The values by field name.
+	Values map[string]string `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The version that they are of.
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// When the token was made.
+	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnwrapSecretValuesResponse) Reset() {
+	*x = UnwrapSecretValuesResponse{}
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnwrapSecretValuesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnwrapSecretValuesResponse) ProtoMessage() {}
+
+func (x *UnwrapSecretValuesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnwrapSecretValuesResponse.ProtoReflect.Descriptor instead.
+func (*UnwrapSecretValuesResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *UnwrapSecretValuesResponse) GetValues() map[string]string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *UnwrapSecretValuesResponse) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *UnwrapSecretValuesResponse) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
 // ResolveReferencesRequest asks for the values behind references.
 type ResolveReferencesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -772,7 +1315,7 @@ type ResolveReferencesRequest struct {
 
 func (x *ResolveReferencesRequest) Reset() {
 	*x = ResolveReferencesRequest{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[12]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +1327,7 @@ func (x *ResolveReferencesRequest) String() string {
 func (*ResolveReferencesRequest) ProtoMessage() {}
 
 func (x *ResolveReferencesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[12]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +1340,7 @@ func (x *ResolveReferencesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveReferencesRequest.ProtoReflect.Descriptor instead.
 func (*ResolveReferencesRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{12}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ResolveReferencesRequest) GetReferences() []string {
@@ -825,7 +1368,7 @@ type ResolveReferencesResponse struct {
 
 func (x *ResolveReferencesResponse) Reset() {
 	*x = ResolveReferencesResponse{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[13]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +1380,7 @@ func (x *ResolveReferencesResponse) String() string {
 func (*ResolveReferencesResponse) ProtoMessage() {}
 
 func (x *ResolveReferencesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[13]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +1393,7 @@ func (x *ResolveReferencesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveReferencesResponse.ProtoReflect.Descriptor instead.
 func (*ResolveReferencesResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{13}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResolveReferencesResponse) GetResults() []*ResolvedReference {
@@ -884,7 +1427,7 @@ type ResolvedReference struct {
 
 func (x *ResolvedReference) Reset() {
 	*x = ResolvedReference{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[14]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1439,7 @@ func (x *ResolvedReference) String() string {
 func (*ResolvedReference) ProtoMessage() {}
 
 func (x *ResolvedReference) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[14]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1452,7 @@ func (x *ResolvedReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolvedReference.ProtoReflect.Descriptor instead.
 func (*ResolvedReference) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{14}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResolvedReference) GetReference() string {
@@ -992,7 +1535,7 @@ type ListProvidersRequest struct {
 
 func (x *ListProvidersRequest) Reset() {
 	*x = ListProvidersRequest{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[15]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1547,7 @@ func (x *ListProvidersRequest) String() string {
 func (*ListProvidersRequest) ProtoMessage() {}
 
 func (x *ListProvidersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[15]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1560,7 @@ func (x *ListProvidersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProvidersRequest.ProtoReflect.Descriptor instead.
 func (*ListProvidersRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{15}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{24}
 }
 
 // ListProvidersResponse carries the providers.
@@ -1031,7 +1574,7 @@ type ListProvidersResponse struct {
 
 func (x *ListProvidersResponse) Reset() {
 	*x = ListProvidersResponse{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[16]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1586,7 @@ func (x *ListProvidersResponse) String() string {
 func (*ListProvidersResponse) ProtoMessage() {}
 
 func (x *ListProvidersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[16]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1599,7 @@ func (x *ListProvidersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProvidersResponse.ProtoReflect.Descriptor instead.
 func (*ListProvidersResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{16}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListProvidersResponse) GetProviders() []*Provider {
@@ -1083,7 +1626,7 @@ type Provider struct {
 
 func (x *Provider) Reset() {
 	*x = Provider{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[17]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1638,7 @@ func (x *Provider) String() string {
 func (*Provider) ProtoMessage() {}
 
 func (x *Provider) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[17]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1651,7 @@ func (x *Provider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Provider.ProtoReflect.Descriptor instead.
 func (*Provider) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{17}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Provider) GetName() string {
@@ -1150,7 +1693,7 @@ type GetProviderSchemaRequest struct {
 
 func (x *GetProviderSchemaRequest) Reset() {
 	*x = GetProviderSchemaRequest{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[18]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1705,7 @@ func (x *GetProviderSchemaRequest) String() string {
 func (*GetProviderSchemaRequest) ProtoMessage() {}
 
 func (x *GetProviderSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[18]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1718,7 @@ func (x *GetProviderSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProviderSchemaRequest.ProtoReflect.Descriptor instead.
 func (*GetProviderSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{18}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetProviderSchemaRequest) GetProvider() string {
@@ -1196,7 +1739,7 @@ type GetProviderSchemaResponse struct {
 
 func (x *GetProviderSchemaResponse) Reset() {
 	*x = GetProviderSchemaResponse{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[19]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1751,7 @@ func (x *GetProviderSchemaResponse) String() string {
 func (*GetProviderSchemaResponse) ProtoMessage() {}
 
 func (x *GetProviderSchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[19]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1764,7 @@ func (x *GetProviderSchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProviderSchemaResponse.ProtoReflect.Descriptor instead.
 func (*GetProviderSchemaResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{19}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetProviderSchemaResponse) GetSchema() *structpb.Struct {
@@ -1242,7 +1785,7 @@ type WatchSecretsRequest struct {
 
 func (x *WatchSecretsRequest) Reset() {
 	*x = WatchSecretsRequest{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[20]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1797,7 @@ func (x *WatchSecretsRequest) String() string {
 func (*WatchSecretsRequest) ProtoMessage() {}
 
 func (x *WatchSecretsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[20]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1810,7 @@ func (x *WatchSecretsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSecretsRequest.ProtoReflect.Descriptor instead.
 func (*WatchSecretsRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{20}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WatchSecretsRequest) GetProvider() string {
@@ -1294,7 +1837,7 @@ type WatchSecretsResponse struct {
 
 func (x *WatchSecretsResponse) Reset() {
 	*x = WatchSecretsResponse{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[21]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1306,7 +1849,7 @@ func (x *WatchSecretsResponse) String() string {
 func (*WatchSecretsResponse) ProtoMessage() {}
 
 func (x *WatchSecretsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[21]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1319,7 +1862,7 @@ func (x *WatchSecretsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSecretsResponse.ProtoReflect.Descriptor instead.
 func (*WatchSecretsResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{21}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WatchSecretsResponse) GetEvent() isWatchSecretsResponse_Event {
@@ -1402,7 +1945,7 @@ type SecretChange struct {
 
 func (x *SecretChange) Reset() {
 	*x = SecretChange{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[22]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1957,7 @@ func (x *SecretChange) String() string {
 func (*SecretChange) ProtoMessage() {}
 
 func (x *SecretChange) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[22]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1970,7 @@ func (x *SecretChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretChange.ProtoReflect.Descriptor instead.
 func (*SecretChange) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{22}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SecretChange) GetSecretId() string {
@@ -1481,7 +2024,7 @@ type SecretsSnapshotComplete struct {
 
 func (x *SecretsSnapshotComplete) Reset() {
 	*x = SecretsSnapshotComplete{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[23]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +2036,7 @@ func (x *SecretsSnapshotComplete) String() string {
 func (*SecretsSnapshotComplete) ProtoMessage() {}
 
 func (x *SecretsSnapshotComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[23]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +2049,7 @@ func (x *SecretsSnapshotComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsSnapshotComplete.ProtoReflect.Descriptor instead.
 func (*SecretsSnapshotComplete) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{23}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{32}
 }
 
 // SecretsHeartbeat keeps a quiet stream alive.
@@ -1518,7 +2061,7 @@ type SecretsHeartbeat struct {
 
 func (x *SecretsHeartbeat) Reset() {
 	*x = SecretsHeartbeat{}
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[24]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +2073,7 @@ func (x *SecretsHeartbeat) String() string {
 func (*SecretsHeartbeat) ProtoMessage() {}
 
 func (x *SecretsHeartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[24]
+	mi := &file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,14 +2086,14 @@ func (x *SecretsHeartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsHeartbeat.ProtoReflect.Descriptor instead.
 func (*SecretsHeartbeat) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{24}
+	return file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP(), []int{33}
 }
 
 var File_dynamicagents_secrets_v1_secrets_service_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_secrets_v1_secrets_service_proto_rawDesc = "" +
 	"\n" +
-	".dynamicagents/secrets/v1/secrets_service.proto\x12\x18dynamicagents.secrets.v1\x1a\x1bbuf/validate/validate.proto\x1a%dynamicagents/secrets/v1/secret.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xc2\x02\n" +
+	".dynamicagents/secrets/v1/secrets_service.proto\x12\x18dynamicagents.secrets.v1\x1a\x1bbuf/validate/validate.proto\x1a%dynamicagents/secrets/v1/secret.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x02\n" +
 	"\x13CreateSecretRequest\x12@\n" +
 	"\x06secret\x18\x01 \x01(\v2 .dynamicagents.secrets.v1.SecretB\x06\xbaH\x03\xc8\x01\x01R\x06secret\x12\x84\x01\n" +
 	"\x06values\x18\x02 \x03(\v29.dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntryB1\xbaH+\x9a\x01(\b\x01\x10@\"\x18r\x162\x14^[A-Za-z0-9_]{1,63}$*\br\x06\x10\x01\x18\x80\x80\x04\x80\x01\x01R\x06values\x12'\n" +
@@ -1590,17 +2133,59 @@ const file_dynamicagents_secrets_v1_secrets_service_proto_rawDesc = "" +
 	"\tsecret_id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\bsecretId\x12\x1c\n" +
 	"\x04etag\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04etag\"\x16\n" +
-	"\x14DeleteSecretResponse\"~\n" +
+	"\x14DeleteSecretResponse\"\xfb\x01\n" +
 	"\x16GetSecretValuesRequest\x12'\n" +
 	"\tsecret_id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\bsecretId\x12!\n" +
 	"\aversion\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\aversion\x12\x18\n" +
-	"\arefresh\x18\x03 \x01(\bR\arefresh\"\x8d\x02\n" +
+	"\arefresh\x18\x03 \x01(\bR\arefresh\x12I\n" +
+	"\tlease_ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x05\b\x80\xe7\x84\x0f2\x02\b\x01R\bleaseTtl\x120\n" +
+	"\x0fparent_lease_id\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\rparentLeaseId\"\xc4\x02\n" +
 	"\x17GetSecretValuesResponse\x12Z\n" +
 	"\x06values\x18\x01 \x03(\v2=.dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntryB\x03\x80\x01\x01R\x06values\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x14\n" +
 	"\x05stale\x18\x03 \x01(\bR\x05stale\x12+\n" +
-	"\x03age\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03age\x1a9\n" +
+	"\x03age\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03age\x125\n" +
+	"\x05lease\x18\x05 \x01(\v2\x1f.dynamicagents.secrets.v1.LeaseR\x05lease\x1a9\n" +
+	"\vValuesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf8\x01\n" +
+	"\x05Lease\x12\x19\n" +
+	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12B\n" +
+	"\x0fmax_expire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rmaxExpireTime\x12+\n" +
+	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12&\n" +
+	"\x0fparent_lease_id\x18\x05 \x01(\tR\rparentLeaseId\"}\n" +
+	"\x11RenewLeaseRequest\x12%\n" +
+	"\blease_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\aleaseId\x12A\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x14\xbaH\x11\xc8\x01\x01\xaa\x01\v\"\x05\b\x80\xe7\x84\x0f2\x02\b\x01R\x03ttl\"K\n" +
+	"\x12RenewLeaseResponse\x125\n" +
+	"\x05lease\x18\x01 \x01(\v2\x1f.dynamicagents.secrets.v1.LeaseR\x05lease\"9\n" +
+	"\x13RevokeLeasesRequest\x12\"\n" +
+	"\x06prefix\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x06prefix\"0\n" +
+	"\x14RevokeLeasesResponse\x12\x18\n" +
+	"\arevoked\x18\x01 \x01(\x05R\arevoked\"\x85\x01\n" +
+	"\x17WrapSecretValuesRequest\x12'\n" +
+	"\tsecret_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\bsecretId\x12A\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x14\xbaH\x11\xc8\x01\x01\xaa\x01\v\"\x05\b\x80\xe7\x84\x0f2\x02\b\x01R\x03ttl\"\x97\x01\n" +
+	"\x18WrapSecretValuesResponse\x12\x19\n" +
+	"\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x05token\x12#\n" +
+	"\rcreation_path\x18\x02 \x01(\tR\fcreationPath\x12;\n" +
+	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"q\n" +
+	"\x19UnwrapSecretValuesRequest\x12#\n" +
+	"\x05token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x05token\x12/\n" +
+	"\rcreation_path\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\fcreationPath\"\x8d\x02\n" +
+	"\x1aUnwrapSecretValuesResponse\x12]\n" +
+	"\x06values\x18\x01 \x03(\v2@.dynamicagents.secrets.v1.UnwrapSecretValuesResponse.ValuesEntryB\x03\x80\x01\x01R\x06values\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x12;\n" +
+	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"i\n" +
@@ -1654,14 +2239,19 @@ const file_dynamicagents_secrets_v1_secrets_service_proto_rawDesc = "" +
 	"\x1cRESOLUTION_FAILURE_MALFORMED\x10\x01\x12 \n" +
 	"\x1cRESOLUTION_FAILURE_NOT_FOUND\x10\x02\x12\x1d\n" +
 	"\x19RESOLUTION_FAILURE_DENIED\x10\x03\x12\"\n" +
-	"\x1eRESOLUTION_FAILURE_UNAVAILABLE\x10\x042\x86\t\n" +
+	"\x1eRESOLUTION_FAILURE_UNAVAILABLE\x10\x042\xda\f\n" +
 	"\x0eSecretsService\x12m\n" +
 	"\fCreateSecret\x12-.dynamicagents.secrets.v1.CreateSecretRequest\x1a..dynamicagents.secrets.v1.CreateSecretResponse\x12d\n" +
 	"\tGetSecret\x12*.dynamicagents.secrets.v1.GetSecretRequest\x1a+.dynamicagents.secrets.v1.GetSecretResponse\x12j\n" +
 	"\vListSecrets\x12,.dynamicagents.secrets.v1.ListSecretsRequest\x1a-.dynamicagents.secrets.v1.ListSecretsResponse\x12m\n" +
 	"\fUpdateSecret\x12-.dynamicagents.secrets.v1.UpdateSecretRequest\x1a..dynamicagents.secrets.v1.UpdateSecretResponse\x12m\n" +
 	"\fDeleteSecret\x12-.dynamicagents.secrets.v1.DeleteSecretRequest\x1a..dynamicagents.secrets.v1.DeleteSecretResponse\x12v\n" +
-	"\x0fGetSecretValues\x120.dynamicagents.secrets.v1.GetSecretValuesRequest\x1a1.dynamicagents.secrets.v1.GetSecretValuesResponse\x12|\n" +
+	"\x0fGetSecretValues\x120.dynamicagents.secrets.v1.GetSecretValuesRequest\x1a1.dynamicagents.secrets.v1.GetSecretValuesResponse\x12g\n" +
+	"\n" +
+	"RenewLease\x12+.dynamicagents.secrets.v1.RenewLeaseRequest\x1a,.dynamicagents.secrets.v1.RenewLeaseResponse\x12m\n" +
+	"\fRevokeLeases\x12-.dynamicagents.secrets.v1.RevokeLeasesRequest\x1a..dynamicagents.secrets.v1.RevokeLeasesResponse\x12y\n" +
+	"\x10WrapSecretValues\x121.dynamicagents.secrets.v1.WrapSecretValuesRequest\x1a2.dynamicagents.secrets.v1.WrapSecretValuesResponse\x12\x7f\n" +
+	"\x12UnwrapSecretValues\x123.dynamicagents.secrets.v1.UnwrapSecretValuesRequest\x1a4.dynamicagents.secrets.v1.UnwrapSecretValuesResponse\x12|\n" +
 	"\x11ResolveReferences\x122.dynamicagents.secrets.v1.ResolveReferencesRequest\x1a3.dynamicagents.secrets.v1.ResolveReferencesResponse\x12p\n" +
 	"\rListProviders\x12..dynamicagents.secrets.v1.ListProvidersRequest\x1a/.dynamicagents.secrets.v1.ListProvidersResponse\x12|\n" +
 	"\x11GetProviderSchema\x122.dynamicagents.secrets.v1.GetProviderSchemaRequest\x1a3.dynamicagents.secrets.v1.GetProviderSchemaResponse\x12o\n" +
@@ -1681,90 +2271,120 @@ func file_dynamicagents_secrets_v1_secrets_service_proto_rawDescGZIP() []byte {
 }
 
 var file_dynamicagents_secrets_v1_secrets_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_dynamicagents_secrets_v1_secrets_service_proto_goTypes = []any{
-	(ResolutionFailure)(0),            // 0: dynamicagents.secrets.v1.ResolutionFailure
-	(*CreateSecretRequest)(nil),       // 1: dynamicagents.secrets.v1.CreateSecretRequest
-	(*CreateSecretResponse)(nil),      // 2: dynamicagents.secrets.v1.CreateSecretResponse
-	(*GetSecretRequest)(nil),          // 3: dynamicagents.secrets.v1.GetSecretRequest
-	(*GetSecretResponse)(nil),         // 4: dynamicagents.secrets.v1.GetSecretResponse
-	(*ListSecretsRequest)(nil),        // 5: dynamicagents.secrets.v1.ListSecretsRequest
-	(*ListSecretsResponse)(nil),       // 6: dynamicagents.secrets.v1.ListSecretsResponse
-	(*UpdateSecretRequest)(nil),       // 7: dynamicagents.secrets.v1.UpdateSecretRequest
-	(*UpdateSecretResponse)(nil),      // 8: dynamicagents.secrets.v1.UpdateSecretResponse
-	(*DeleteSecretRequest)(nil),       // 9: dynamicagents.secrets.v1.DeleteSecretRequest
-	(*DeleteSecretResponse)(nil),      // 10: dynamicagents.secrets.v1.DeleteSecretResponse
-	(*GetSecretValuesRequest)(nil),    // 11: dynamicagents.secrets.v1.GetSecretValuesRequest
-	(*GetSecretValuesResponse)(nil),   // 12: dynamicagents.secrets.v1.GetSecretValuesResponse
-	(*ResolveReferencesRequest)(nil),  // 13: dynamicagents.secrets.v1.ResolveReferencesRequest
-	(*ResolveReferencesResponse)(nil), // 14: dynamicagents.secrets.v1.ResolveReferencesResponse
-	(*ResolvedReference)(nil),         // 15: dynamicagents.secrets.v1.ResolvedReference
-	(*ListProvidersRequest)(nil),      // 16: dynamicagents.secrets.v1.ListProvidersRequest
-	(*ListProvidersResponse)(nil),     // 17: dynamicagents.secrets.v1.ListProvidersResponse
-	(*Provider)(nil),                  // 18: dynamicagents.secrets.v1.Provider
-	(*GetProviderSchemaRequest)(nil),  // 19: dynamicagents.secrets.v1.GetProviderSchemaRequest
-	(*GetProviderSchemaResponse)(nil), // 20: dynamicagents.secrets.v1.GetProviderSchemaResponse
-	(*WatchSecretsRequest)(nil),       // 21: dynamicagents.secrets.v1.WatchSecretsRequest
-	(*WatchSecretsResponse)(nil),      // 22: dynamicagents.secrets.v1.WatchSecretsResponse
-	(*SecretChange)(nil),              // 23: dynamicagents.secrets.v1.SecretChange
-	(*SecretsSnapshotComplete)(nil),   // 24: dynamicagents.secrets.v1.SecretsSnapshotComplete
-	(*SecretsHeartbeat)(nil),          // 25: dynamicagents.secrets.v1.SecretsHeartbeat
-	nil,                               // 26: dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntry
-	nil,                               // 27: dynamicagents.secrets.v1.UpdateSecretRequest.ValuesEntry
-	nil,                               // 28: dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntry
-	(*Secret)(nil),                    // 29: dynamicagents.secrets.v1.Secret
-	(SecretScope)(0),                  // 30: dynamicagents.secrets.v1.SecretScope
-	(*fieldmaskpb.FieldMask)(nil),     // 31: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),       // 32: google.protobuf.Duration
-	(*structpb.Struct)(nil),           // 33: google.protobuf.Struct
+	(ResolutionFailure)(0),             // 0: dynamicagents.secrets.v1.ResolutionFailure
+	(*CreateSecretRequest)(nil),        // 1: dynamicagents.secrets.v1.CreateSecretRequest
+	(*CreateSecretResponse)(nil),       // 2: dynamicagents.secrets.v1.CreateSecretResponse
+	(*GetSecretRequest)(nil),           // 3: dynamicagents.secrets.v1.GetSecretRequest
+	(*GetSecretResponse)(nil),          // 4: dynamicagents.secrets.v1.GetSecretResponse
+	(*ListSecretsRequest)(nil),         // 5: dynamicagents.secrets.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),        // 6: dynamicagents.secrets.v1.ListSecretsResponse
+	(*UpdateSecretRequest)(nil),        // 7: dynamicagents.secrets.v1.UpdateSecretRequest
+	(*UpdateSecretResponse)(nil),       // 8: dynamicagents.secrets.v1.UpdateSecretResponse
+	(*DeleteSecretRequest)(nil),        // 9: dynamicagents.secrets.v1.DeleteSecretRequest
+	(*DeleteSecretResponse)(nil),       // 10: dynamicagents.secrets.v1.DeleteSecretResponse
+	(*GetSecretValuesRequest)(nil),     // 11: dynamicagents.secrets.v1.GetSecretValuesRequest
+	(*GetSecretValuesResponse)(nil),    // 12: dynamicagents.secrets.v1.GetSecretValuesResponse
+	(*Lease)(nil),                      // 13: dynamicagents.secrets.v1.Lease
+	(*RenewLeaseRequest)(nil),          // 14: dynamicagents.secrets.v1.RenewLeaseRequest
+	(*RenewLeaseResponse)(nil),         // 15: dynamicagents.secrets.v1.RenewLeaseResponse
+	(*RevokeLeasesRequest)(nil),        // 16: dynamicagents.secrets.v1.RevokeLeasesRequest
+	(*RevokeLeasesResponse)(nil),       // 17: dynamicagents.secrets.v1.RevokeLeasesResponse
+	(*WrapSecretValuesRequest)(nil),    // 18: dynamicagents.secrets.v1.WrapSecretValuesRequest
+	(*WrapSecretValuesResponse)(nil),   // 19: dynamicagents.secrets.v1.WrapSecretValuesResponse
+	(*UnwrapSecretValuesRequest)(nil),  // 20: dynamicagents.secrets.v1.UnwrapSecretValuesRequest
+	(*UnwrapSecretValuesResponse)(nil), // 21: dynamicagents.secrets.v1.UnwrapSecretValuesResponse
+	(*ResolveReferencesRequest)(nil),   // 22: dynamicagents.secrets.v1.ResolveReferencesRequest
+	(*ResolveReferencesResponse)(nil),  // 23: dynamicagents.secrets.v1.ResolveReferencesResponse
+	(*ResolvedReference)(nil),          // 24: dynamicagents.secrets.v1.ResolvedReference
+	(*ListProvidersRequest)(nil),       // 25: dynamicagents.secrets.v1.ListProvidersRequest
+	(*ListProvidersResponse)(nil),      // 26: dynamicagents.secrets.v1.ListProvidersResponse
+	(*Provider)(nil),                   // 27: dynamicagents.secrets.v1.Provider
+	(*GetProviderSchemaRequest)(nil),   // 28: dynamicagents.secrets.v1.GetProviderSchemaRequest
+	(*GetProviderSchemaResponse)(nil),  // 29: dynamicagents.secrets.v1.GetProviderSchemaResponse
+	(*WatchSecretsRequest)(nil),        // 30: dynamicagents.secrets.v1.WatchSecretsRequest
+	(*WatchSecretsResponse)(nil),       // 31: dynamicagents.secrets.v1.WatchSecretsResponse
+	(*SecretChange)(nil),               // 32: dynamicagents.secrets.v1.SecretChange
+	(*SecretsSnapshotComplete)(nil),    // 33: dynamicagents.secrets.v1.SecretsSnapshotComplete
+	(*SecretsHeartbeat)(nil),           // 34: dynamicagents.secrets.v1.SecretsHeartbeat
+	nil,                                // 35: dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntry
+	nil,                                // 36: dynamicagents.secrets.v1.UpdateSecretRequest.ValuesEntry
+	nil,                                // 37: dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntry
+	nil,                                // 38: dynamicagents.secrets.v1.UnwrapSecretValuesResponse.ValuesEntry
+	(*Secret)(nil),                     // 39: dynamicagents.secrets.v1.Secret
+	(SecretScope)(0),                   // 40: dynamicagents.secrets.v1.SecretScope
+	(*fieldmaskpb.FieldMask)(nil),      // 41: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),        // 42: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 43: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),            // 44: google.protobuf.Struct
 }
 var file_dynamicagents_secrets_v1_secrets_service_proto_depIdxs = []int32{
-	29, // 0: dynamicagents.secrets.v1.CreateSecretRequest.secret:type_name -> dynamicagents.secrets.v1.Secret
-	26, // 1: dynamicagents.secrets.v1.CreateSecretRequest.values:type_name -> dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntry
-	29, // 2: dynamicagents.secrets.v1.CreateSecretResponse.secret:type_name -> dynamicagents.secrets.v1.Secret
-	29, // 3: dynamicagents.secrets.v1.GetSecretResponse.secret:type_name -> dynamicagents.secrets.v1.Secret
-	30, // 4: dynamicagents.secrets.v1.ListSecretsRequest.scope:type_name -> dynamicagents.secrets.v1.SecretScope
-	29, // 5: dynamicagents.secrets.v1.ListSecretsResponse.secrets:type_name -> dynamicagents.secrets.v1.Secret
-	29, // 6: dynamicagents.secrets.v1.UpdateSecretRequest.secret:type_name -> dynamicagents.secrets.v1.Secret
-	27, // 7: dynamicagents.secrets.v1.UpdateSecretRequest.values:type_name -> dynamicagents.secrets.v1.UpdateSecretRequest.ValuesEntry
-	31, // 8: dynamicagents.secrets.v1.UpdateSecretRequest.update_mask:type_name -> google.protobuf.FieldMask
-	29, // 9: dynamicagents.secrets.v1.UpdateSecretResponse.secret:type_name -> dynamicagents.secrets.v1.Secret
-	28, // 10: dynamicagents.secrets.v1.GetSecretValuesResponse.values:type_name -> dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntry
-	32, // 11: dynamicagents.secrets.v1.GetSecretValuesResponse.age:type_name -> google.protobuf.Duration
-	15, // 12: dynamicagents.secrets.v1.ResolveReferencesResponse.results:type_name -> dynamicagents.secrets.v1.ResolvedReference
-	0,  // 13: dynamicagents.secrets.v1.ResolvedReference.failure:type_name -> dynamicagents.secrets.v1.ResolutionFailure
-	32, // 14: dynamicagents.secrets.v1.ResolvedReference.age:type_name -> google.protobuf.Duration
-	18, // 15: dynamicagents.secrets.v1.ListProvidersResponse.providers:type_name -> dynamicagents.secrets.v1.Provider
-	33, // 16: dynamicagents.secrets.v1.GetProviderSchemaResponse.schema:type_name -> google.protobuf.Struct
-	23, // 17: dynamicagents.secrets.v1.WatchSecretsResponse.change:type_name -> dynamicagents.secrets.v1.SecretChange
-	24, // 18: dynamicagents.secrets.v1.WatchSecretsResponse.snapshot_complete:type_name -> dynamicagents.secrets.v1.SecretsSnapshotComplete
-	25, // 19: dynamicagents.secrets.v1.WatchSecretsResponse.heartbeat:type_name -> dynamicagents.secrets.v1.SecretsHeartbeat
-	30, // 20: dynamicagents.secrets.v1.SecretChange.scope:type_name -> dynamicagents.secrets.v1.SecretScope
-	1,  // 21: dynamicagents.secrets.v1.SecretsService.CreateSecret:input_type -> dynamicagents.secrets.v1.CreateSecretRequest
-	3,  // 22: dynamicagents.secrets.v1.SecretsService.GetSecret:input_type -> dynamicagents.secrets.v1.GetSecretRequest
-	5,  // 23: dynamicagents.secrets.v1.SecretsService.ListSecrets:input_type -> dynamicagents.secrets.v1.ListSecretsRequest
-	7,  // 24: dynamicagents.secrets.v1.SecretsService.UpdateSecret:input_type -> dynamicagents.secrets.v1.UpdateSecretRequest
-	9,  // 25: dynamicagents.secrets.v1.SecretsService.DeleteSecret:input_type -> dynamicagents.secrets.v1.DeleteSecretRequest
-	11, // 26: dynamicagents.secrets.v1.SecretsService.GetSecretValues:input_type -> dynamicagents.secrets.v1.GetSecretValuesRequest
-	13, // 27: dynamicagents.secrets.v1.SecretsService.ResolveReferences:input_type -> dynamicagents.secrets.v1.ResolveReferencesRequest
-	16, // 28: dynamicagents.secrets.v1.SecretsService.ListProviders:input_type -> dynamicagents.secrets.v1.ListProvidersRequest
-	19, // 29: dynamicagents.secrets.v1.SecretsService.GetProviderSchema:input_type -> dynamicagents.secrets.v1.GetProviderSchemaRequest
-	21, // 30: dynamicagents.secrets.v1.SecretsService.WatchSecrets:input_type -> dynamicagents.secrets.v1.WatchSecretsRequest
-	2,  // 31: dynamicagents.secrets.v1.SecretsService.CreateSecret:output_type -> dynamicagents.secrets.v1.CreateSecretResponse
-	4,  // 32: dynamicagents.secrets.v1.SecretsService.GetSecret:output_type -> dynamicagents.secrets.v1.GetSecretResponse
-	6,  // 33: dynamicagents.secrets.v1.SecretsService.ListSecrets:output_type -> dynamicagents.secrets.v1.ListSecretsResponse
-	8,  // 34: dynamicagents.secrets.v1.SecretsService.UpdateSecret:output_type -> dynamicagents.secrets.v1.UpdateSecretResponse
-	10, // 35: dynamicagents.secrets.v1.SecretsService.DeleteSecret:output_type -> dynamicagents.secrets.v1.DeleteSecretResponse
-	12, // 36: dynamicagents.secrets.v1.SecretsService.GetSecretValues:output_type -> dynamicagents.secrets.v1.GetSecretValuesResponse
-	14, // 37: dynamicagents.secrets.v1.SecretsService.ResolveReferences:output_type -> dynamicagents.secrets.v1.ResolveReferencesResponse
-	17, // 38: dynamicagents.secrets.v1.SecretsService.ListProviders:output_type -> dynamicagents.secrets.v1.ListProvidersResponse
-	20, // 39: dynamicagents.secrets.v1.SecretsService.GetProviderSchema:output_type -> dynamicagents.secrets.v1.GetProviderSchemaResponse
-	22, // 40: dynamicagents.secrets.v1.SecretsService.WatchSecrets:output_type -> dynamicagents.secrets.v1.WatchSecretsResponse
-	31, // [31:41] is the sub-list for method output_type
-	21, // [21:31] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	39, // 0: dynamicagents.secrets.v1.CreateSecretRequest.secret:type_name -> dynamicagents.secrets.v1.Secret
+	35, // 1: dynamicagents.secrets.v1.CreateSecretRequest.values:type_name -> dynamicagents.secrets.v1.CreateSecretRequest.ValuesEntry
+	39, // 2: dynamicagents.secrets.v1.CreateSecretResponse.secret:type_name -> dynamicagents.secrets.v1.Secret
+	39, // 3: dynamicagents.secrets.v1.GetSecretResponse.secret:type_name -> dynamicagents.secrets.v1.Secret
+	40, // 4: dynamicagents.secrets.v1.ListSecretsRequest.scope:type_name -> dynamicagents.secrets.v1.SecretScope
+	39, // 5: dynamicagents.secrets.v1.ListSecretsResponse.secrets:type_name -> dynamicagents.secrets.v1.Secret
+	39, // 6: dynamicagents.secrets.v1.UpdateSecretRequest.secret:type_name -> dynamicagents.secrets.v1.Secret
+	36, // 7: dynamicagents.secrets.v1.UpdateSecretRequest.values:type_name -> dynamicagents.secrets.v1.UpdateSecretRequest.ValuesEntry
+	41, // 8: dynamicagents.secrets.v1.UpdateSecretRequest.update_mask:type_name -> google.protobuf.FieldMask
+	39, // 9: dynamicagents.secrets.v1.UpdateSecretResponse.secret:type_name -> dynamicagents.secrets.v1.Secret
+	42, // 10: dynamicagents.secrets.v1.GetSecretValuesRequest.lease_ttl:type_name -> google.protobuf.Duration
+	37, // 11: dynamicagents.secrets.v1.GetSecretValuesResponse.values:type_name -> dynamicagents.secrets.v1.GetSecretValuesResponse.ValuesEntry
+	42, // 12: dynamicagents.secrets.v1.GetSecretValuesResponse.age:type_name -> google.protobuf.Duration
+	13, // 13: dynamicagents.secrets.v1.GetSecretValuesResponse.lease:type_name -> dynamicagents.secrets.v1.Lease
+	43, // 14: dynamicagents.secrets.v1.Lease.expire_time:type_name -> google.protobuf.Timestamp
+	43, // 15: dynamicagents.secrets.v1.Lease.max_expire_time:type_name -> google.protobuf.Timestamp
+	42, // 16: dynamicagents.secrets.v1.Lease.ttl:type_name -> google.protobuf.Duration
+	42, // 17: dynamicagents.secrets.v1.RenewLeaseRequest.ttl:type_name -> google.protobuf.Duration
+	13, // 18: dynamicagents.secrets.v1.RenewLeaseResponse.lease:type_name -> dynamicagents.secrets.v1.Lease
+	42, // 19: dynamicagents.secrets.v1.WrapSecretValuesRequest.ttl:type_name -> google.protobuf.Duration
+	43, // 20: dynamicagents.secrets.v1.WrapSecretValuesResponse.expire_time:type_name -> google.protobuf.Timestamp
+	38, // 21: dynamicagents.secrets.v1.UnwrapSecretValuesResponse.values:type_name -> dynamicagents.secrets.v1.UnwrapSecretValuesResponse.ValuesEntry
+	43, // 22: dynamicagents.secrets.v1.UnwrapSecretValuesResponse.create_time:type_name -> google.protobuf.Timestamp
+	24, // 23: dynamicagents.secrets.v1.ResolveReferencesResponse.results:type_name -> dynamicagents.secrets.v1.ResolvedReference
+	0,  // 24: dynamicagents.secrets.v1.ResolvedReference.failure:type_name -> dynamicagents.secrets.v1.ResolutionFailure
+	42, // 25: dynamicagents.secrets.v1.ResolvedReference.age:type_name -> google.protobuf.Duration
+	27, // 26: dynamicagents.secrets.v1.ListProvidersResponse.providers:type_name -> dynamicagents.secrets.v1.Provider
+	44, // 27: dynamicagents.secrets.v1.GetProviderSchemaResponse.schema:type_name -> google.protobuf.Struct
+	32, // 28: dynamicagents.secrets.v1.WatchSecretsResponse.change:type_name -> dynamicagents.secrets.v1.SecretChange
+	33, // 29: dynamicagents.secrets.v1.WatchSecretsResponse.snapshot_complete:type_name -> dynamicagents.secrets.v1.SecretsSnapshotComplete
+	34, // 30: dynamicagents.secrets.v1.WatchSecretsResponse.heartbeat:type_name -> dynamicagents.secrets.v1.SecretsHeartbeat
+	40, // 31: dynamicagents.secrets.v1.SecretChange.scope:type_name -> dynamicagents.secrets.v1.SecretScope
+	1,  // 32: dynamicagents.secrets.v1.SecretsService.CreateSecret:input_type -> dynamicagents.secrets.v1.CreateSecretRequest
+	3,  // 33: dynamicagents.secrets.v1.SecretsService.GetSecret:input_type -> dynamicagents.secrets.v1.GetSecretRequest
+	5,  // 34: dynamicagents.secrets.v1.SecretsService.ListSecrets:input_type -> dynamicagents.secrets.v1.ListSecretsRequest
+	7,  // 35: dynamicagents.secrets.v1.SecretsService.UpdateSecret:input_type -> dynamicagents.secrets.v1.UpdateSecretRequest
+	9,  // 36: dynamicagents.secrets.v1.SecretsService.DeleteSecret:input_type -> dynamicagents.secrets.v1.DeleteSecretRequest
+	11, // 37: dynamicagents.secrets.v1.SecretsService.GetSecretValues:input_type -> dynamicagents.secrets.v1.GetSecretValuesRequest
+	14, // 38: dynamicagents.secrets.v1.SecretsService.RenewLease:input_type -> dynamicagents.secrets.v1.RenewLeaseRequest
+	16, // 39: dynamicagents.secrets.v1.SecretsService.RevokeLeases:input_type -> dynamicagents.secrets.v1.RevokeLeasesRequest
+	18, // 40: dynamicagents.secrets.v1.SecretsService.WrapSecretValues:input_type -> dynamicagents.secrets.v1.WrapSecretValuesRequest
+	20, // 41: dynamicagents.secrets.v1.SecretsService.UnwrapSecretValues:input_type -> dynamicagents.secrets.v1.UnwrapSecretValuesRequest
+	22, // 42: dynamicagents.secrets.v1.SecretsService.ResolveReferences:input_type -> dynamicagents.secrets.v1.ResolveReferencesRequest
+	25, // 43: dynamicagents.secrets.v1.SecretsService.ListProviders:input_type -> dynamicagents.secrets.v1.ListProvidersRequest
+	28, // 44: dynamicagents.secrets.v1.SecretsService.GetProviderSchema:input_type -> dynamicagents.secrets.v1.GetProviderSchemaRequest
+	30, // 45: dynamicagents.secrets.v1.SecretsService.WatchSecrets:input_type -> dynamicagents.secrets.v1.WatchSecretsRequest
+	2,  // 46: dynamicagents.secrets.v1.SecretsService.CreateSecret:output_type -> dynamicagents.secrets.v1.CreateSecretResponse
+	4,  // 47: dynamicagents.secrets.v1.SecretsService.GetSecret:output_type -> dynamicagents.secrets.v1.GetSecretResponse
+	6,  // 48: dynamicagents.secrets.v1.SecretsService.ListSecrets:output_type -> dynamicagents.secrets.v1.ListSecretsResponse
+	8,  // 49: dynamicagents.secrets.v1.SecretsService.UpdateSecret:output_type -> dynamicagents.secrets.v1.UpdateSecretResponse
+	10, // 50: dynamicagents.secrets.v1.SecretsService.DeleteSecret:output_type -> dynamicagents.secrets.v1.DeleteSecretResponse
+	12, // 51: dynamicagents.secrets.v1.SecretsService.GetSecretValues:output_type -> dynamicagents.secrets.v1.GetSecretValuesResponse
+	15, // 52: dynamicagents.secrets.v1.SecretsService.RenewLease:output_type -> dynamicagents.secrets.v1.RenewLeaseResponse
+	17, // 53: dynamicagents.secrets.v1.SecretsService.RevokeLeases:output_type -> dynamicagents.secrets.v1.RevokeLeasesResponse
+	19, // 54: dynamicagents.secrets.v1.SecretsService.WrapSecretValues:output_type -> dynamicagents.secrets.v1.WrapSecretValuesResponse
+	21, // 55: dynamicagents.secrets.v1.SecretsService.UnwrapSecretValues:output_type -> dynamicagents.secrets.v1.UnwrapSecretValuesResponse
+	23, // 56: dynamicagents.secrets.v1.SecretsService.ResolveReferences:output_type -> dynamicagents.secrets.v1.ResolveReferencesResponse
+	26, // 57: dynamicagents.secrets.v1.SecretsService.ListProviders:output_type -> dynamicagents.secrets.v1.ListProvidersResponse
+	29, // 58: dynamicagents.secrets.v1.SecretsService.GetProviderSchema:output_type -> dynamicagents.secrets.v1.GetProviderSchemaResponse
+	31, // 59: dynamicagents.secrets.v1.SecretsService.WatchSecrets:output_type -> dynamicagents.secrets.v1.WatchSecretsResponse
+	46, // [46:60] is the sub-list for method output_type
+	32, // [32:46] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_secrets_v1_secrets_service_proto_init() }
@@ -1773,11 +2393,11 @@ func file_dynamicagents_secrets_v1_secrets_service_proto_init() {
 		return
 	}
 	file_dynamicagents_secrets_v1_secret_proto_init()
-	file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[14].OneofWrappers = []any{
+	file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[23].OneofWrappers = []any{
 		(*ResolvedReference_Value)(nil),
 		(*ResolvedReference_Failure)(nil),
 	}
-	file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[21].OneofWrappers = []any{
+	file_dynamicagents_secrets_v1_secrets_service_proto_msgTypes[30].OneofWrappers = []any{
 		(*WatchSecretsResponse_Change)(nil),
 		(*WatchSecretsResponse_SnapshotComplete)(nil),
 		(*WatchSecretsResponse_Heartbeat)(nil),
@@ -1788,7 +2408,7 @@ func file_dynamicagents_secrets_v1_secrets_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_secrets_v1_secrets_service_proto_rawDesc), len(file_dynamicagents_secrets_v1_secrets_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   28,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,16 +19,20 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SecretsService_CreateSecret_FullMethodName      = "/dynamicagents.secrets.v1.SecretsService/CreateSecret"
-	SecretsService_GetSecret_FullMethodName         = "/dynamicagents.secrets.v1.SecretsService/GetSecret"
-	SecretsService_ListSecrets_FullMethodName       = "/dynamicagents.secrets.v1.SecretsService/ListSecrets"
-	SecretsService_UpdateSecret_FullMethodName      = "/dynamicagents.secrets.v1.SecretsService/UpdateSecret"
-	SecretsService_DeleteSecret_FullMethodName      = "/dynamicagents.secrets.v1.SecretsService/DeleteSecret"
-	SecretsService_GetSecretValues_FullMethodName   = "/dynamicagents.secrets.v1.SecretsService/GetSecretValues"
-	SecretsService_ResolveReferences_FullMethodName = "/dynamicagents.secrets.v1.SecretsService/ResolveReferences"
-	SecretsService_ListProviders_FullMethodName     = "/dynamicagents.secrets.v1.SecretsService/ListProviders"
-	SecretsService_GetProviderSchema_FullMethodName = "/dynamicagents.secrets.v1.SecretsService/GetProviderSchema"
-	SecretsService_WatchSecrets_FullMethodName      = "/dynamicagents.secrets.v1.SecretsService/WatchSecrets"
+	SecretsService_CreateSecret_FullMethodName       = "/dynamicagents.secrets.v1.SecretsService/CreateSecret"
+	SecretsService_GetSecret_FullMethodName          = "/dynamicagents.secrets.v1.SecretsService/GetSecret"
+	SecretsService_ListSecrets_FullMethodName        = "/dynamicagents.secrets.v1.SecretsService/ListSecrets"
+	SecretsService_UpdateSecret_FullMethodName       = "/dynamicagents.secrets.v1.SecretsService/UpdateSecret"
+	SecretsService_DeleteSecret_FullMethodName       = "/dynamicagents.secrets.v1.SecretsService/DeleteSecret"
+	SecretsService_GetSecretValues_FullMethodName    = "/dynamicagents.secrets.v1.SecretsService/GetSecretValues"
+	SecretsService_RenewLease_FullMethodName         = "/dynamicagents.secrets.v1.SecretsService/RenewLease"
+	SecretsService_RevokeLeases_FullMethodName       = "/dynamicagents.secrets.v1.SecretsService/RevokeLeases"
+	SecretsService_WrapSecretValues_FullMethodName   = "/dynamicagents.secrets.v1.SecretsService/WrapSecretValues"
+	SecretsService_UnwrapSecretValues_FullMethodName = "/dynamicagents.secrets.v1.SecretsService/UnwrapSecretValues"
+	SecretsService_ResolveReferences_FullMethodName  = "/dynamicagents.secrets.v1.SecretsService/ResolveReferences"
+	SecretsService_ListProviders_FullMethodName      = "/dynamicagents.secrets.v1.SecretsService/ListProviders"
+	SecretsService_GetProviderSchema_FullMethodName  = "/dynamicagents.secrets.v1.SecretsService/GetProviderSchema"
+	SecretsService_WatchSecrets_FullMethodName       = "/dynamicagents.secrets.v1.SecretsService/WatchSecrets"
 )
 
 // SecretsServiceClient is the client API for SecretsService service.
@@ -39,9 +43,13 @@ const (
 // traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
 //
 // The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
-// colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
-// Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
-// cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
+// colon, e.g. `secrets.values:openai`, for that one alone. Each answer that allows, denies, hits or misses leaves an audit
+// record; where `audit_fail_closed` is set and the record cannot be written, the call fails with UNAVAILABLE
+// (AUDIT_UNAVAILABLE).
+//
+// Methods that need the scope `secrets.values` answer services alone: the bearer token must be one with the scope
+// `service` whose subject the setting `value_readers` names (default: router and execution). The token of a user is refused
+// with PERMISSION_DENIED whatever its scopes. Where nobody has credentials, on loopback, everybody is answered.
 type SecretsServiceClient interface {
 	// Stores a credential. Safe to repeat with the same request_id. Needs the scope `secrets.write`. Codes:
 	// INVALID_ARGUMENT (also: values that do not fit the provider's schema), ALREADY_EXISTS (the request_id made a secret
@@ -58,10 +66,28 @@ type SecretsServiceClient interface {
 	// Deletes a secret with all its versions. Needs the scope `secrets.write`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED
 	// (STALE_ETAG).
 	DeleteSecret(ctx context.Context, in *DeleteSecretRequest, opts ...grpc.CallOption) (*DeleteSecretResponse, error)
-	// Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
-	// FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no versions), INTERNAL with `secret_id` in ErrorInfo where the
-	// stored value is damaged.
+	// Reads the values of one secret, under a lease where one is asked for. Needs the scope `secrets.values`. Codes:
+	// INVALID_ARGUMENT, NOT_FOUND (also: the parent lease), FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no
+	// versions; LEASE_ENDED: the parent lease has expired), INTERNAL with `secret_id` in ErrorInfo where the stored value is
+	// damaged.
 	GetSecretValues(ctx context.Context, in *GetSecretValuesRequest, opts ...grpc.CallOption) (*GetSecretValuesResponse, error)
+	// Prolongs a lease, from now, by its holder: the service and subject that it was given to. It never ends later than its
+	// max_expire_time or its parent, and never earlier than before. Needs the scope `secrets.values`. Codes:
+	// INVALID_ARGUMENT, NOT_FOUND (also: it was revoked, or is another holder's), FAILED_PRECONDITION (LEASE_ENDED: it has
+	// expired, or the values have changed since; read them again).
+	RenewLease(ctx context.Context, in *RenewLeaseRequest, opts ...grpc.CallOption) (*RenewLeaseResponse, error)
+	// Ends leases at once, with all that have them as parents, whoever holds those; what the cache has of the tenant's
+	// values is dropped in every process. A holder learns of it when it renews: what it has been told cannot be taken back.
+	// With the scope `secrets.write` anybody's, else the caller's own. Safe to repeat. Codes: INVALID_ARGUMENT.
+	RevokeLeases(ctx context.Context, in *RevokeLeasesRequest, opts ...grpc.CallOption) (*RevokeLeasesResponse, error)
+	// Makes a token that gives the values of one secret once, to whoever has it: a hand-over to a worker that may not read
+	// secrets itself. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	WrapSecretValues(ctx context.Context, in *WrapSecretValuesRequest, opts ...grpc.CallOption) (*WrapSecretValuesResponse, error)
+	// Spends a token of WrapSecretValues and reads the values, as they are then. Needs no scope; the caller's tenant must be
+	// the one in which the token was made. A token that was spent before, or that is not of the creation_path, is an alert:
+	// in the log with level error, and in the audit trail with the outcome `alert`. Codes: INVALID_ARGUMENT, NOT_FOUND (the
+	// secret was deleted since), FAILED_PRECONDITION (WRAPPING_TOKEN_INVALID).
+	UnwrapSecretValues(ctx context.Context, in *UnwrapSecretValuesRequest, opts ...grpc.CallOption) (*UnwrapSecretValuesResponse, error)
 	// Resolves references to values, each answered separately, in the order of the request. Needs the scope
 	// `secrets.values`. A reference is one of
 	//
@@ -156,6 +182,46 @@ func (c *secretsServiceClient) GetSecretValues(ctx context.Context, in *GetSecre
 	return out, nil
 }
 
+func (c *secretsServiceClient) RenewLease(ctx context.Context, in *RenewLeaseRequest, opts ...grpc.CallOption) (*RenewLeaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewLeaseResponse)
+	err := c.cc.Invoke(ctx, SecretsService_RenewLease_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *secretsServiceClient) RevokeLeases(ctx context.Context, in *RevokeLeasesRequest, opts ...grpc.CallOption) (*RevokeLeasesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeLeasesResponse)
+	err := c.cc.Invoke(ctx, SecretsService_RevokeLeases_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *secretsServiceClient) WrapSecretValues(ctx context.Context, in *WrapSecretValuesRequest, opts ...grpc.CallOption) (*WrapSecretValuesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WrapSecretValuesResponse)
+	err := c.cc.Invoke(ctx, SecretsService_WrapSecretValues_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *secretsServiceClient) UnwrapSecretValues(ctx context.Context, in *UnwrapSecretValuesRequest, opts ...grpc.CallOption) (*UnwrapSecretValuesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnwrapSecretValuesResponse)
+	err := c.cc.Invoke(ctx, SecretsService_UnwrapSecretValues_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *secretsServiceClient) ResolveReferences(ctx context.Context, in *ResolveReferencesRequest, opts ...grpc.CallOption) (*ResolveReferencesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ResolveReferencesResponse)
@@ -213,9 +279,13 @@ type SecretsService_WatchSecretsClient = grpc.ServerStreamingClient[WatchSecrets
 // traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
 //
 // The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
-// colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
-// Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
-// cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
+// colon, e.g. `secrets.values:openai`, for that one alone. Each answer that allows, denies, hits or misses leaves an audit
+// record; where `audit_fail_closed` is set and the record cannot be written, the call fails with UNAVAILABLE
+// (AUDIT_UNAVAILABLE).
+//
+// Methods that need the scope `secrets.values` answer services alone: the bearer token must be one with the scope
+// `service` whose subject the setting `value_readers` names (default: router and execution). The token of a user is refused
+// with PERMISSION_DENIED whatever its scopes. Where nobody has credentials, on loopback, everybody is answered.
 type SecretsServiceServer interface {
 	// Stores a credential. Safe to repeat with the same request_id. Needs the scope `secrets.write`. Codes:
 	// INVALID_ARGUMENT (also: values that do not fit the provider's schema), ALREADY_EXISTS (the request_id made a secret
@@ -232,10 +302,28 @@ type SecretsServiceServer interface {
 	// Deletes a secret with all its versions. Needs the scope `secrets.write`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED
 	// (STALE_ETAG).
 	DeleteSecret(context.Context, *DeleteSecretRequest) (*DeleteSecretResponse, error)
-	// Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
-	// FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no versions), INTERNAL with `secret_id` in ErrorInfo where the
-	// stored value is damaged.
+	// Reads the values of one secret, under a lease where one is asked for. Needs the scope `secrets.values`. Codes:
+	// INVALID_ARGUMENT, NOT_FOUND (also: the parent lease), FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no
+	// versions; LEASE_ENDED: the parent lease has expired), INTERNAL with `secret_id` in ErrorInfo where the stored value is
+	// damaged.
 	GetSecretValues(context.Context, *GetSecretValuesRequest) (*GetSecretValuesResponse, error)
+	// Prolongs a lease, from now, by its holder: the service and subject that it was given to. It never ends later than its
+	// max_expire_time or its parent, and never earlier than before. Needs the scope `secrets.values`. Codes:
+	// INVALID_ARGUMENT, NOT_FOUND (also: it was revoked, or is another holder's), FAILED_PRECONDITION (LEASE_ENDED: it has
+	// expired, or the values have changed since; read them again).
+	RenewLease(context.Context, *RenewLeaseRequest) (*RenewLeaseResponse, error)
+	// Ends leases at once, with all that have them as parents, whoever holds those; what the cache has of the tenant's
+	// values is dropped in every process. A holder learns of it when it renews: what it has been told cannot be taken back.
+	// With the scope `secrets.write` anybody's, else the caller's own. Safe to repeat. Codes: INVALID_ARGUMENT.
+	RevokeLeases(context.Context, *RevokeLeasesRequest) (*RevokeLeasesResponse, error)
+	// Makes a token that gives the values of one secret once, to whoever has it: a hand-over to a worker that may not read
+	// secrets itself. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	WrapSecretValues(context.Context, *WrapSecretValuesRequest) (*WrapSecretValuesResponse, error)
+	// Spends a token of WrapSecretValues and reads the values, as they are then. Needs no scope; the caller's tenant must be
+	// the one in which the token was made. A token that was spent before, or that is not of the creation_path, is an alert:
+	// in the log with level error, and in the audit trail with the outcome `alert`. Codes: INVALID_ARGUMENT, NOT_FOUND (the
+	// secret was deleted since), FAILED_PRECONDITION (WRAPPING_TOKEN_INVALID).
+	UnwrapSecretValues(context.Context, *UnwrapSecretValuesRequest) (*UnwrapSecretValuesResponse, error)
 	// Resolves references to values, each answered separately, in the order of the request. Needs the scope
 	// `secrets.values`. A reference is one of
 	//
@@ -287,6 +375,18 @@ func (UnimplementedSecretsServiceServer) DeleteSecret(context.Context, *DeleteSe
 }
 func (UnimplementedSecretsServiceServer) GetSecretValues(context.Context, *GetSecretValuesRequest) (*GetSecretValuesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSecretValues not implemented")
+}
+func (UnimplementedSecretsServiceServer) RenewLease(context.Context, *RenewLeaseRequest) (*RenewLeaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewLease not implemented")
+}
+func (UnimplementedSecretsServiceServer) RevokeLeases(context.Context, *RevokeLeasesRequest) (*RevokeLeasesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeLeases not implemented")
+}
+func (UnimplementedSecretsServiceServer) WrapSecretValues(context.Context, *WrapSecretValuesRequest) (*WrapSecretValuesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WrapSecretValues not implemented")
+}
+func (UnimplementedSecretsServiceServer) UnwrapSecretValues(context.Context, *UnwrapSecretValuesRequest) (*UnwrapSecretValuesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnwrapSecretValues not implemented")
 }
 func (UnimplementedSecretsServiceServer) ResolveReferences(context.Context, *ResolveReferencesRequest) (*ResolveReferencesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResolveReferences not implemented")
@@ -429,6 +529,78 @@ func _SecretsService_GetSecretValues_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SecretsService_RenewLease_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewLeaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecretsServiceServer).RenewLease(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SecretsService_RenewLease_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecretsServiceServer).RenewLease(ctx, req.(*RenewLeaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SecretsService_RevokeLeases_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeLeasesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecretsServiceServer).RevokeLeases(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SecretsService_RevokeLeases_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecretsServiceServer).RevokeLeases(ctx, req.(*RevokeLeasesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SecretsService_WrapSecretValues_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WrapSecretValuesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecretsServiceServer).WrapSecretValues(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SecretsService_WrapSecretValues_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecretsServiceServer).WrapSecretValues(ctx, req.(*WrapSecretValuesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SecretsService_UnwrapSecretValues_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnwrapSecretValuesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecretsServiceServer).UnwrapSecretValues(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SecretsService_UnwrapSecretValues_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecretsServiceServer).UnwrapSecretValues(ctx, req.(*UnwrapSecretValuesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SecretsService_ResolveReferences_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ResolveReferencesRequest)
 	if err := dec(in); err != nil {
@@ -524,6 +696,22 @@ var SecretsService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetSecretValues",
 			Handler:    _SecretsService_GetSecretValues_Handler,
+		},
+		{
+			MethodName: "RenewLease",
+			Handler:    _SecretsService_RenewLease_Handler,
+		},
+		{
+			MethodName: "RevokeLeases",
+			Handler:    _SecretsService_RevokeLeases_Handler,
+		},
+		{
+			MethodName: "WrapSecretValues",
+			Handler:    _SecretsService_WrapSecretValues_Handler,
+		},
+		{
+			MethodName: "UnwrapSecretValues",
+			Handler:    _SecretsService_UnwrapSecretValues_Handler,
 		},
 		{
 			MethodName: "ResolveReferences",

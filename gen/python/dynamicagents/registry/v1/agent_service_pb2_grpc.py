@@ -115,14 +115,14 @@ class AgentServiceServicer:
 
     def BatchGetAgents(self, request, context):
         """Reads the current revisions of several agents, in the order asked for; the missing ones are named, not an error.
-        Codes: INVALID_ARGUMENT.
+        Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAgents(self, request, context):
-        """Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+        """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,7 +153,7 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DiffAgent(self, request, context):
-        """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -176,7 +176,8 @@ class AgentServiceServicer:
 
     def GetAgentClosure(self, request, context):
         """Reads an agent with everything that it refers to, directly or through others, each pinned to its current revision,
-        and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND.
+        and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND,
+        RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: read the parts one by one).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,10 +43,10 @@ class AgentServiceStub:
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     BatchGetAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.BatchGetAgentsRequest, _agent_service_pb2.BatchGetAgentsResponse]
     """Reads the current revisions of several agents, in the order asked for; the missing ones are named, not an error.
-    Codes: INVALID_ARGUMENT.
+    Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
     """
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -59,7 +59,7 @@ class AgentServiceStub:
     ListAgentRevisions: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentRevisionsRequest, _agent_service_pb2.ListAgentRevisionsResponse]
     """Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     DiffAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DiffAgentRequest, _agent_service_pb2.DiffAgentResponse]
-    """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE)."""
     MergeAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.MergeAgentRequest, _agent_service_pb2.MergeAgentResponse]
     """Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
     changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -68,7 +68,8 @@ class AgentServiceStub:
     """Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED."""
     GetAgentClosure: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentClosureRequest, _agent_service_pb2.GetAgentClosureResponse]
     """Reads an agent with everything that it refers to, directly or through others, each pinned to its current revision,
-    and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND.
+    and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND,
+    RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: read the parts one by one).
     """
 
 @_typing.type_check_only
@@ -86,10 +87,10 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     BatchGetAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.BatchGetAgentsRequest, _agent_service_pb2.BatchGetAgentsResponse]  # type: ignore[assignment]
     """Reads the current revisions of several agents, in the order asked for; the missing ones are named, not an error.
-    Codes: INVALID_ARGUMENT.
+    Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
     """
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]  # type: ignore[assignment]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -102,7 +103,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
     ListAgentRevisions: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentRevisionsRequest, _agent_service_pb2.ListAgentRevisionsResponse]  # type: ignore[assignment]
     """Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     DiffAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DiffAgentRequest, _agent_service_pb2.DiffAgentResponse]  # type: ignore[assignment]
-    """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE)."""
     MergeAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.MergeAgentRequest, _agent_service_pb2.MergeAgentResponse]  # type: ignore[assignment]
     """Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
     changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -111,7 +112,8 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Makes a new revision that equals an old one. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED."""
     GetAgentClosure: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentClosureRequest, _agent_service_pb2.GetAgentClosureResponse]  # type: ignore[assignment]
     """Reads an agent with everything that it refers to, directly or through others, each pinned to its current revision,
-    and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND.
+    and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND,
+    RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: read the parts one by one).
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -144,7 +146,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.BatchGetAgentsResponse, _abc.Awaitable[_agent_service_pb2.BatchGetAgentsResponse]]:
         """Reads the current revisions of several agents, in the order asked for; the missing ones are named, not an error.
-        Codes: INVALID_ARGUMENT.
+        Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
         """
 
     @_abc_1.abstractmethod
@@ -153,7 +155,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.ListAgentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ListAgentsResponse, _abc.Awaitable[_agent_service_pb2.ListAgentsResponse]]:
-        """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+        """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def UpdateAgent(
@@ -190,7 +192,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.DiffAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.DiffAgentResponse, _abc.Awaitable[_agent_service_pb2.DiffAgentResponse]]:
-        """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+        """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE)."""
 
     @_abc_1.abstractmethod
     def MergeAgent(
@@ -217,7 +219,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.GetAgentClosureResponse, _abc.Awaitable[_agent_service_pb2.GetAgentClosureResponse]]:
         """Reads an agent with everything that it refers to, directly or through others, each pinned to its current revision,
-        and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND.
+        and a digest of the whole, which changes when any part of it does. Codes: INVALID_ARGUMENT, NOT_FOUND,
+        RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: read the parts one by one).
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,7 +27,7 @@ from dynamicagents.registry.v1 import revision_pb2 as dynamicagents_dot_registry
 from dynamicagents.registry.v1 import snapshot_pb2 as dynamicagents_dot_registry_dot_v1_dot_snapshot__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.dynamicagents/registry/v1/bundle_service.proto\x12\x19\x64ynamicagents.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a(dynamicagents/registry/v1/revision.proto\x1a(dynamicagents/registry/v1/snapshot.proto\"\x84\x02\n\x12\x41pplyBundleRequest\x12I\n\tresources\x18\x01 \x03(\x0b\x32+.dynamicagents.registry.v1.ResourceSnapshotB\t\xbaH\x06\x92\x01\x03\x10\xd0\x0f\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12^\n\x0cprune_labels\x18\x03 \x03(\x0b\x32>.dynamicagents.registry.v1.ApplyBundleRequest.PruneLabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10\x10\x1a\x32\n\x10PruneLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe6\x01\n\x0c\x42undleChange\x12\x35\n\x04kind\x18\x01 \x01(\x0e\x32\'.dynamicagents.registry.v1.ResourceKind\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12\x37\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\'.dynamicagents.registry.v1.BundleAction\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12?\n\x0b\x64ifferences\x18\x05 \x03(\x0b\x32*.dynamicagents.registry.v1.FieldDifference\"O\n\x13\x41pplyBundleResponse\x12\x38\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\'.dynamicagents.registry.v1.BundleChange\"\xe5\x01\n\x13\x45xportBundleRequest\x12I\n\x05kinds\x18\x01 \x03(\x0e\x32\'.dynamicagents.registry.v1.ResourceKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00\x12T\n\x06labels\x18\x02 \x03(\x0b\x32:.dynamicagents.registry.v1.ExportBundleRequest.LabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10\x10\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"V\n\x14\x45xportBundleResponse\x12>\n\tresources\x18\x01 \x03(\x0b\x32+.dynamicagents.registry.v1.ResourceSnapshot*\x9b\x01\n\x0c\x42undleAction\x12\x1d\n\x19\x42UNDLE_ACTION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42UNDLE_ACTION_CREATED\x10\x01\x12\x19\n\x15\x42UNDLE_ACTION_UPDATED\x10\x02\x12\x1b\n\x17\x42UNDLE_ACTION_UNCHANGED\x10\x03\x12\x19\n\x15\x42UNDLE_ACTION_DELETED\x10\x04\x32\xf0\x01\n\rBundleService\x12l\n\x0b\x41pplyBundle\x12-.dynamicagents.registry.v1.ApplyBundleRequest\x1a..dynamicagents.registry.v1.ApplyBundleResponse\x12q\n\x0c\x45xportBundle\x12..dynamicagents.registry.v1.ExportBundleRequest\x1a/.dynamicagents.registry.v1.ExportBundleResponse0\x01\x42w\n\x1d\x64\x65v.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.dynamicagents/registry/v1/bundle_service.proto\x12\x19\x64ynamicagents.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a(dynamicagents/registry/v1/revision.proto\x1a(dynamicagents/registry/v1/snapshot.proto\"\x84\x02\n\x12\x41pplyBundleRequest\x12I\n\tresources\x18\x01 \x03(\x0b\x32+.dynamicagents.registry.v1.ResourceSnapshotB\t\xbaH\x06\x92\x01\x03\x10\xd0\x0f\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12^\n\x0cprune_labels\x18\x03 \x03(\x0b\x32>.dynamicagents.registry.v1.ApplyBundleRequest.PruneLabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10\x10\x1a\x32\n\x10PruneLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x83\x02\n\x0c\x42undleChange\x12\x35\n\x04kind\x18\x01 \x01(\x0e\x32\'.dynamicagents.registry.v1.ResourceKind\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12\x37\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\'.dynamicagents.registry.v1.BundleAction\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12?\n\x0b\x64ifferences\x18\x05 \x03(\x0b\x32*.dynamicagents.registry.v1.FieldDifference\x12\x1b\n\x13\x64ifferences_omitted\x18\x06 \x01(\x08\"O\n\x13\x41pplyBundleResponse\x12\x38\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\'.dynamicagents.registry.v1.BundleChange\"\xe5\x01\n\x13\x45xportBundleRequest\x12I\n\x05kinds\x18\x01 \x03(\x0e\x32\'.dynamicagents.registry.v1.ResourceKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00\x12T\n\x06labels\x18\x02 \x03(\x0b\x32:.dynamicagents.registry.v1.ExportBundleRequest.LabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10\x10\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"V\n\x14\x45xportBundleResponse\x12>\n\tresources\x18\x01 \x03(\x0b\x32+.dynamicagents.registry.v1.ResourceSnapshot*\x9b\x01\n\x0c\x42undleAction\x12\x1d\n\x19\x42UNDLE_ACTION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42UNDLE_ACTION_CREATED\x10\x01\x12\x19\n\x15\x42UNDLE_ACTION_UPDATED\x10\x02\x12\x1b\n\x17\x42UNDLE_ACTION_UNCHANGED\x10\x03\x12\x19\n\x15\x42UNDLE_ACTION_DELETED\x10\x04\x32\xf0\x01\n\rBundleService\x12l\n\x0b\x41pplyBundle\x12-.dynamicagents.registry.v1.ApplyBundleRequest\x1a..dynamicagents.registry.v1.ApplyBundleResponse\x12q\n\x0c\x45xportBundle\x12..dynamicagents.registry.v1.ExportBundleRequest\x1a/.dynamicagents.registry.v1.ExportBundleResponse0\x01\x42w\n\x1d\x64\x65v.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,22 +47,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTBUNDLEREQUEST'].fields_by_name['kinds']._serialized_options = b'\272H\016\222\001\013\020\020\"\007\202\001\004\020\001 \000'
   _globals['_EXPORTBUNDLEREQUEST'].fields_by_name['labels']._loaded_options = None
   _globals['_EXPORTBUNDLEREQUEST'].fields_by_name['labels']._serialized_options = b'\272H\005\232\001\002\020\020'
-  _globals['_BUNDLEACTION']._serialized_start=1088
-  _globals['_BUNDLEACTION']._serialized_end=1243
+  _globals['_BUNDLEACTION']._serialized_start=1117
+  _globals['_BUNDLEACTION']._serialized_end=1272
   _globals['_APPLYBUNDLEREQUEST']._serialized_start=191
   _globals['_APPLYBUNDLEREQUEST']._serialized_end=451
   _globals['_APPLYBUNDLEREQUEST_PRUNELABELSENTRY']._serialized_start=401
   _globals['_APPLYBUNDLEREQUEST_PRUNELABELSENTRY']._serialized_end=451
   _globals['_BUNDLECHANGE']._serialized_start=454
-  _globals['_BUNDLECHANGE']._serialized_end=684
-  _globals['_APPLYBUNDLERESPONSE']._serialized_start=686
-  _globals['_APPLYBUNDLERESPONSE']._serialized_end=765
-  _globals['_EXPORTBUNDLEREQUEST']._serialized_start=768
-  _globals['_EXPORTBUNDLEREQUEST']._serialized_end=997
-  _globals['_EXPORTBUNDLEREQUEST_LABELSENTRY']._serialized_start=952
-  _globals['_EXPORTBUNDLEREQUEST_LABELSENTRY']._serialized_end=997
-  _globals['_EXPORTBUNDLERESPONSE']._serialized_start=999
-  _globals['_EXPORTBUNDLERESPONSE']._serialized_end=1085
-  _globals['_BUNDLESERVICE']._serialized_start=1246
-  _globals['_BUNDLESERVICE']._serialized_end=1486
+  _globals['_BUNDLECHANGE']._serialized_end=713
+  _globals['_APPLYBUNDLERESPONSE']._serialized_start=715
+  _globals['_APPLYBUNDLERESPONSE']._serialized_end=794
+  _globals['_EXPORTBUNDLEREQUEST']._serialized_start=797
+  _globals['_EXPORTBUNDLEREQUEST']._serialized_end=1026
+  _globals['_EXPORTBUNDLEREQUEST_LABELSENTRY']._serialized_start=981
+  _globals['_EXPORTBUNDLEREQUEST_LABELSENTRY']._serialized_end=1026
+  _globals['_EXPORTBUNDLERESPONSE']._serialized_start=1028
+  _globals['_EXPORTBUNDLERESPONSE']._serialized_end=1114
+  _globals['_BUNDLESERVICE']._serialized_start=1275
+  _globals['_BUNDLESERVICE']._serialized_end=1515
 # @@protoc_insertion_point(module_scope)

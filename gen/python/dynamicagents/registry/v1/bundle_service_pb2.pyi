@@ -41,18 +41,20 @@ class ApplyBundleRequest(_message.Message):
     def __init__(self, resources: _Optional[_Iterable[_Union[_snapshot_pb2.ResourceSnapshot, _Mapping]]] = ..., dry_run: _Optional[bool] = ..., prune_labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class BundleChange(_message.Message):
-    __slots__ = ("kind", "resource_id", "action", "revision", "differences")
+    __slots__ = ("kind", "resource_id", "action", "revision", "differences", "differences_omitted")
     KIND_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_ID_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCES_OMITTED_FIELD_NUMBER: _ClassVar[int]
     kind: _snapshot_pb2.ResourceKind
     resource_id: str
     action: BundleAction
     revision: int
     differences: _containers.RepeatedCompositeFieldContainer[_revision_pb2.FieldDifference]
-    def __init__(self, kind: _Optional[_Union[_snapshot_pb2.ResourceKind, str]] = ..., resource_id: _Optional[str] = ..., action: _Optional[_Union[BundleAction, str]] = ..., revision: _Optional[int] = ..., differences: _Optional[_Iterable[_Union[_revision_pb2.FieldDifference, _Mapping]]] = ...) -> None: ...
+    differences_omitted: bool
+    def __init__(self, kind: _Optional[_Union[_snapshot_pb2.ResourceKind, str]] = ..., resource_id: _Optional[str] = ..., action: _Optional[_Union[BundleAction, str]] = ..., revision: _Optional[int] = ..., differences: _Optional[_Iterable[_Union[_revision_pb2.FieldDifference, _Mapping]]] = ..., differences_omitted: _Optional[bool] = ...) -> None: ...
 
 class ApplyBundleResponse(_message.Message):
     __slots__ = ("changes",)

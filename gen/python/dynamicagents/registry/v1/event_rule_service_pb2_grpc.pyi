@@ -42,7 +42,7 @@ class EventRuleServiceStub:
     GetEventRule: _grpc.UnaryUnaryMultiCallable[_event_rule_service_pb2.GetEventRuleRequest, _event_rule_service_pb2.GetEventRuleResponse]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     ListEventRules: _grpc.UnaryUnaryMultiCallable[_event_rule_service_pb2.ListEventRulesRequest, _event_rule_service_pb2.ListEventRulesResponse]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateEventRule: _grpc.UnaryUnaryMultiCallable[_event_rule_service_pb2.UpdateEventRuleRequest, _event_rule_service_pb2.UpdateEventRuleResponse]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -67,7 +67,7 @@ class EventRuleServiceAsyncStub(EventRuleServiceStub):
     GetEventRule: _aio.UnaryUnaryMultiCallable[_event_rule_service_pb2.GetEventRuleRequest, _event_rule_service_pb2.GetEventRuleResponse]  # type: ignore[assignment]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     ListEventRules: _aio.UnaryUnaryMultiCallable[_event_rule_service_pb2.ListEventRulesRequest, _event_rule_service_pb2.ListEventRulesResponse]  # type: ignore[assignment]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateEventRule: _aio.UnaryUnaryMultiCallable[_event_rule_service_pb2.UpdateEventRuleRequest, _event_rule_service_pb2.UpdateEventRuleResponse]  # type: ignore[assignment]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -107,7 +107,7 @@ class EventRuleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_rule_service_pb2.ListEventRulesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_rule_service_pb2.ListEventRulesResponse, _abc.Awaitable[_event_rule_service_pb2.ListEventRulesResponse]]:
-        """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+        """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def UpdateEventRule(

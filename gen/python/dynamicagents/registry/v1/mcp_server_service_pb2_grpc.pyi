@@ -42,7 +42,7 @@ class McpServerServiceStub:
     GetMcpServer: _grpc.UnaryUnaryMultiCallable[_mcp_server_service_pb2.GetMcpServerRequest, _mcp_server_service_pb2.GetMcpServerResponse]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     ListMcpServers: _grpc.UnaryUnaryMultiCallable[_mcp_server_service_pb2.ListMcpServersRequest, _mcp_server_service_pb2.ListMcpServersResponse]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateMcpServer: _grpc.UnaryUnaryMultiCallable[_mcp_server_service_pb2.UpdateMcpServerRequest, _mcp_server_service_pb2.UpdateMcpServerResponse]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -67,7 +67,7 @@ class McpServerServiceAsyncStub(McpServerServiceStub):
     GetMcpServer: _aio.UnaryUnaryMultiCallable[_mcp_server_service_pb2.GetMcpServerRequest, _mcp_server_service_pb2.GetMcpServerResponse]  # type: ignore[assignment]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     ListMcpServers: _aio.UnaryUnaryMultiCallable[_mcp_server_service_pb2.ListMcpServersRequest, _mcp_server_service_pb2.ListMcpServersResponse]  # type: ignore[assignment]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateMcpServer: _aio.UnaryUnaryMultiCallable[_mcp_server_service_pb2.UpdateMcpServerRequest, _mcp_server_service_pb2.UpdateMcpServerResponse]  # type: ignore[assignment]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -107,7 +107,7 @@ class McpServerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mcp_server_service_pb2.ListMcpServersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mcp_server_service_pb2.ListMcpServersResponse, _abc.Awaitable[_mcp_server_service_pb2.ListMcpServersResponse]]:
-        """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+        """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def UpdateMcpServer(

@@ -42,7 +42,7 @@ class PromptServiceStub:
     GetPrompt: _grpc.UnaryUnaryMultiCallable[_prompt_service_pb2.GetPromptRequest, _prompt_service_pb2.GetPromptResponse]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     ListPrompts: _grpc.UnaryUnaryMultiCallable[_prompt_service_pb2.ListPromptsRequest, _prompt_service_pb2.ListPromptsResponse]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdatePrompt: _grpc.UnaryUnaryMultiCallable[_prompt_service_pb2.UpdatePromptRequest, _prompt_service_pb2.UpdatePromptResponse]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -81,7 +81,7 @@ class PromptServiceAsyncStub(PromptServiceStub):
     GetPrompt: _aio.UnaryUnaryMultiCallable[_prompt_service_pb2.GetPromptRequest, _prompt_service_pb2.GetPromptResponse]  # type: ignore[assignment]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     ListPrompts: _aio.UnaryUnaryMultiCallable[_prompt_service_pb2.ListPromptsRequest, _prompt_service_pb2.ListPromptsResponse]  # type: ignore[assignment]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdatePrompt: _aio.UnaryUnaryMultiCallable[_prompt_service_pb2.UpdatePromptRequest, _prompt_service_pb2.UpdatePromptResponse]  # type: ignore[assignment]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -135,7 +135,7 @@ class PromptServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _prompt_service_pb2.ListPromptsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_prompt_service_pb2.ListPromptsResponse, _abc.Awaitable[_prompt_service_pb2.ListPromptsResponse]]:
-        """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+        """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def UpdatePrompt(

@@ -28,7 +28,7 @@ from dynamicagents.registry.v1 import router_config_pb2 as dynamicagents_dot_reg
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n5dynamicagents/registry/v1/router_config_service.proto\x12\x19\x64ynamicagents.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a(dynamicagents/registry/v1/revision.proto\x1a-dynamicagents/registry/v1/router_config.proto\x1a google/protobuf/field_mask.proto\"\x18\n\x16GetRouterConfigRequest\"Y\n\x17GetRouterConfigResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"\x9c\x01\n\x19UpdateRouterConfigRequest\x12\x46\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfigB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"\\\n\x1aUpdateRouterConfigResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"Y\n\x14\x41\x64\x64\x44\x65ploymentRequest\x12\x41\n\ndeployment\x18\x01 \x01(\x0b\x32%.dynamicagents.registry.v1.DeploymentB\x06\xbaH\x03\xc8\x01\x01\"\x92\x01\n\x15\x41\x64\x64\x44\x65ploymentResponse\x12\x39\n\ndeployment\x18\x01 \x01(\x0b\x32%.dynamicagents.registry.v1.Deployment\x12>\n\rrouter_config\x18\x02 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"]\n\x17RemoveDeploymentRequest\x12\x42\n\rdeployment_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\"Z\n\x18RemoveDeploymentResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"_\n ListRouterConfigRevisionsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"t\n!ListRouterConfigRevisionsResponse\x12\x36\n\trevisions\x18\x01 \x03(\x0b\x32#.dynamicagents.registry.v1.Revision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x1bRollbackRouterConfigRequest\x12\x19\n\x08revision\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01\x12\x16\n\x04\x65tag\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"^\n\x1cRollbackRouterConfigResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig2\xa7\x06\n\x13RouterConfigService\x12x\n\x0fGetRouterConfig\x12\x31.dynamicagents.registry.v1.GetRouterConfigRequest\x1a\x32.dynamicagents.registry.v1.GetRouterConfigResponse\x12\x81\x01\n\x12UpdateRouterConfig\x12\x34.dynamicagents.registry.v1.UpdateRouterConfigRequest\x1a\x35.dynamicagents.registry.v1.UpdateRouterConfigResponse\x12r\n\rAddDeployment\x12/.dynamicagents.registry.v1.AddDeploymentRequest\x1a\x30.dynamicagents.registry.v1.AddDeploymentResponse\x12{\n\x10RemoveDeployment\x12\x32.dynamicagents.registry.v1.RemoveDeploymentRequest\x1a\x33.dynamicagents.registry.v1.RemoveDeploymentResponse\x12\x96\x01\n\x19ListRouterConfigRevisions\x12;.dynamicagents.registry.v1.ListRouterConfigRevisionsRequest\x1a<.dynamicagents.registry.v1.ListRouterConfigRevisionsResponse\x12\x87\x01\n\x14RollbackRouterConfig\x12\x36.dynamicagents.registry.v1.RollbackRouterConfigRequest\x1a\x37.dynamicagents.registry.v1.RollbackRouterConfigResponseBw\n\x1d\x64\x65v.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n5dynamicagents/registry/v1/router_config_service.proto\x12\x19\x64ynamicagents.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a(dynamicagents/registry/v1/revision.proto\x1a-dynamicagents/registry/v1/router_config.proto\x1a google/protobuf/field_mask.proto\"\x18\n\x16GetRouterConfigRequest\"Y\n\x17GetRouterConfigResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"\x9c\x01\n\x19UpdateRouterConfigRequest\x12\x46\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfigB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"\\\n\x1aUpdateRouterConfigResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"w\n\x14\x41\x64\x64\x44\x65ploymentRequest\x12\x41\n\ndeployment\x18\x01 \x01(\x0b\x32%.dynamicagents.registry.v1.DeploymentB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\x92\x01\n\x15\x41\x64\x64\x44\x65ploymentResponse\x12\x39\n\ndeployment\x18\x01 \x01(\x0b\x32%.dynamicagents.registry.v1.Deployment\x12>\n\rrouter_config\x18\x02 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"{\n\x17RemoveDeploymentRequest\x12\x42\n\rdeployment_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"Z\n\x18RemoveDeploymentResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"_\n ListRouterConfigRevisionsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"t\n!ListRouterConfigRevisionsResponse\x12\x36\n\trevisions\x18\x01 \x03(\x0b\x32#.dynamicagents.registry.v1.Revision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x1bRollbackRouterConfigRequest\x12\x19\n\x08revision\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01\x12\x16\n\x04\x65tag\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"^\n\x1cRollbackRouterConfigResponse\x12>\n\rrouter_config\x18\x01 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig2\xa7\x06\n\x13RouterConfigService\x12x\n\x0fGetRouterConfig\x12\x31.dynamicagents.registry.v1.GetRouterConfigRequest\x1a\x32.dynamicagents.registry.v1.GetRouterConfigResponse\x12\x81\x01\n\x12UpdateRouterConfig\x12\x34.dynamicagents.registry.v1.UpdateRouterConfigRequest\x1a\x35.dynamicagents.registry.v1.UpdateRouterConfigResponse\x12r\n\rAddDeployment\x12/.dynamicagents.registry.v1.AddDeploymentRequest\x1a\x30.dynamicagents.registry.v1.AddDeploymentResponse\x12{\n\x10RemoveDeployment\x12\x32.dynamicagents.registry.v1.RemoveDeploymentRequest\x1a\x33.dynamicagents.registry.v1.RemoveDeploymentResponse\x12\x96\x01\n\x19ListRouterConfigRevisions\x12;.dynamicagents.registry.v1.ListRouterConfigRevisionsRequest\x1a<.dynamicagents.registry.v1.ListRouterConfigRevisionsResponse\x12\x87\x01\n\x14RollbackRouterConfig\x12\x36.dynamicagents.registry.v1.RollbackRouterConfigRequest\x1a\x37.dynamicagents.registry.v1.RollbackRouterConfigResponseBw\n\x1d\x64\x65v.dynamicagents.registry.v1P\x01ZTgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1;registryv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,8 +42,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEROUTERCONFIGREQUEST'].fields_by_name['update_mask']._serialized_options = b'\272H\003\310\001\001'
   _globals['_ADDDEPLOYMENTREQUEST'].fields_by_name['deployment']._loaded_options = None
   _globals['_ADDDEPLOYMENTREQUEST'].fields_by_name['deployment']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_ADDDEPLOYMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ADDDEPLOYMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_REMOVEDEPLOYMENTREQUEST'].fields_by_name['deployment_id']._loaded_options = None
   _globals['_REMOVEDEPLOYMENTREQUEST'].fields_by_name['deployment_id']._serialized_options = b'\272H(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_REMOVEDEPLOYMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REMOVEDEPLOYMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_LISTROUTERCONFIGREVISIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTROUTERCONFIGREVISIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTROUTERCONFIGREVISIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -61,21 +65,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEROUTERCONFIGRESPONSE']._serialized_start=512
   _globals['_UPDATEROUTERCONFIGRESPONSE']._serialized_end=604
   _globals['_ADDDEPLOYMENTREQUEST']._serialized_start=606
-  _globals['_ADDDEPLOYMENTREQUEST']._serialized_end=695
-  _globals['_ADDDEPLOYMENTRESPONSE']._serialized_start=698
-  _globals['_ADDDEPLOYMENTRESPONSE']._serialized_end=844
-  _globals['_REMOVEDEPLOYMENTREQUEST']._serialized_start=846
-  _globals['_REMOVEDEPLOYMENTREQUEST']._serialized_end=939
-  _globals['_REMOVEDEPLOYMENTRESPONSE']._serialized_start=941
-  _globals['_REMOVEDEPLOYMENTRESPONSE']._serialized_end=1031
-  _globals['_LISTROUTERCONFIGREVISIONSREQUEST']._serialized_start=1033
-  _globals['_LISTROUTERCONFIGREVISIONSREQUEST']._serialized_end=1128
-  _globals['_LISTROUTERCONFIGREVISIONSRESPONSE']._serialized_start=1130
-  _globals['_LISTROUTERCONFIGREVISIONSRESPONSE']._serialized_end=1246
-  _globals['_ROLLBACKROUTERCONFIGREQUEST']._serialized_start=1248
-  _globals['_ROLLBACKROUTERCONFIGREQUEST']._serialized_end=1328
-  _globals['_ROLLBACKROUTERCONFIGRESPONSE']._serialized_start=1330
-  _globals['_ROLLBACKROUTERCONFIGRESPONSE']._serialized_end=1424
-  _globals['_ROUTERCONFIGSERVICE']._serialized_start=1427
-  _globals['_ROUTERCONFIGSERVICE']._serialized_end=2234
+  _globals['_ADDDEPLOYMENTREQUEST']._serialized_end=725
+  _globals['_ADDDEPLOYMENTRESPONSE']._serialized_start=728
+  _globals['_ADDDEPLOYMENTRESPONSE']._serialized_end=874
+  _globals['_REMOVEDEPLOYMENTREQUEST']._serialized_start=876
+  _globals['_REMOVEDEPLOYMENTREQUEST']._serialized_end=999
+  _globals['_REMOVEDEPLOYMENTRESPONSE']._serialized_start=1001
+  _globals['_REMOVEDEPLOYMENTRESPONSE']._serialized_end=1091
+  _globals['_LISTROUTERCONFIGREVISIONSREQUEST']._serialized_start=1093
+  _globals['_LISTROUTERCONFIGREVISIONSREQUEST']._serialized_end=1188
+  _globals['_LISTROUTERCONFIGREVISIONSRESPONSE']._serialized_start=1190
+  _globals['_LISTROUTERCONFIGREVISIONSRESPONSE']._serialized_end=1306
+  _globals['_ROLLBACKROUTERCONFIGREQUEST']._serialized_start=1308
+  _globals['_ROLLBACKROUTERCONFIGREQUEST']._serialized_end=1388
+  _globals['_ROLLBACKROUTERCONFIGRESPONSE']._serialized_start=1390
+  _globals['_ROLLBACKROUTERCONFIGRESPONSE']._serialized_end=1484
+  _globals['_ROUTERCONFIGSERVICE']._serialized_start=1487
+  _globals['_ROUTERCONFIGSERVICE']._serialized_end=2294
 # @@protoc_insertion_point(module_scope)

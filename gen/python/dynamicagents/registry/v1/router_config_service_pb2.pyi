@@ -35,10 +35,12 @@ class UpdateRouterConfigResponse(_message.Message):
     def __init__(self, router_config: _Optional[_Union[_router_config_pb2.RouterConfig, _Mapping]] = ...) -> None: ...
 
 class AddDeploymentRequest(_message.Message):
-    __slots__ = ("deployment",)
+    __slots__ = ("deployment", "request_id")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     deployment: _router_config_pb2.Deployment
-    def __init__(self, deployment: _Optional[_Union[_router_config_pb2.Deployment, _Mapping]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, deployment: _Optional[_Union[_router_config_pb2.Deployment, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class AddDeploymentResponse(_message.Message):
     __slots__ = ("deployment", "router_config")
@@ -49,10 +51,12 @@ class AddDeploymentResponse(_message.Message):
     def __init__(self, deployment: _Optional[_Union[_router_config_pb2.Deployment, _Mapping]] = ..., router_config: _Optional[_Union[_router_config_pb2.RouterConfig, _Mapping]] = ...) -> None: ...
 
 class RemoveDeploymentRequest(_message.Message):
-    __slots__ = ("deployment_id",)
+    __slots__ = ("deployment_id", "request_id")
     DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     deployment_id: str
-    def __init__(self, deployment_id: _Optional[str] = ...) -> None: ...
+    request_id: str
+    def __init__(self, deployment_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RemoveDeploymentResponse(_message.Message):
     __slots__ = ("router_config",)

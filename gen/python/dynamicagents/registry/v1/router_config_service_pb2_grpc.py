@@ -88,14 +88,17 @@ class RouterConfigServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddDeployment(self, request, context):
-        """Adds one deployment. Codes: INVALID_ARGUMENT (a literal key among others), ALREADY_EXISTS.
+        """Adds one deployment. Safe to repeat with the same request_id, which then answers as the first time. Codes:
+        INVALID_ARGUMENT (a literal key among others; REQUEST_ID_REUSED), ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveDeployment(self, request, context):
-        """Removes one deployment; calls in flight on it end as they would. Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """Removes one deployment; calls in flight on it end as they would. Safe to repeat with the same request_id, which then
+        answers as the first time; without one, the second time finds nothing. Codes: INVALID_ARGUMENT (REQUEST_ID_REUSED),
+        NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,9 +40,14 @@ class RouterConfigServiceStub:
     UpdateRouterConfig: _grpc.UnaryUnaryMultiCallable[_router_config_service_pb2.UpdateRouterConfigRequest, _router_config_service_pb2.UpdateRouterConfigResponse]
     """Changes the fields named by the mask. Codes: INVALID_ARGUMENT, ABORTED."""
     AddDeployment: _grpc.UnaryUnaryMultiCallable[_router_config_service_pb2.AddDeploymentRequest, _router_config_service_pb2.AddDeploymentResponse]
-    """Adds one deployment. Codes: INVALID_ARGUMENT (a literal key among others), ALREADY_EXISTS."""
+    """Adds one deployment. Safe to repeat with the same request_id, which then answers as the first time. Codes:
+    INVALID_ARGUMENT (a literal key among others; REQUEST_ID_REUSED), ALREADY_EXISTS.
+    """
     RemoveDeployment: _grpc.UnaryUnaryMultiCallable[_router_config_service_pb2.RemoveDeploymentRequest, _router_config_service_pb2.RemoveDeploymentResponse]
-    """Removes one deployment; calls in flight on it end as they would. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    """Removes one deployment; calls in flight on it end as they would. Safe to repeat with the same request_id, which then
+    answers as the first time; without one, the second time finds nothing. Codes: INVALID_ARGUMENT (REQUEST_ID_REUSED),
+    NOT_FOUND.
+    """
     ListRouterConfigRevisions: _grpc.UnaryUnaryMultiCallable[_router_config_service_pb2.ListRouterConfigRevisionsRequest, _router_config_service_pb2.ListRouterConfigRevisionsResponse]
     """Lists the revisions, newest first, page by page. Codes: INVALID_ARGUMENT."""
     RollbackRouterConfig: _grpc.UnaryUnaryMultiCallable[_router_config_service_pb2.RollbackRouterConfigRequest, _router_config_service_pb2.RollbackRouterConfigResponse]
@@ -60,9 +65,14 @@ class RouterConfigServiceAsyncStub(RouterConfigServiceStub):
     UpdateRouterConfig: _aio.UnaryUnaryMultiCallable[_router_config_service_pb2.UpdateRouterConfigRequest, _router_config_service_pb2.UpdateRouterConfigResponse]  # type: ignore[assignment]
     """Changes the fields named by the mask. Codes: INVALID_ARGUMENT, ABORTED."""
     AddDeployment: _aio.UnaryUnaryMultiCallable[_router_config_service_pb2.AddDeploymentRequest, _router_config_service_pb2.AddDeploymentResponse]  # type: ignore[assignment]
-    """Adds one deployment. Codes: INVALID_ARGUMENT (a literal key among others), ALREADY_EXISTS."""
+    """Adds one deployment. Safe to repeat with the same request_id, which then answers as the first time. Codes:
+    INVALID_ARGUMENT (a literal key among others; REQUEST_ID_REUSED), ALREADY_EXISTS.
+    """
     RemoveDeployment: _aio.UnaryUnaryMultiCallable[_router_config_service_pb2.RemoveDeploymentRequest, _router_config_service_pb2.RemoveDeploymentResponse]  # type: ignore[assignment]
-    """Removes one deployment; calls in flight on it end as they would. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    """Removes one deployment; calls in flight on it end as they would. Safe to repeat with the same request_id, which then
+    answers as the first time; without one, the second time finds nothing. Codes: INVALID_ARGUMENT (REQUEST_ID_REUSED),
+    NOT_FOUND.
+    """
     ListRouterConfigRevisions: _aio.UnaryUnaryMultiCallable[_router_config_service_pb2.ListRouterConfigRevisionsRequest, _router_config_service_pb2.ListRouterConfigRevisionsResponse]  # type: ignore[assignment]
     """Lists the revisions, newest first, page by page. Codes: INVALID_ARGUMENT."""
     RollbackRouterConfig: _aio.UnaryUnaryMultiCallable[_router_config_service_pb2.RollbackRouterConfigRequest, _router_config_service_pb2.RollbackRouterConfigResponse]  # type: ignore[assignment]
@@ -95,7 +105,9 @@ class RouterConfigServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_config_service_pb2.AddDeploymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_router_config_service_pb2.AddDeploymentResponse, _abc.Awaitable[_router_config_service_pb2.AddDeploymentResponse]]:
-        """Adds one deployment. Codes: INVALID_ARGUMENT (a literal key among others), ALREADY_EXISTS."""
+        """Adds one deployment. Safe to repeat with the same request_id, which then answers as the first time. Codes:
+        INVALID_ARGUMENT (a literal key among others; REQUEST_ID_REUSED), ALREADY_EXISTS.
+        """
 
     @_abc_1.abstractmethod
     def RemoveDeployment(
@@ -103,7 +115,10 @@ class RouterConfigServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_config_service_pb2.RemoveDeploymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_router_config_service_pb2.RemoveDeploymentResponse, _abc.Awaitable[_router_config_service_pb2.RemoveDeploymentResponse]]:
-        """Removes one deployment; calls in flight on it end as they would. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+        """Removes one deployment; calls in flight on it end as they would. Safe to repeat with the same request_id, which then
+        answers as the first time; without one, the second time finds nothing. Codes: INVALID_ARGUMENT (REQUEST_ID_REUSED),
+        NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListRouterConfigRevisions(

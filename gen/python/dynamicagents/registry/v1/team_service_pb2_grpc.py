@@ -110,14 +110,14 @@ class TeamServiceServicer:
 
     def BatchGetTeams(self, request, context):
         """Reads the current revisions of several teams, in the order asked for; the missing ones are named, not an error.
-        Codes: INVALID_ARGUMENT.
+        Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTeams(self, request, context):
-        """Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+        """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,7 +148,7 @@ class TeamServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DiffTeam(self, request, context):
-        """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

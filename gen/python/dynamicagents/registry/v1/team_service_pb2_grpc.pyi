@@ -43,10 +43,10 @@ class TeamServiceStub:
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     BatchGetTeams: _grpc.UnaryUnaryMultiCallable[_team_service_pb2.BatchGetTeamsRequest, _team_service_pb2.BatchGetTeamsResponse]
     """Reads the current revisions of several teams, in the order asked for; the missing ones are named, not an error.
-    Codes: INVALID_ARGUMENT.
+    Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
     """
     ListTeams: _grpc.UnaryUnaryMultiCallable[_team_service_pb2.ListTeamsRequest, _team_service_pb2.ListTeamsResponse]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateTeam: _grpc.UnaryUnaryMultiCallable[_team_service_pb2.UpdateTeamRequest, _team_service_pb2.UpdateTeamResponse]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -59,7 +59,7 @@ class TeamServiceStub:
     ListTeamRevisions: _grpc.UnaryUnaryMultiCallable[_team_service_pb2.ListTeamRevisionsRequest, _team_service_pb2.ListTeamRevisionsResponse]
     """Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     DiffTeam: _grpc.UnaryUnaryMultiCallable[_team_service_pb2.DiffTeamRequest, _team_service_pb2.DiffTeamResponse]
-    """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE)."""
     MergeTeam: _grpc.UnaryUnaryMultiCallable[_team_service_pb2.MergeTeamRequest, _team_service_pb2.MergeTeamResponse]
     """Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
     changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -82,10 +82,10 @@ class TeamServiceAsyncStub(TeamServiceStub):
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     BatchGetTeams: _aio.UnaryUnaryMultiCallable[_team_service_pb2.BatchGetTeamsRequest, _team_service_pb2.BatchGetTeamsResponse]  # type: ignore[assignment]
     """Reads the current revisions of several teams, in the order asked for; the missing ones are named, not an error.
-    Codes: INVALID_ARGUMENT.
+    Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
     """
     ListTeams: _aio.UnaryUnaryMultiCallable[_team_service_pb2.ListTeamsRequest, _team_service_pb2.ListTeamsResponse]  # type: ignore[assignment]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateTeam: _aio.UnaryUnaryMultiCallable[_team_service_pb2.UpdateTeamRequest, _team_service_pb2.UpdateTeamResponse]  # type: ignore[assignment]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -98,7 +98,7 @@ class TeamServiceAsyncStub(TeamServiceStub):
     ListTeamRevisions: _aio.UnaryUnaryMultiCallable[_team_service_pb2.ListTeamRevisionsRequest, _team_service_pb2.ListTeamRevisionsResponse]  # type: ignore[assignment]
     """Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     DiffTeam: _aio.UnaryUnaryMultiCallable[_team_service_pb2.DiffTeamRequest, _team_service_pb2.DiffTeamResponse]  # type: ignore[assignment]
-    """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE)."""
     MergeTeam: _aio.UnaryUnaryMultiCallable[_team_service_pb2.MergeTeamRequest, _team_service_pb2.MergeTeamResponse]  # type: ignore[assignment]
     """Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
     changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -136,7 +136,7 @@ class TeamServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_team_service_pb2.BatchGetTeamsResponse, _abc.Awaitable[_team_service_pb2.BatchGetTeamsResponse]]:
         """Reads the current revisions of several teams, in the order asked for; the missing ones are named, not an error.
-        Codes: INVALID_ARGUMENT.
+        Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
         """
 
     @_abc_1.abstractmethod
@@ -145,7 +145,7 @@ class TeamServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _team_service_pb2.ListTeamsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_team_service_pb2.ListTeamsResponse, _abc.Awaitable[_team_service_pb2.ListTeamsResponse]]:
-        """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+        """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def UpdateTeam(
@@ -182,7 +182,7 @@ class TeamServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _team_service_pb2.DiffTeamRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_team_service_pb2.DiffTeamResponse, _abc.Awaitable[_team_service_pb2.DiffTeamResponse]]:
-        """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+        """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE)."""
 
     @_abc_1.abstractmethod
     def MergeTeam(

@@ -42,7 +42,7 @@ class TemplateServiceStub:
     GetAgentTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.GetAgentTemplateRequest, _template_service_pb2.GetAgentTemplateResponse]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     ListAgentTemplates: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.ListAgentTemplatesRequest, _template_service_pb2.ListAgentTemplatesResponse]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateAgentTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.UpdateAgentTemplateRequest, _template_service_pb2.UpdateAgentTemplateResponse]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -72,7 +72,7 @@ class TemplateServiceAsyncStub(TemplateServiceStub):
     GetAgentTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.GetAgentTemplateRequest, _template_service_pb2.GetAgentTemplateResponse]  # type: ignore[assignment]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     ListAgentTemplates: _aio.UnaryUnaryMultiCallable[_template_service_pb2.ListAgentTemplatesRequest, _template_service_pb2.ListAgentTemplatesResponse]  # type: ignore[assignment]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateAgentTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.UpdateAgentTemplateRequest, _template_service_pb2.UpdateAgentTemplateResponse]  # type: ignore[assignment]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -117,7 +117,7 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _template_service_pb2.ListAgentTemplatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_template_service_pb2.ListAgentTemplatesResponse, _abc.Awaitable[_template_service_pb2.ListAgentTemplatesResponse]]:
-        """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+        """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def UpdateAgentTemplate(

@@ -42,7 +42,7 @@ class ToolDefinitionServiceStub:
     GetToolDefinition: _grpc.UnaryUnaryMultiCallable[_tool_definition_service_pb2.GetToolDefinitionRequest, _tool_definition_service_pb2.GetToolDefinitionResponse]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     ListToolDefinitions: _grpc.UnaryUnaryMultiCallable[_tool_definition_service_pb2.ListToolDefinitionsRequest, _tool_definition_service_pb2.ListToolDefinitionsResponse]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateToolDefinition: _grpc.UnaryUnaryMultiCallable[_tool_definition_service_pb2.UpdateToolDefinitionRequest, _tool_definition_service_pb2.UpdateToolDefinitionResponse]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -67,7 +67,7 @@ class ToolDefinitionServiceAsyncStub(ToolDefinitionServiceStub):
     GetToolDefinition: _aio.UnaryUnaryMultiCallable[_tool_definition_service_pb2.GetToolDefinitionRequest, _tool_definition_service_pb2.GetToolDefinitionResponse]  # type: ignore[assignment]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     ListToolDefinitions: _aio.UnaryUnaryMultiCallable[_tool_definition_service_pb2.ListToolDefinitionsRequest, _tool_definition_service_pb2.ListToolDefinitionsResponse]  # type: ignore[assignment]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateToolDefinition: _aio.UnaryUnaryMultiCallable[_tool_definition_service_pb2.UpdateToolDefinitionRequest, _tool_definition_service_pb2.UpdateToolDefinitionResponse]  # type: ignore[assignment]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -107,7 +107,7 @@ class ToolDefinitionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tool_definition_service_pb2.ListToolDefinitionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tool_definition_service_pb2.ListToolDefinitionsResponse, _abc.Awaitable[_tool_definition_service_pb2.ListToolDefinitionsResponse]]:
-        """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+        """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def UpdateToolDefinition(

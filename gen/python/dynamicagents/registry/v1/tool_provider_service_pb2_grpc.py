@@ -84,7 +84,7 @@ class ToolProviderConfigServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListToolProviders(self, request, context):
-        """Lists current revisions, page by page. Codes: INVALID_ARGUMENT.
+        """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,7 @@ class ToolProviderConfigServiceStub:
     GetToolProvider: _grpc.UnaryUnaryMultiCallable[_tool_provider_service_pb2.GetToolProviderRequest, _tool_provider_service_pb2.GetToolProviderResponse]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     ListToolProviders: _grpc.UnaryUnaryMultiCallable[_tool_provider_service_pb2.ListToolProvidersRequest, _tool_provider_service_pb2.ListToolProvidersResponse]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateToolProvider: _grpc.UnaryUnaryMultiCallable[_tool_provider_service_pb2.UpdateToolProviderRequest, _tool_provider_service_pb2.UpdateToolProviderResponse]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -67,7 +67,7 @@ class ToolProviderConfigServiceAsyncStub(ToolProviderConfigServiceStub):
     GetToolProvider: _aio.UnaryUnaryMultiCallable[_tool_provider_service_pb2.GetToolProviderRequest, _tool_provider_service_pb2.GetToolProviderResponse]  # type: ignore[assignment]
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     ListToolProviders: _aio.UnaryUnaryMultiCallable[_tool_provider_service_pb2.ListToolProvidersRequest, _tool_provider_service_pb2.ListToolProvidersResponse]  # type: ignore[assignment]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateToolProvider: _aio.UnaryUnaryMultiCallable[_tool_provider_service_pb2.UpdateToolProviderRequest, _tool_provider_service_pb2.UpdateToolProviderResponse]  # type: ignore[assignment]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -107,7 +107,7 @@ class ToolProviderConfigServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tool_provider_service_pb2.ListToolProvidersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tool_provider_service_pb2.ListToolProvidersResponse, _abc.Awaitable[_tool_provider_service_pb2.ListToolProvidersResponse]]:
-        """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+        """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def UpdateToolProvider(

@@ -37,8 +37,11 @@ class WatchServiceStub:
     """Streams the changes of the caller's tenant in the order in which they were committed, none missed and none twice: first,
     where asked for, the present state and a snapshot_complete, then each change. The stream has no end of its own; a
     client that lost it watches again with the last resume_token. Without a snapshot the first message is a heartbeat
-    with the token of now. Codes: INVALID_ARGUMENT, OUT_OF_RANGE (RESUME_TOKEN_EXPIRED: the history that the token
-    speaks of is not there), UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
+    with the token of now. Changes are told again for 90 days, and the newest 1000 of a tenant for ever (settings
+    history_retention, history_minimum). A watch whose client takes nothing for a minute (watch_slow_limit) is ended.
+    Codes: INVALID_ARGUMENT, OUT_OF_RANGE (RESUME_TOKEN_EXPIRED: the history that the token speaks of is not there, or
+    not any more; metadata `oldest_resume_token`: watch again with a snapshot), ABORTED (WATCHER_TOO_SLOW: watch again),
+    UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
     """
 
 @_typing.type_check_only
@@ -50,8 +53,11 @@ class WatchServiceAsyncStub(WatchServiceStub):
     """Streams the changes of the caller's tenant in the order in which they were committed, none missed and none twice: first,
     where asked for, the present state and a snapshot_complete, then each change. The stream has no end of its own; a
     client that lost it watches again with the last resume_token. Without a snapshot the first message is a heartbeat
-    with the token of now. Codes: INVALID_ARGUMENT, OUT_OF_RANGE (RESUME_TOKEN_EXPIRED: the history that the token
-    speaks of is not there), UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
+    with the token of now. Changes are told again for 90 days, and the newest 1000 of a tenant for ever (settings
+    history_retention, history_minimum). A watch whose client takes nothing for a minute (watch_slow_limit) is ended.
+    Codes: INVALID_ARGUMENT, OUT_OF_RANGE (RESUME_TOKEN_EXPIRED: the history that the token speaks of is not there, or
+    not any more; metadata `oldest_resume_token`: watch again with a snapshot), ABORTED (WATCHER_TOO_SLOW: watch again),
+    UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
     """
 
 class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -66,8 +72,11 @@ class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams the changes of the caller's tenant in the order in which they were committed, none missed and none twice: first,
         where asked for, the present state and a snapshot_complete, then each change. The stream has no end of its own; a
         client that lost it watches again with the last resume_token. Without a snapshot the first message is a heartbeat
-        with the token of now. Codes: INVALID_ARGUMENT, OUT_OF_RANGE (RESUME_TOKEN_EXPIRED: the history that the token
-        speaks of is not there), UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
+        with the token of now. Changes are told again for 90 days, and the newest 1000 of a tenant for ever (settings
+        history_retention, history_minimum). A watch whose client takes nothing for a minute (watch_slow_limit) is ended.
+        Codes: INVALID_ARGUMENT, OUT_OF_RANGE (RESUME_TOKEN_EXPIRED: the history that the token speaks of is not there, or
+        not any more; metadata `oldest_resume_token`: watch again with a snapshot), ABORTED (WATCHER_TOO_SLOW: watch again),
+        UNAVAILABLE (SHUTTING_DOWN, DATABASE_UNAVAILABLE).
         """
 
 def add_WatchServiceServicer_to_server(servicer: WatchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

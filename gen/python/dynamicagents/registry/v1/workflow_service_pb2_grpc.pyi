@@ -43,10 +43,10 @@ class WorkflowServiceStub:
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     BatchGetWorkflows: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.BatchGetWorkflowsRequest, _workflow_service_pb2.BatchGetWorkflowsResponse]
     """Reads the current revisions of several workflows, in the order asked for; the missing ones are named, not an error.
-    Codes: INVALID_ARGUMENT.
+    Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
     """
     ListWorkflows: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.ListWorkflowsRequest, _workflow_service_pb2.ListWorkflowsResponse]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.UpdateWorkflowRequest, _workflow_service_pb2.UpdateWorkflowResponse]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -59,7 +59,7 @@ class WorkflowServiceStub:
     ListWorkflowRevisions: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.ListWorkflowRevisionsRequest, _workflow_service_pb2.ListWorkflowRevisionsResponse]
     """Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     DiffWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.DiffWorkflowRequest, _workflow_service_pb2.DiffWorkflowResponse]
-    """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE)."""
     MergeWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.MergeWorkflowRequest, _workflow_service_pb2.MergeWorkflowResponse]
     """Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
     changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -82,10 +82,10 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     """Reads the current revision, or the one asked for. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     BatchGetWorkflows: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.BatchGetWorkflowsRequest, _workflow_service_pb2.BatchGetWorkflowsResponse]  # type: ignore[assignment]
     """Reads the current revisions of several workflows, in the order asked for; the missing ones are named, not an error.
-    Codes: INVALID_ARGUMENT.
+    Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
     """
     ListWorkflows: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.ListWorkflowsRequest, _workflow_service_pb2.ListWorkflowsResponse]  # type: ignore[assignment]
-    """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+    """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
     UpdateWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.UpdateWorkflowRequest, _workflow_service_pb2.UpdateWorkflowResponse]  # type: ignore[assignment]
     """Changes the fields named by the mask and makes a new revision; a change to the same values makes none.
     With validate_only it is checked and not stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -98,7 +98,7 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     ListWorkflowRevisions: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.ListWorkflowRevisionsRequest, _workflow_service_pb2.ListWorkflowRevisionsResponse]  # type: ignore[assignment]
     """Lists the revisions, newest first: who, when, what changed. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     DiffWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.DiffWorkflowRequest, _workflow_service_pb2.DiffWorkflowResponse]  # type: ignore[assignment]
-    """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE)."""
     MergeWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.MergeWorkflowRequest, _workflow_service_pb2.MergeWorkflowResponse]  # type: ignore[assignment]
     """Merges a change that was made to an older revision into the current one, field by field. Fields that both sides
     changed differently are conflicts; with any, nothing is stored. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED.
@@ -136,7 +136,7 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_service_pb2.BatchGetWorkflowsResponse, _abc.Awaitable[_workflow_service_pb2.BatchGetWorkflowsResponse]]:
         """Reads the current revisions of several workflows, in the order asked for; the missing ones are named, not an error.
-        Codes: INVALID_ARGUMENT.
+        Codes: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE: more than a message holds; ask for fewer).
         """
 
     @_abc_1.abstractmethod
@@ -145,7 +145,7 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workflow_service_pb2.ListWorkflowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_service_pb2.ListWorkflowsResponse, _abc.Awaitable[_workflow_service_pb2.ListWorkflowsResponse]]:
-        """Lists current revisions, page by page. Codes: INVALID_ARGUMENT."""
+        """Lists current revisions, page by page; a page ends early where it would be larger than 3 MiB. Codes: INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def UpdateWorkflow(
@@ -182,7 +182,7 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workflow_service_pb2.DiffWorkflowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_service_pb2.DiffWorkflowResponse, _abc.Awaitable[_workflow_service_pb2.DiffWorkflowResponse]]:
-        """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+        """Compares two revisions field by field. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE)."""
 
     @_abc_1.abstractmethod
     def MergeWorkflow(

@@ -5,6 +5,7 @@ from dynamicagents.secrets.v1 import secret_pb2 as _secret_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -118,17 +119,21 @@ class DeleteSecretResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class GetSecretValuesRequest(_message.Message):
-    __slots__ = ("secret_id", "version", "refresh")
+    __slots__ = ("secret_id", "version", "refresh", "lease_ttl", "parent_lease_id")
     SECRET_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REFRESH_FIELD_NUMBER: _ClassVar[int]
+    LEASE_TTL_FIELD_NUMBER: _ClassVar[int]
+    PARENT_LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     secret_id: str
     version: int
     refresh: bool
-    def __init__(self, secret_id: _Optional[str] = ..., version: _Optional[int] = ..., refresh: _Optional[bool] = ...) -> None: ...
+    lease_ttl: _duration_pb2.Duration
+    parent_lease_id: str
+    def __init__(self, secret_id: _Optional[str] = ..., version: _Optional[int] = ..., refresh: _Optional[bool] = ..., lease_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., parent_lease_id: _Optional[str] = ...) -> None: ...
 
 class GetSecretValuesResponse(_message.Message):
-    __slots__ = ("values", "version", "stale", "age")
+    __slots__ = ("values", "version", "stale", "age", "lease")
     class ValuesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -140,11 +145,96 @@ class GetSecretValuesResponse(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
     AGE_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
     values: _containers.ScalarMap[str, str]
     version: int
     stale: bool
     age: _duration_pb2.Duration
-    def __init__(self, values: _Optional[_Mapping[str, str]] = ..., version: _Optional[int] = ..., stale: _Optional[bool] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    lease: Lease
+    def __init__(self, values: _Optional[_Mapping[str, str]] = ..., version: _Optional[int] = ..., stale: _Optional[bool] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ...) -> None: ...
+
+class Lease(_message.Message):
+    __slots__ = ("lease_id", "expire_time", "max_expire_time", "ttl", "parent_lease_id")
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    MAX_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    PARENT_LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    lease_id: str
+    expire_time: _timestamp_pb2.Timestamp
+    max_expire_time: _timestamp_pb2.Timestamp
+    ttl: _duration_pb2.Duration
+    parent_lease_id: str
+    def __init__(self, lease_id: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., max_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., parent_lease_id: _Optional[str] = ...) -> None: ...
+
+class RenewLeaseRequest(_message.Message):
+    __slots__ = ("lease_id", "ttl")
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    lease_id: str
+    ttl: _duration_pb2.Duration
+    def __init__(self, lease_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class RenewLeaseResponse(_message.Message):
+    __slots__ = ("lease",)
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    lease: Lease
+    def __init__(self, lease: _Optional[_Union[Lease, _Mapping]] = ...) -> None: ...
+
+class RevokeLeasesRequest(_message.Message):
+    __slots__ = ("prefix",)
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    prefix: str
+    def __init__(self, prefix: _Optional[str] = ...) -> None: ...
+
+class RevokeLeasesResponse(_message.Message):
+    __slots__ = ("revoked",)
+    REVOKED_FIELD_NUMBER: _ClassVar[int]
+    revoked: int
+    def __init__(self, revoked: _Optional[int] = ...) -> None: ...
+
+class WrapSecretValuesRequest(_message.Message):
+    __slots__ = ("secret_id", "ttl")
+    SECRET_ID_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    secret_id: str
+    ttl: _duration_pb2.Duration
+    def __init__(self, secret_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class WrapSecretValuesResponse(_message.Message):
+    __slots__ = ("token", "creation_path", "expire_time")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CREATION_PATH_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    creation_path: str
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, token: _Optional[str] = ..., creation_path: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class UnwrapSecretValuesRequest(_message.Message):
+    __slots__ = ("token", "creation_path")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CREATION_PATH_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    creation_path: str
+    def __init__(self, token: _Optional[str] = ..., creation_path: _Optional[str] = ...) -> None: ...
+
+class UnwrapSecretValuesResponse(_message.Message):
+    __slots__ = ("values", "version", "create_time")
+    class ValuesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.ScalarMap[str, str]
+    version: int
+    create_time: _timestamp_pb2.Timestamp
+    def __init__(self, values: _Optional[_Mapping[str, str]] = ..., version: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ResolveReferencesRequest(_message.Message):
     __slots__ = ("references", "refresh")

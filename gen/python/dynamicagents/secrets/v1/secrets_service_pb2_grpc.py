@@ -30,9 +30,13 @@ class SecretsServiceStub:
     traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
 
     The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
-    colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
-    Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
-    cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
+    colon, e.g. `secrets.values:openai`, for that one alone. Each answer that allows, denies, hits or misses leaves an audit
+    record; where `audit_fail_closed` is set and the record cannot be written, the call fails with UNAVAILABLE
+    (AUDIT_UNAVAILABLE).
+
+    Methods that need the scope `secrets.values` answer services alone: the bearer token must be one with the scope
+    `service` whose subject the setting `value_readers` names (default: router and execution). The token of a user is refused
+    with PERMISSION_DENIED whatever its scopes. Where nobody has credentials, on loopback, everybody is answered.
     """
 
     def __init__(self, channel):
@@ -71,6 +75,26 @@ class SecretsServiceStub:
                 request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetSecretValuesRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetSecretValuesResponse.FromString,
                 _registered_method=True)
+        self.RenewLease = channel.unary_unary(
+                '/dynamicagents.secrets.v1.SecretsService/RenewLease',
+                request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.RenewLeaseRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.RenewLeaseResponse.FromString,
+                _registered_method=True)
+        self.RevokeLeases = channel.unary_unary(
+                '/dynamicagents.secrets.v1.SecretsService/RevokeLeases',
+                request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.RevokeLeasesRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.RevokeLeasesResponse.FromString,
+                _registered_method=True)
+        self.WrapSecretValues = channel.unary_unary(
+                '/dynamicagents.secrets.v1.SecretsService/WrapSecretValues',
+                request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.WrapSecretValuesRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.WrapSecretValuesResponse.FromString,
+                _registered_method=True)
+        self.UnwrapSecretValues = channel.unary_unary(
+                '/dynamicagents.secrets.v1.SecretsService/UnwrapSecretValues',
+                request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.UnwrapSecretValuesRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.UnwrapSecretValuesResponse.FromString,
+                _registered_method=True)
         self.ResolveReferences = channel.unary_unary(
                 '/dynamicagents.secrets.v1.SecretsService/ResolveReferences',
                 request_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ResolveReferencesRequest.SerializeToString,
@@ -98,9 +122,13 @@ class SecretsServiceServicer:
     traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
 
     The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
-    colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
-    Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
-    cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
+    colon, e.g. `secrets.values:openai`, for that one alone. Each answer that allows, denies, hits or misses leaves an audit
+    record; where `audit_fail_closed` is set and the record cannot be written, the call fails with UNAVAILABLE
+    (AUDIT_UNAVAILABLE).
+
+    Methods that need the scope `secrets.values` answer services alone: the bearer token must be one with the scope
+    `service` whose subject the setting `value_readers` names (default: router and execution). The token of a user is refused
+    with PERMISSION_DENIED whatever its scopes. Where nobody has credentials, on loopback, everybody is answered.
     """
 
     def CreateSecret(self, request, context):
@@ -144,9 +172,47 @@ class SecretsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSecretValues(self, request, context):
-        """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
-        FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no versions), INTERNAL with `secret_id` in ErrorInfo where the
-        stored value is damaged.
+        """Reads the values of one secret, under a lease where one is asked for. Needs the scope `secrets.values`. Codes:
+        INVALID_ARGUMENT, NOT_FOUND (also: the parent lease), FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no
+        versions; LEASE_ENDED: the parent lease has expired), INTERNAL with `secret_id` in ErrorInfo where the stored value is
+        damaged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewLease(self, request, context):
+        """Prolongs a lease, from now, by its holder: the service and subject that it was given to. It never ends later than its
+        max_expire_time or its parent, and never earlier than before. Needs the scope `secrets.values`. Codes:
+        INVALID_ARGUMENT, NOT_FOUND (also: it was revoked, or is another holder's), FAILED_PRECONDITION (LEASE_ENDED: it has
+        expired, or the values have changed since; read them again).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeLeases(self, request, context):
+        """Ends leases at once, with all that have them as parents, whoever holds those; what the cache has of the tenant's
+        values is dropped in every process. A holder learns of it when it renews: what it has been told cannot be taken back.
+        With the scope `secrets.write` anybody's, else the caller's own. Safe to repeat. Codes: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WrapSecretValues(self, request, context):
+        """Makes a token that gives the values of one secret once, to whoever has it: a hand-over to a worker that may not read
+        secrets itself. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnwrapSecretValues(self, request, context):
+        """Spends a token of WrapSecretValues and reads the values, as they are then. Needs no scope; the caller's tenant must be
+        the one in which the token was made. A token that was spent before, or that is not of the creation_path, is an alert:
+        in the log with level error, and in the audit trail with the outcome `alert`. Codes: INVALID_ARGUMENT, NOT_FOUND (the
+        secret was deleted since), FAILED_PRECONDITION (WRAPPING_TOKEN_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -227,6 +293,26 @@ def add_SecretsServiceServicer_to_server(servicer, server):
                     request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetSecretValuesRequest.FromString,
                     response_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetSecretValuesResponse.SerializeToString,
             ),
+            'RenewLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewLease,
+                    request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.RenewLeaseRequest.FromString,
+                    response_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.RenewLeaseResponse.SerializeToString,
+            ),
+            'RevokeLeases': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeLeases,
+                    request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.RevokeLeasesRequest.FromString,
+                    response_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.RevokeLeasesResponse.SerializeToString,
+            ),
+            'WrapSecretValues': grpc.unary_unary_rpc_method_handler(
+                    servicer.WrapSecretValues,
+                    request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.WrapSecretValuesRequest.FromString,
+                    response_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.WrapSecretValuesResponse.SerializeToString,
+            ),
+            'UnwrapSecretValues': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnwrapSecretValues,
+                    request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.UnwrapSecretValuesRequest.FromString,
+                    response_serializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.UnwrapSecretValuesResponse.SerializeToString,
+            ),
             'ResolveReferences': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolveReferences,
                     request_deserializer=dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.ResolveReferencesRequest.FromString,
@@ -260,9 +346,13 @@ class SecretsService:
     traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
 
     The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
-    colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
-    Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
-    cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
+    colon, e.g. `secrets.values:openai`, for that one alone. Each answer that allows, denies, hits or misses leaves an audit
+    record; where `audit_fail_closed` is set and the record cannot be written, the call fails with UNAVAILABLE
+    (AUDIT_UNAVAILABLE).
+
+    Methods that need the scope `secrets.values` answer services alone: the bearer token must be one with the scope
+    `service` whose subject the setting `value_readers` names (default: router and execution). The token of a user is refused
+    with PERMISSION_DENIED whatever its scopes. Where nobody has credentials, on loopback, everybody is answered.
     """
 
     @staticmethod
@@ -417,6 +507,114 @@ class SecretsService:
             '/dynamicagents.secrets.v1.SecretsService/GetSecretValues',
             dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetSecretValuesRequest.SerializeToString,
             dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.GetSecretValuesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.secrets.v1.SecretsService/RenewLease',
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.RenewLeaseRequest.SerializeToString,
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.RenewLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeLeases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.secrets.v1.SecretsService/RevokeLeases',
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.RevokeLeasesRequest.SerializeToString,
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.RevokeLeasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WrapSecretValues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.secrets.v1.SecretsService/WrapSecretValues',
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.WrapSecretValuesRequest.SerializeToString,
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.WrapSecretValuesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnwrapSecretValues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.secrets.v1.SecretsService/UnwrapSecretValues',
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.UnwrapSecretValuesRequest.SerializeToString,
+            dynamicagents_dot_secrets_dot_v1_dot_secrets__service__pb2.UnwrapSecretValuesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -31,9 +31,13 @@ class SecretsServiceStub:
     traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
 
     The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
-    colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
-    Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
-    cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
+    colon, e.g. `secrets.values:openai`, for that one alone. Each answer that allows, denies, hits or misses leaves an audit
+    record; where `audit_fail_closed` is set and the record cannot be written, the call fails with UNAVAILABLE
+    (AUDIT_UNAVAILABLE).
+
+    Methods that need the scope `secrets.values` answer services alone: the bearer token must be one with the scope
+    `service` whose subject the setting `value_readers` names (default: router and execution). The token of a user is refused
+    with PERMISSION_DENIED whatever its scopes. Where nobody has credentials, on loopback, everybody is answered.
     """
 
     @_typing.overload
@@ -60,9 +64,31 @@ class SecretsServiceStub:
     (STALE_ETAG).
     """
     GetSecretValues: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.GetSecretValuesRequest, _secrets_service_pb2.GetSecretValuesResponse]
-    """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
-    FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no versions), INTERNAL with `secret_id` in ErrorInfo where the
-    stored value is damaged.
+    """Reads the values of one secret, under a lease where one is asked for. Needs the scope `secrets.values`. Codes:
+    INVALID_ARGUMENT, NOT_FOUND (also: the parent lease), FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no
+    versions; LEASE_ENDED: the parent lease has expired), INTERNAL with `secret_id` in ErrorInfo where the stored value is
+    damaged.
+    """
+    RenewLease: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.RenewLeaseRequest, _secrets_service_pb2.RenewLeaseResponse]
+    """Prolongs a lease, from now, by its holder: the service and subject that it was given to. It never ends later than its
+    max_expire_time or its parent, and never earlier than before. Needs the scope `secrets.values`. Codes:
+    INVALID_ARGUMENT, NOT_FOUND (also: it was revoked, or is another holder's), FAILED_PRECONDITION (LEASE_ENDED: it has
+    expired, or the values have changed since; read them again).
+    """
+    RevokeLeases: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.RevokeLeasesRequest, _secrets_service_pb2.RevokeLeasesResponse]
+    """Ends leases at once, with all that have them as parents, whoever holds those; what the cache has of the tenant's
+    values is dropped in every process. A holder learns of it when it renews: what it has been told cannot be taken back.
+    With the scope `secrets.write` anybody's, else the caller's own. Safe to repeat. Codes: INVALID_ARGUMENT.
+    """
+    WrapSecretValues: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.WrapSecretValuesRequest, _secrets_service_pb2.WrapSecretValuesResponse]
+    """Makes a token that gives the values of one secret once, to whoever has it: a hand-over to a worker that may not read
+    secrets itself. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    UnwrapSecretValues: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.UnwrapSecretValuesRequest, _secrets_service_pb2.UnwrapSecretValuesResponse]
+    """Spends a token of WrapSecretValues and reads the values, as they are then. Needs no scope; the caller's tenant must be
+    the one in which the token was made. A token that was spent before, or that is not of the creation_path, is an alert:
+    in the log with level error, and in the audit trail with the outcome `alert`. Codes: INVALID_ARGUMENT, NOT_FOUND (the
+    secret was deleted since), FAILED_PRECONDITION (WRAPPING_TOKEN_INVALID).
     """
     ResolveReferences: _grpc.UnaryUnaryMultiCallable[_secrets_service_pb2.ResolveReferencesRequest, _secrets_service_pb2.ResolveReferencesResponse]
     """Resolves references to values, each answered separately, in the order of the request. Needs the scope
@@ -96,9 +122,13 @@ class SecretsServiceAsyncStub(SecretsServiceStub):
     traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
 
     The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
-    colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
-    Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
-    cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
+    colon, e.g. `secrets.values:openai`, for that one alone. Each answer that allows, denies, hits or misses leaves an audit
+    record; where `audit_fail_closed` is set and the record cannot be written, the call fails with UNAVAILABLE
+    (AUDIT_UNAVAILABLE).
+
+    Methods that need the scope `secrets.values` answer services alone: the bearer token must be one with the scope
+    `service` whose subject the setting `value_readers` names (default: router and execution). The token of a user is refused
+    with PERMISSION_DENIED whatever its scopes. Where nobody has credentials, on loopback, everybody is answered.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -122,9 +152,31 @@ class SecretsServiceAsyncStub(SecretsServiceStub):
     (STALE_ETAG).
     """
     GetSecretValues: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.GetSecretValuesRequest, _secrets_service_pb2.GetSecretValuesResponse]  # type: ignore[assignment]
-    """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
-    FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no versions), INTERNAL with `secret_id` in ErrorInfo where the
-    stored value is damaged.
+    """Reads the values of one secret, under a lease where one is asked for. Needs the scope `secrets.values`. Codes:
+    INVALID_ARGUMENT, NOT_FOUND (also: the parent lease), FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no
+    versions; LEASE_ENDED: the parent lease has expired), INTERNAL with `secret_id` in ErrorInfo where the stored value is
+    damaged.
+    """
+    RenewLease: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.RenewLeaseRequest, _secrets_service_pb2.RenewLeaseResponse]  # type: ignore[assignment]
+    """Prolongs a lease, from now, by its holder: the service and subject that it was given to. It never ends later than its
+    max_expire_time or its parent, and never earlier than before. Needs the scope `secrets.values`. Codes:
+    INVALID_ARGUMENT, NOT_FOUND (also: it was revoked, or is another holder's), FAILED_PRECONDITION (LEASE_ENDED: it has
+    expired, or the values have changed since; read them again).
+    """
+    RevokeLeases: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.RevokeLeasesRequest, _secrets_service_pb2.RevokeLeasesResponse]  # type: ignore[assignment]
+    """Ends leases at once, with all that have them as parents, whoever holds those; what the cache has of the tenant's
+    values is dropped in every process. A holder learns of it when it renews: what it has been told cannot be taken back.
+    With the scope `secrets.write` anybody's, else the caller's own. Safe to repeat. Codes: INVALID_ARGUMENT.
+    """
+    WrapSecretValues: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.WrapSecretValuesRequest, _secrets_service_pb2.WrapSecretValuesResponse]  # type: ignore[assignment]
+    """Makes a token that gives the values of one secret once, to whoever has it: a hand-over to a worker that may not read
+    secrets itself. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    UnwrapSecretValues: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.UnwrapSecretValuesRequest, _secrets_service_pb2.UnwrapSecretValuesResponse]  # type: ignore[assignment]
+    """Spends a token of WrapSecretValues and reads the values, as they are then. Needs no scope; the caller's tenant must be
+    the one in which the token was made. A token that was spent before, or that is not of the creation_path, is an alert:
+    in the log with level error, and in the audit trail with the outcome `alert`. Codes: INVALID_ARGUMENT, NOT_FOUND (the
+    secret was deleted since), FAILED_PRECONDITION (WRAPPING_TOKEN_INVALID).
     """
     ResolveReferences: _aio.UnaryUnaryMultiCallable[_secrets_service_pb2.ResolveReferencesRequest, _secrets_service_pb2.ResolveReferencesResponse]  # type: ignore[assignment]
     """Resolves references to values, each answered separately, in the order of the request. Needs the scope
@@ -157,9 +209,13 @@ class SecretsServiceServicer(metaclass=_abc_1.ABCMeta):
     traced. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), UNAVAILABLE and INTERNAL.
 
     The scopes `secrets.read`, `secrets.write` and `secrets.values` are for every provider; with a provider's name after a
-    colon, e.g. `secrets.values:openai`, for that one alone. `secrets.values` is for the identities of Router and Execution.
-    Each answer that allows, denies, hits or misses leaves an audit record; where `audit_fail_closed` is set and the record
-    cannot be written, the call fails with UNAVAILABLE (AUDIT_UNAVAILABLE).
+    colon, e.g. `secrets.values:openai`, for that one alone. Each answer that allows, denies, hits or misses leaves an audit
+    record; where `audit_fail_closed` is set and the record cannot be written, the call fails with UNAVAILABLE
+    (AUDIT_UNAVAILABLE).
+
+    Methods that need the scope `secrets.values` answer services alone: the bearer token must be one with the scope
+    `service` whose subject the setting `value_readers` names (default: router and execution). The token of a user is refused
+    with PERMISSION_DENIED whatever its scopes. Where nobody has credentials, on loopback, everybody is answered.
     """
 
     @_abc_1.abstractmethod
@@ -217,9 +273,55 @@ class SecretsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _secrets_service_pb2.GetSecretValuesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_secrets_service_pb2.GetSecretValuesResponse, _abc.Awaitable[_secrets_service_pb2.GetSecretValuesResponse]]:
-        """Reads the values of one secret. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND,
-        FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no versions), INTERNAL with `secret_id` in ErrorInfo where the
-        stored value is damaged.
+        """Reads the values of one secret, under a lease where one is asked for. Needs the scope `secrets.values`. Codes:
+        INVALID_ARGUMENT, NOT_FOUND (also: the parent lease), FAILED_PRECONDITION (NOT_SUPPORTED: the backend keeps no
+        versions; LEASE_ENDED: the parent lease has expired), INTERNAL with `secret_id` in ErrorInfo where the stored value is
+        damaged.
+        """
+
+    @_abc_1.abstractmethod
+    def RenewLease(
+        self,
+        request: _secrets_service_pb2.RenewLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_secrets_service_pb2.RenewLeaseResponse, _abc.Awaitable[_secrets_service_pb2.RenewLeaseResponse]]:
+        """Prolongs a lease, from now, by its holder: the service and subject that it was given to. It never ends later than its
+        max_expire_time or its parent, and never earlier than before. Needs the scope `secrets.values`. Codes:
+        INVALID_ARGUMENT, NOT_FOUND (also: it was revoked, or is another holder's), FAILED_PRECONDITION (LEASE_ENDED: it has
+        expired, or the values have changed since; read them again).
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeLeases(
+        self,
+        request: _secrets_service_pb2.RevokeLeasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_secrets_service_pb2.RevokeLeasesResponse, _abc.Awaitable[_secrets_service_pb2.RevokeLeasesResponse]]:
+        """Ends leases at once, with all that have them as parents, whoever holds those; what the cache has of the tenant's
+        values is dropped in every process. A holder learns of it when it renews: what it has been told cannot be taken back.
+        With the scope `secrets.write` anybody's, else the caller's own. Safe to repeat. Codes: INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def WrapSecretValues(
+        self,
+        request: _secrets_service_pb2.WrapSecretValuesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_secrets_service_pb2.WrapSecretValuesResponse, _abc.Awaitable[_secrets_service_pb2.WrapSecretValuesResponse]]:
+        """Makes a token that gives the values of one secret once, to whoever has it: a hand-over to a worker that may not read
+        secrets itself. Needs the scope `secrets.values`. Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def UnwrapSecretValues(
+        self,
+        request: _secrets_service_pb2.UnwrapSecretValuesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_secrets_service_pb2.UnwrapSecretValuesResponse, _abc.Awaitable[_secrets_service_pb2.UnwrapSecretValuesResponse]]:
+        """Spends a token of WrapSecretValues and reads the values, as they are then. Needs no scope; the caller's tenant must be
+        the one in which the token was made. A token that was spent before, or that is not of the creation_path, is an alert:
+        in the log with level error, and in the audit trail with the outcome `alert`. Codes: INVALID_ARGUMENT, NOT_FOUND (the
+        secret was deleted since), FAILED_PRECONDITION (WRAPPING_TOKEN_INVALID).
         """
 
     @_abc_1.abstractmethod

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.database import Database
 from services.registry.service.prompts import Feedback, Metrics
-from services.registry.store import metadata
+from services.registry.store.tables import prompt_failures, prompt_metrics
 
 WEIGHT: Final = 0.1
 """Of the newest use in an average."""
@@ -18,28 +18,6 @@ MOST_PATTERNS: Final = 1000
 """Failing patterns kept of a revision: a caller that makes each one different fills no disk."""
 _NAMED_PATTERNS: Final = 20
 _AVERAGES: Final = ("success_rate", "latency", "tokens", "cost_usd")
-
-prompt_metrics = sa.Table(
-    "prompt_metrics",
-    metadata,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("prompt_id", sa.Text, primary_key=True),
-    sa.Column("revision", sa.BigInteger, primary_key=True),
-    sa.Column("uses", sa.BigInteger, nullable=False),
-    sa.Column("success_rate", sa.Double, nullable=False),
-    sa.Column("latency", sa.Double, nullable=False),
-    sa.Column("tokens", sa.Double, nullable=False),
-    sa.Column("cost_usd", sa.Double, nullable=False),
-)
-prompt_failures = sa.Table(
-    "prompt_failures",
-    metadata,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("prompt_id", sa.Text, primary_key=True),
-    sa.Column("revision", sa.BigInteger, primary_key=True),
-    sa.Column("pattern", sa.Text, primary_key=True),
-    sa.Column("count", sa.BigInteger, nullable=False),
-)
 
 
 class SqlFeedbackStore:
