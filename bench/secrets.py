@@ -1,8 +1,8 @@
 """What a cached key costs: ResolveReferences next to a bare grpc.aio echo, and how often A8N Identity is asked.
 
 `.venv/bin/python -m bench.secrets` starts the service on A8N (a server of the tests) and on the vault, and the echo,
-each in a process of its own, and prints a table. The echo has one method, no interceptor, and answers with a message of
-the same size. The rounds alternate, so that what else the machine does troubles all alike; the median counts,
+each in a process of its own, and prints a table. The echo (bench/echo.py) has the same method and answers with the same
+message. The rounds alternate, so that what else the machine does troubles all alike; the median counts,
 of the ratios that of each round.
 """
 
@@ -17,12 +17,14 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
 import uvloop
 from dynamicagents.secrets.v1 import secret_pb2, secrets_service_pb2, secrets_service_pb2_grpc
 
+from bench import echo
 from tests import a8n
 
 CALLS: Final = 10_000
@@ -30,20 +32,8 @@ ROUNDS: Final = 10
 CONCURRENCY: Final = 32
 KEY: Final = "sk-" + "k" * 48
 REFERENCE: Final = "secret:openai:api_key"
-ECHO: Final = "/bench.Echo/Echo"
-
-
-async def echo() -> None:
-    async def answer(request: bytes, context: Any) -> bytes:
-        return request
-
-    server = grpc.aio.server()
-    handler = grpc.unary_unary_rpc_method_handler(answer)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", {"Echo": handler}),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(f"127.0.0.1:{port}", file=sys.stderr, flush=True)
-    await server.wait_for_termination()
+METHOD: Final = "dynamicagents.secrets.v1.SecretsService/ResolveReferences"
+MODULE: Final = "dynamicagents.secrets.v1.secrets_service_pb2"
 
 
 @asynccontextmanager
@@ -93,18 +83,18 @@ async def main() -> None:
         vault = await stack.enter_async_context(
             process("services.secrets", **common, DYNAMIC_AGENTS_DATA_DIR=f"{folder}/vault")
         )
-        bare = await stack.enter_async_context(process("bench.secrets", "echo"))
-
         request = secrets_service_pb2.ResolveReferencesRequest(references=[REFERENCE])
         stubs = [secrets_service_pb2_grpc.SecretsServiceStub(channel) for channel in (proxy, vault)]
         kept = secret_pb2.Secret(provider="openai")
         await stubs[1].CreateSecret(secrets_service_pb2.CreateSecretRequest(secret=kept, values={"api_key": KEY}))
         answer = await stubs[0].ResolveReferences(request)
         assert answer.results[0].value == KEY
-        message = answer.SerializeToString()
-        ask = bare.unary_unary(ECHO)
+        echo.replies(Path(folder, "echo"), MODULE, {METHOD: answer})
+        address = await stack.enter_async_context(echo.started(Path(folder, "echo")))
+        bare = await stack.enter_async_context(grpc.aio.insecure_channel(address))
+        echoing = secrets_service_pb2_grpc.SecretsServiceStub(bare)
         calls: dict[str, Callable[[], Awaitable[Any]]] = {
-            "bare grpc.aio echo": lambda: ask(message),
+            "bare grpc.aio echo": lambda: echoing.ResolveReferences(request),
             "cached, A8N Identity": lambda: stubs[0].ResolveReferences(request),
             "cached, vault": lambda: stubs[1].ResolveReferences(request),
         }
@@ -118,7 +108,7 @@ async def main() -> None:
         upstream = len(identity.calls)
 
     echoes = rates["bare grpc.aio echo"]
-    print(f"{CALLS} calls each, {CONCURRENCY} at a time, {len(message)} bytes; median of {ROUNDS} rounds")
+    print(f"{CALLS} calls each, {CONCURRENCY} at a time, {answer.ByteSize()} bytes; median of {ROUNDS} rounds")
     print(f"{'':<24}{'calls/s':>10}{'of echo':>10}")
     for name, found in rates.items():
         ratio = statistics.median(mine / bare for mine, bare in zip(found, echoes, strict=True))
@@ -127,4 +117,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(echo() if sys.argv[1:] == ["echo"] else main())
+    uvloop.run(main())

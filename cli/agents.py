@@ -14,7 +14,7 @@ from dynamicagents.registry.v1 import agent_pb2, agent_service_pb2, agent_servic
 from google.protobuf.json_format import ParseDict, ParseError
 from rich.table import Table
 
-from cli.connection import PORT_BASE, PortBase, call
+from cli.connection import PORT_BASE, PortBase, call, pages
 from cli.output import Failure, Json, console, print_json, to_dict
 
 app = typer.Typer(help="Agents: create, list, get, delete.", no_args_is_help=True)
@@ -52,13 +52,7 @@ def list_(
 
     async def use(channel: grpc.aio.Channel, options: dict[str, Any]) -> list[agent_pb2.Agent]:
         request = agent_service_pb2.ListAgentsRequest(page_size=1000, filter=conditions)
-        found: list[agent_pb2.Agent] = []
-        while True:
-            page = await _stub(channel).ListAgents(request, **options)
-            found.extend(page.agents)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        return await pages(_stub(channel).ListAgents, request, "agents", options)
 
     found = call("registry", port_base, use, as_json=as_json)
     if as_json:

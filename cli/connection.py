@@ -56,6 +56,17 @@ def metadata() -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {token.get_secret_value()}"),) if token else ()
 
 
+async def pages(method: Callable[..., Awaitable[Any]], request: Any, field: str, options: dict[str, Any]) -> list[Any]:
+    """What all pages of a List method have in `field`."""
+    found: list[Any] = []
+    while True:
+        page = await method(request, **options)
+        found.extend(getattr(page, field))
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token
+
+
 def call(
     service: str,
     port_base: int,

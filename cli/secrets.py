@@ -16,7 +16,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from pydantic import SecretStr
 from rich.table import Table
 
-from cli.connection import PORT_BASE, PortBase, call
+from cli.connection import PORT_BASE, PortBase, call, pages
 from cli.output import Failure, Json, console, print_json
 
 app = typer.Typer(help="Secrets: put, list, rotate, delete, rotate-key.", no_args_is_help=True)
@@ -62,13 +62,7 @@ def list_(
 
     async def use(channel: grpc.aio.Channel, options: dict[str, Any]) -> list[secret_pb2.Secret]:
         request = secrets_service_pb2.ListSecretsRequest(page_size=1000, provider=provider)
-        found: list[secret_pb2.Secret] = []
-        while True:
-            page = await _stub(channel).ListSecrets(request, **options)
-            found.extend(page.secrets)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        return await pages(_stub(channel).ListSecrets, request, "secrets", options)
 
     found = call("secrets", port_base, use, as_json=as_json)
     if as_json:

@@ -30,6 +30,8 @@ _DRIVERS: Final = ("postgresql+asyncpg", "sqlite+aiosqlite")
 _UNSTORABLE: Final = ("22021", "22P05")
 _LOST: Final = ("08", "28", "3D", "53", "57")
 """Classes of SQLSTATE: no connection, refused, no such database, out of resources, shutting down."""
+_UNWRITABLE: Final = ("SQLITE_READONLY", "SQLITE_FULL", "SQLITE_IOERR")
+"""A disk that is full, read-only or ill."""
 log = structlog.get_logger()
 T = TypeVar("T")
 
@@ -99,11 +101,11 @@ class _translated:
             or state.startswith(_LOST)
         )
         if lost or isinstance(error, sa.exc.TimeoutError | OSError):
+            name = str(getattr(cause, "sqlite_errorname", ""))
+            what = "the database cannot be written" if name.startswith(_UNWRITABLE) else "the database does not answer"
             if not self._quiet:
-                log.warning("the database does not answer", error=f"{type(cause).__name__}: {cause}")
-            raise errors.Unavailable(
-                "the database does not answer", reason="DATABASE_UNAVAILABLE", retry_after=1.0
-            ) from error
+                log.warning(what, error=f"{type(cause).__name__}: {cause}")
+            raise errors.Unavailable(what, reason="DATABASE_UNAVAILABLE", retry_after=1.0) from error
 
 
 def aware(time: datetime) -> datetime:

@@ -24,6 +24,7 @@ DEFAULT_TENANT: Final = "default"
 SERVICE_SCOPE: Final = "service"
 TENANT_KEY: Final = "dynamic-agents-tenant"
 SUBJECT_KEY: Final = "dynamic-agents-subject"
+TOKEN_KEY: Final = "dynamic-agents-token"  # noqa: S105
 _CACHED_TOKENS: Final = 4096
 
 
@@ -33,6 +34,15 @@ class Caller:
     subject: str
     scopes: frozenset[str]
     token: str = field(default="", repr=False)
+    """What the peer showed: the subject's own token, or that of a service which acts for it."""
+    service: str = ""
+    """The subject of a token with the scope `service`; empty where it is a user's."""
+    delegated: str = field(default="", repr=False)
+    """The subject's own token, where a service handed it on."""
+
+    @property
+    def own_token(self) -> str:
+        return self.delegated if self.service else self.token
 
     def require(self, scope: str) -> None:
         if not self.scopes & {scope, SERVICE_SCOPE, "*"}:
@@ -71,7 +81,8 @@ class Loopback:
 class JwtAuthenticator:
     """Bearer tokens with the claims `tenant`, `sub` and `scope` (space separated) or `scopes` (a list).
 
-    A token with the scope `service` may act for another tenant and subject, named in the call's metadata.
+    A token with the scope `service` may act for another tenant and subject, named in the call's metadata, and may hand
+    on that subject's own token.
     """
 
     def __init__(self, key: Any, algorithms: list[str], *, issuer: str | None, audience: str | None) -> None:
@@ -82,18 +93,30 @@ class JwtAuthenticator:
         scheme, _, token = str(metadata.get("authorization", "")).partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise errors.Unauthenticated("a bearer token is required")
+        caller = self._bearer(token)
+        if not caller.service or TENANT_KEY not in metadata:
+            return caller
+        tenant = _tenant(metadata[TENANT_KEY])
+        subject = unquote(metadata[SUBJECT_KEY]) if SUBJECT_KEY in metadata else caller.subject
+        delegated = self._delegated(str(metadata.get(TOKEN_KEY, "")), tenant, subject)
+        return Caller(tenant, subject, caller.scopes, token, caller.service, delegated)
+
+    def _bearer(self, token: str) -> Caller:
         expires, caller = self._verified.get(token) or self._verify(token)
         if expires <= time.time():
             self._verified.pop(token, None)
             raise errors.Unauthenticated("the token has expired")
-        if SERVICE_SCOPE in caller.scopes and TENANT_KEY in metadata:
-            return Caller(
-                _tenant(metadata[TENANT_KEY]),
-                unquote(metadata[SUBJECT_KEY]) if SUBJECT_KEY in metadata else caller.subject,
-                caller.scopes,
-                token,
-            )
         return caller
+
+    def _delegated(self, token: str, tenant: str, subject: str) -> str:
+        """Empty for one that has expired meanwhile, or is another's: the service itself may still call."""
+        if not token:
+            return ""
+        try:
+            owner = self._bearer(token)
+        except errors.Unauthenticated:
+            return ""
+        return token if (owner.tenant, owner.subject, owner.service) == (tenant, subject, "") else ""
 
     def _verify(self, token: str) -> tuple[float, Caller]:
         try:
@@ -109,7 +132,9 @@ class JwtAuthenticator:
             raise errors.Unauthenticated("the token has expired") from None
         except jwt.PyJWTError as error:
             raise errors.Unauthenticated(f"the token does not verify: {type(error).__name__}") from None
-        caller = Caller(_tenant(claims.get("tenant", "")), str(claims["sub"]), _scopes(claims), token)
+        scopes, subject = _scopes(claims), str(claims["sub"])
+        service = subject if SERVICE_SCOPE in scopes else ""
+        caller = Caller(_tenant(claims.get("tenant", "")), subject, scopes, token, service)
         if len(self._verified) >= _CACHED_TOKENS:
             self._verified.clear()
         self._verified[token] = (float(claims["exp"]), caller)
@@ -131,7 +156,13 @@ def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
 
 def acting_for(caller: Caller) -> Mapping[str, str]:
     """Metadata with which a service says for whom it calls; a subject may be any text, metadata only ASCII."""
-    return {TENANT_KEY: caller.tenant, SUBJECT_KEY: quote(caller.subject)}
+    own = {TOKEN_KEY: caller.own_token} if caller.own_token else {}
+    return {TENANT_KEY: caller.tenant, SUBJECT_KEY: quote(caller.subject), **own}
+
+
+def is_open(settings: Settings) -> bool:
+    """Whether nobody needs credentials."""
+    return settings.jwt_secret is None and settings.jwt_public_key_file is None
 
 
 def authenticator(settings: Settings) -> Authenticator:

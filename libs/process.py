@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import resource
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
 import structlog
@@ -19,6 +21,7 @@ from libs.config import Settings, StartError
 from libs.supervisor import PARENT, START_FAILED, Child, Supervisor
 
 WORKER: Final = "DYNAMIC_AGENTS_WORKER"
+_PR_SET_DUMPABLE: Final = 4
 log = structlog.get_logger()
 
 App = Callable[[Any, Any], AbstractAsyncContextManager[Any]]
@@ -39,6 +42,14 @@ def main(kind: type[Settings], app: App, **overrides: Any) -> int:
     except StartError as error:
         print(f"dynamic-agents: {error}", file=sys.stderr)
         return START_FAILED
+
+
+def no_dumps() -> None:
+    """For a process that holds keys: no core file, and on Linux no debugger of another process of the same user."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 async def _serve(settings: Settings, app: App) -> int:

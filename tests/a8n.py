@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,8 @@ class Fault:
     body: str = "{}"
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
+    cut: bool = False
+    """The connection ends in the middle of the body."""
 
 
 @dataclass
@@ -44,6 +46,9 @@ class A8nServer:
     """Secrets whose values are always answered with a fault."""
     calls: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+    versions: set[tuple[int, int]] = field(default_factory=set)
+    """Of HTTP, as spoken to it."""
 
     def add(self, secret_id: str, provider: str, values: dict[str, Any], **more: Any) -> None:
         self.entries.append({"id": secret_id, "name": secret_id, "provider": provider, **more})
@@ -54,11 +59,11 @@ class A8nServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.calls.append(f"{request.method} {request.path_qs}")
+        self.versions.add((request.version.major, request.version.minor))
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         always = self.fails.get(request.match_info.get("secret_id", ""))
         if fault := self.faults.popleft() if self.faults else always:
-            await asyncio.sleep(fault.delay)
-            return web.Response(status=fault.status, text=fault.body, headers=fault.headers)
+            return await self._fail(request, fault)
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if token not in self.tokens:
             return web.json_response({"detail": "who are you"}, status=401)
@@ -78,6 +83,18 @@ class A8nServer:
         if secret_id:
             return web.json_response(self.entry(secret_id))
         return self._list(request, self._visible(token))
+
+    async def _fail(self, request: web.Request, fault: Fault) -> web.StreamResponse:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.ending.wait(), fault.delay)
+        if not fault.cut:
+            return web.Response(status=fault.status, text=fault.body, headers=fault.headers)
+        response = web.StreamResponse(status=fault.status, headers={"Content-Length": str(len(fault.body) + 1)})
+        await response.prepare(request)
+        await response.write(fault.body.encode())
+        assert request.transport
+        request.transport.close()
+        return response
 
     def _visible(self, token: str) -> set[str]:
         theirs = self.tokens[token]
@@ -158,4 +175,7 @@ async def serving(port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIter
     await server.start_server(ssl=tls)
     async with server:
         a8n.url = str(server.make_url("/"))
-        yield a8n
+        try:
+            yield a8n
+        finally:
+            a8n.ending.set()

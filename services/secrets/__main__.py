@@ -1,10 +1,9 @@
 import sys
 
-from libs.process import main
-from services.secrets import hygiene
+from libs.process import main, no_dumps
 from services.secrets.app import app
 from services.secrets.config import SecretsSettings
 
 if __name__ == "__main__":
-    hygiene.no_dumps()
+    no_dumps()
     sys.exit(main(SecretsSettings, app))

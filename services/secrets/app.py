@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from dynamicagents.secrets.v1 import secrets_service_pb2_grpc
 from opentelemetry.sdk.trace import TracerProvider
 
-from libs import database
+from libs import database, identity
 from libs.config import StartError
 from libs.database import Database
 from libs.server import Drain, Server, Servicer, listening
@@ -21,12 +21,16 @@ from services.secrets.references import Environment
 from services.secrets.service.audit import Trail
 from services.secrets.service.backend import Backend, Memory
 from services.secrets.service.cache import Policy
+from services.secrets.service.leases import Leases
 from services.secrets.service.resolution import Resolver
 from services.secrets.service.secrets import Secrets
 from services.secrets.service.watch import Feed, Watches
+from services.secrets.service.wraps import Wraps
 from services.secrets.servicer import SecretsServicer
 from services.secrets.store.audit import SqlAuditStore
+from services.secrets.store.leases import SqlLeaseStore
 from services.secrets.store.vault import SqlVaultStore
+from services.secrets.store.wraps import SqlWrapStore
 from services.secrets.vault import Vault
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -37,44 +41,42 @@ KEY_FILE = "vault.key"
 async def app(settings: SecretsSettings, provider: TracerProvider | None) -> AsyncIterator[Server]:
     drain = Drain()
     remote = _a8n(settings)
-    async with database.opened(settings, MIGRATIONS) as db:
+    readers = None if identity.is_open(settings) else settings.value_readers
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        db = await enter(database.opened(settings, MIGRATIONS))
         vault = await unlocked(settings, db)
-        async with (
-            remote or nullcontext(vault) as backend,
-            _memory(settings, backend) as memory,
-            Feed(SqlVaultStore(db), memory, poll=settings.vault_poll) as feed,
-            Trail(
-                SqlAuditStore(db),
-                lambda value: (vault.key.key_id, value.digest(vault.key.audit_key)),
-                fail_closed=settings.audit_fail_closed,
-                days=settings.audit_days,
-            ) as trail,
-        ):
-            servicer = _servicer(settings, backend, memory, feed, trail, drain, local=remote is None)
-            async with listening(settings, [servicer], drain=drain, provider=provider) as server:
-                yield server
+        backend = await enter(remote) if remote else vault
+        memory = await enter(_memory(settings, backend))
+        feed = await enter(Feed(SqlVaultStore(db), memory, poll=settings.vault_poll))
+        trail = await enter(_trail(settings, db, vault))
+        announce = feed.touched if remote else feed.announced
+        strict = settings.strict_providers
+        secrets = Secrets(backend, memory, trail, announce, strict_providers=strict, readers=readers)
+        lease_ttl, wrap_ttl = settings.lease_max_ttl, settings.wrap_max_ttl
+        leases = await enter(Leases(SqlLeaseStore(db), secrets, memory, trail, feed.touched, max_ttl=lease_ttl))
+        wraps = Wraps(SqlWrapStore(db), secrets, memory, trail, max_ttl=wrap_ttl)
+        poll = settings.cache_ttl if remote else None
+        watches = Watches(backend, feed, drain, trail, heartbeat=settings.watch_heartbeat, poll=poll)
+        servicer = Servicer(
+            secrets_service_pb2_grpc.add_SecretsServiceServicer_to_server,
+            SecretsServicer(secrets, _resolver(settings, memory, trail, readers), watches, leases, wraps),
+            "dynamicagents.secrets.v1.SecretsService",
+        )
+        yield await enter(listening(settings, [servicer], drain=drain, provider=provider))
 
 
-def _servicer(
-    settings: SecretsSettings,
-    backend: Backend,
-    memory: Memory,
-    feed: Feed,
-    trail: Trail,
-    drain: Drain,
-    *,
-    local: bool,
-) -> Servicer:
-    announce = feed.announced if local else feed.touched
-    secrets = Secrets(backend, memory, trail, announce, strict_providers=settings.strict_providers)
+def _resolver(settings: SecretsSettings, memory: Memory, trail: Trail, readers: Collection[str] | None) -> Resolver:
     environment = Environment(os.environ, settings.environment_names, settings.environment_tenants)
-    resolver = Resolver(memory, environment, trail, preferred=dict(settings.prefer_labels))
-    poll = None if local else settings.cache_ttl
-    watches = Watches(backend, feed, drain, trail, heartbeat=settings.watch_heartbeat, poll=poll)
-    return Servicer(
-        secrets_service_pb2_grpc.add_SecretsServiceServicer_to_server,
-        SecretsServicer(secrets, resolver, watches),
-        "dynamicagents.secrets.v1.SecretsService",
+    return Resolver(memory, environment, trail, preferred=dict(settings.prefer_labels), readers=readers)
+
+
+def _trail(settings: SecretsSettings, db: Database, vault: Vault) -> Trail:
+    return Trail(
+        SqlAuditStore(db),
+        lambda value: (vault.key.key_id, value.digest(vault.key.audit_key)),
+        fail_closed=settings.audit_fail_closed,
+        days=settings.audit_days,
     )
 
 

@@ -37,6 +37,11 @@ class SecretsSettings(Settings):
         60.0, gt=0, description="Seconds after which A8N Identity is asked again whether a user's token is good."
     )
     cache_size: int = Field(10_000, ge=1, description="Entries of the cache.")
+    value_readers: Patterns = Field(
+        ("router", "execution"), description="Subjects of the service tokens to whom values are told."
+    )
+    lease_max_ttl: float = Field(86400.0, ge=1, description="Seconds that a lease may last with all its renewals.")
+    wrap_max_ttl: float = Field(3600.0, ge=1, description="Seconds that a wrapping token may be good.")
     audit_fail_closed: bool = Field(
         False, description="Answer only when the audit record is written, and refuse when it cannot be."
     )
@@ -61,7 +66,7 @@ class SecretsSettings(Settings):
         (DEFAULT_TENANT,), description="Patterns of the tenants whose references may name environment variables."
     )
 
-    @field_validator("environment_names", "environment_tenants", mode="before")
+    @field_validator("environment_names", "environment_tenants", "value_readers", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 
 class Value:
@@ -17,10 +18,11 @@ class Value:
     Its own bytes are overwritten when nobody holds it any more. Texts that `reveal` gave are not ours to overwrite.
     """
 
-    __slots__ = ("_bytes", "_cleared")
+    __slots__ = ("_bytes", "_cleared", "_digest")
 
     def __init__(self, text: str) -> None:
         self._bytes, self._cleared = bytearray(text.encode()), False
+        self._digest: tuple[bytes, str] = b"", ""
 
     def reveal(self) -> str:
         if self._cleared:
@@ -29,7 +31,11 @@ class Value:
 
     def digest(self, key: bytes) -> str:
         """Tells equal values apart from others, and without the key nothing more."""
-        return hmac.digest(key, self._bytes, hashlib.sha256).hex()
+        known, digest = self._digest
+        if known != key:
+            digest = hmac.digest(key, self._bytes, hashlib.sha256).hex()
+            self._digest = key, digest
+        return digest
 
     def clear(self) -> None:
         self._cleared = True
@@ -117,6 +123,11 @@ class Secret:
     value_time: datetime | None = None
     """When the values last changed, where that is known."""
 
+    @property
+    def state(self) -> str:
+        """Another one when the values may be others."""
+        return f"{self.version} {(self.value_time or self.update_time).isoformat()}"
+
     def may_have(self, name: str) -> bool:
         return not self.fields or name in self.fields
 
@@ -150,6 +161,53 @@ class Request:
 
     request_id: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A service, and whom it acts for."""
+
+    service: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """For how long its holder may use the values of a secret."""
+
+    lease_id: str
+    holder: Holder
+    owner: Owner
+    provider: str
+    secret_id: str
+    state: str
+    """What says that the values are still those."""
+    renew_time: datetime
+    expire_time: datetime
+    max_expire_time: datetime
+    parent_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrap:
+    """A token that gives the values of a secret once; of the token itself the digest alone is kept."""
+
+    digest: str
+    maker: Holder
+    owner: Owner
+    provider: str
+    secret_id: str
+    create_time: datetime
+    expire_time: datetime
+    spent: bool = False
+
+    @property
+    def path(self) -> str:
+        return path(self.provider, self.secret_id)
+
+
+def path(*parts: str) -> str:
+    return "/".join(quote(part, safe="") for part in parts)
 
 
 def is_text(text: str) -> bool:

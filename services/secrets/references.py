@@ -44,7 +44,6 @@ class Failure(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    reference: str = field(repr=False)  # a malformed one may be a key that was put in the wrong place
     outcome: Value | Failure
     secret_id: str = ""
     version: int = 0

@@ -13,11 +13,13 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from libs import errors, identity, masks
-from services.secrets.model import Change, Draft, Scope, Secret, Value
+from services.secrets.model import Change, Draft, Lease, Scope, Secret, Value, Values
 from services.secrets.references import Failure, Resolution
+from services.secrets.service.leases import Leases
 from services.secrets.service.resolution import Resolver
 from services.secrets.service.secrets import Secrets
 from services.secrets.service.watch import Heartbeat, Seen, SnapshotComplete, Watches
+from services.secrets.service.wraps import Wraps
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -32,8 +34,9 @@ _SCOPE_OF: Final = {code: scope for scope, code in _SCOPES.items()}
 
 
 class SecretsServicer(secrets_service_pb2_grpc.SecretsServiceServicer):
-    def __init__(self, secrets: Secrets, resolver: Resolver, watches: Watches) -> None:
+    def __init__(self, secrets: Secrets, resolver: Resolver, watches: Watches, leases: Leases, wraps: Wraps) -> None:
         self._secrets, self._resolver, self._watches = secrets, resolver, watches
+        self._leases, self._wraps = leases, wraps
 
     async def CreateSecret(
         self, request: secrets_service_pb2.CreateSecretRequest, context: Context
@@ -74,19 +77,53 @@ class SecretsServicer(secrets_service_pb2_grpc.SecretsServiceServicer):
     async def GetSecretValues(
         self, request: secrets_service_pb2.GetSecretValuesRequest, context: Context
     ) -> secrets_service_pb2.GetSecretValuesResponse:
-        hit = await self._secrets.values(
-            identity.current(), request.secret_id, request.version, refresh=request.refresh
-        )
-        values = {name: value.reveal() for name, value in hit.value.values.items()}
+        caller, lease = identity.current(), None
+        secret, hit = await self._secrets.values(caller, request.secret_id, request.version, refresh=request.refresh)
+        if request.HasField("lease_ttl"):
+            ttl = request.lease_ttl.ToTimedelta()
+            lease = await self._leases.grant(caller, secret, ttl, request.parent_lease_id)
         return secrets_service_pb2.GetSecretValuesResponse(
-            values=values, version=hit.value.version, stale=hit.stale, age=_duration(hit.age)
+            values=_revealed(hit.value.values),
+            version=hit.value.version,
+            stale=hit.stale,
+            age=_duration(hit.age),
+            lease=self._lease(lease) if lease else None,
+        )
+
+    async def RenewLease(
+        self, request: secrets_service_pb2.RenewLeaseRequest, context: Context
+    ) -> secrets_service_pb2.RenewLeaseResponse:
+        lease = await self._leases.renew(identity.current(), request.lease_id, request.ttl.ToTimedelta())
+        return secrets_service_pb2.RenewLeaseResponse(lease=self._lease(lease))
+
+    async def RevokeLeases(
+        self, request: secrets_service_pb2.RevokeLeasesRequest, context: Context
+    ) -> secrets_service_pb2.RevokeLeasesResponse:
+        count = await self._leases.revoke(identity.current(), request.prefix)
+        return secrets_service_pb2.RevokeLeasesResponse(revoked=count)
+
+    async def WrapSecretValues(
+        self, request: secrets_service_pb2.WrapSecretValuesRequest, context: Context
+    ) -> secrets_service_pb2.WrapSecretValuesResponse:
+        token, wrap = await self._wraps.wrap(identity.current(), request.secret_id, request.ttl.ToTimedelta())
+        return secrets_service_pb2.WrapSecretValuesResponse(
+            token=token.reveal(), creation_path=wrap.path, expire_time=wrap.expire_time
+        )
+
+    async def UnwrapSecretValues(
+        self, request: secrets_service_pb2.UnwrapSecretValuesRequest, context: Context
+    ) -> secrets_service_pb2.UnwrapSecretValuesResponse:
+        found, wrap = await self._wraps.unwrap(identity.current(), Value(request.token), request.creation_path)
+        return secrets_service_pb2.UnwrapSecretValuesResponse(
+            values=_revealed(found.values), version=found.version, create_time=wrap.create_time
         )
 
     async def ResolveReferences(
         self, request: secrets_service_pb2.ResolveReferencesRequest, context: Context
     ) -> secrets_service_pb2.ResolveReferencesResponse:
         found = await self._resolver.resolve(identity.current(), request.references, refresh=request.refresh)
-        return secrets_service_pb2.ResolveReferencesResponse(results=map(_resolved, found))
+        results = map(_resolved, request.references, found)
+        return secrets_service_pb2.ResolveReferencesResponse(results=results)
 
     async def ListProviders(
         self, request: secrets_service_pb2.ListProvidersRequest, context: Context
@@ -113,6 +150,19 @@ class SecretsServicer(secrets_service_pb2_grpc.SecretsServiceServicer):
         async with aclosing(self._watches.watch(identity.current(), request.provider)) as watch:
             async for item in watch:
                 yield _watch_response(item)
+
+    def _lease(self, lease: Lease) -> secrets_service_pb2.Lease:
+        return secrets_service_pb2.Lease(
+            lease_id=lease.lease_id,
+            expire_time=lease.expire_time,
+            max_expire_time=lease.max_expire_time,
+            ttl=self._leases.left(lease),
+            parent_lease_id=lease.parent_id,
+        )
+
+
+def _revealed(values: Values) -> dict[str, str]:
+    return {name: value.reveal() for name, value in values.items()}
 
 
 def _draft(request: secrets_service_pb2.CreateSecretRequest) -> Draft:
@@ -163,18 +213,18 @@ def _secret(secret: Secret) -> secret_pb2.Secret:
     )
 
 
-def _resolved(resolution: Resolution) -> secrets_service_pb2.ResolvedReference:
+def _resolved(reference: str, resolution: Resolution) -> secrets_service_pb2.ResolvedReference:
     match resolution.outcome:
         case Value() as value:
             return secrets_service_pb2.ResolvedReference(
-                reference=resolution.reference,
+                reference=reference,
                 value=value.reveal(),
                 version=resolution.version,
                 stale=resolution.stale,
                 age=_duration(resolution.age) if resolution.secret_id else None,
             )
         case Failure() as failure:
-            return secrets_service_pb2.ResolvedReference(reference=resolution.reference, failure=_FAILURES[failure])
+            return secrets_service_pb2.ResolvedReference(reference=reference, failure=_FAILURES[failure])
 
 
 def _duration(seconds: float) -> Duration:

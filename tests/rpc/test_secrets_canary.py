@@ -88,6 +88,16 @@ async def test_canary(tmp_path: Path, log_format: str) -> None:
         assert (await secrets.ResolveReferences(asked)).results[0].value == CANARY
         read = secrets_service_pb2.GetSecretValuesRequest(secret_id=secret.secret_id)
         assert (await secrets.GetSecretValues(read)).values == {"api_key": CANARY}
+        read.lease_ttl.FromSeconds(60)
+        lease = (await secrets.GetSecretValues(read)).lease
+        await secrets.RenewLease(secrets_service_pb2.RenewLeaseRequest(lease_id=lease.lease_id, ttl=read.lease_ttl))
+        wrap = secrets_service_pb2.WrapSecretValuesRequest(secret_id=secret.secret_id, ttl=read.lease_ttl)
+        made = await secrets.WrapSecretValues(wrap)
+        unwrap = secrets_service_pb2.UnwrapSecretValuesRequest(token=made.token, creation_path=made.creation_path)
+        assert (await secrets.UnwrapSecretValues(unwrap)).values == {"api_key": CANARY}
+        with pytest.raises(grpc.aio.AioRpcError) as spent:
+            await secrets.UnwrapSecretValues(unwrap)
+        failures.append(spent.value)
 
         request.values["api_key"] = f"{CANARY}-other"
         await fail(grpc.StatusCode.INVALID_ARGUMENT)
@@ -98,6 +108,8 @@ async def test_canary(tmp_path: Path, log_format: str) -> None:
             database.execute("UPDATE secrets SET labels = 'not json'")
         await fail(grpc.StatusCode.INTERNAL)
     assert b"Traceback" in printed
+    assert b"alert" in printed
+    assert made.token.encode() not in printed
     assert_clean(printed)
     for failure in failures:
         assert_clean(harness.status_of(failure).SerializeToString())

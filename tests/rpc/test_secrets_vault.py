@@ -41,9 +41,14 @@ async def guarded(make_settings: Callable[..., Any]) -> AsyncIterator[Stub]:
         yield secrets_service_pb2_grpc.SecretsServiceStub(channel)
 
 
-def bearer(tenant: str, scopes: str = "secrets.read secrets.values secrets.write") -> tuple[tuple[str, str], ...]:
-    claims = {"sub": "tester", "tenant": tenant, "scope": scopes, "exp": time.time() + 60}
+def bearer(tenant: str, scopes: str, subject: str = "tester") -> tuple[tuple[str, str], ...]:
+    claims = {"sub": subject, "tenant": tenant, "scope": scopes, "exp": time.time() + 60}
     return (("authorization", f"Bearer {jwt.encode(claims, JWT_SECRET)}"),)
+
+
+def router(tenant: str, scopes: str = "service") -> tuple[tuple[str, str], ...]:
+    acting = (("dynamic-agents-tenant", tenant), ("dynamic-agents-subject", "tester"))
+    return bearer("suite", scopes, "router") + acting
 
 
 def asked(provider: str = "openai", request_id: str = "", **values: str) -> secrets_service_pb2.CreateSecretRequest:
@@ -173,7 +178,7 @@ async def test_repeated_request(secrets: Stub) -> None:
 
 async def test_tenants_are_apart(guarded: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROQ_API_KEY", "gsk-1")
-    acme, other = bearer("acme"), bearer("other")
+    acme, other = router("acme"), router("other")
     made = await create(guarded, metadata=acme)
     assert await values(guarded, made.secret_id, acme) == {"api_key": "sk-1"}
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -183,7 +188,7 @@ async def test_tenants_are_apart(guarded: Stub, monkeypatch: pytest.MonkeyPatch)
     references = ("secret:openai:api_key", "os.environ/GROQ_API_KEY")
     assert await resolve(guarded, *references, metadata=acme) == ["sk-1", DENIED]
     assert await resolve(guarded, *references, metadata=other) == [NOT_FOUND, DENIED]
-    assert await resolve(guarded, *references, metadata=bearer("default")) == [NOT_FOUND, "gsk-1"]
+    assert await resolve(guarded, *references, metadata=router("default")) == [NOT_FOUND, "gsk-1"]
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ async def test_no_table_holds_a_value(vault: Vault, db: Database) -> None:
     async with db.read() as connection:
         for table in tables.metadata.sorted_tables:
             rows = (await connection.execute(sa.select(table))).all()
-            assert rows or table is tables.audit
+            assert rows or table in (tables.audit, tables.leases, tables.wraps)
             assert CANARY not in repr(rows)
             assert CANARY.encode() not in b"".join(c for row in rows for c in row if isinstance(c, bytes))
 

@@ -57,7 +57,7 @@ def test_search_finds_what_it_looks_for() -> None:
 
 async def test_key_that_no_header_can_carry(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async with openai_server.serving() as upstream, four_services.serving(tmp_path / "data") as suite:
-        await suite.keep_key(f"{CANARY}\u00e9")
+        await suite.keep_key(f"{CANARY}\u00e9\r\nx")
         await suite.add_deployment("gpt", upstream.url, REFERENCE)
         await suite.create_agent("helper", "gpt")
         events = await suite.run("helper", "Hello?")
@@ -131,7 +131,7 @@ async def test_crashes(tmp_path: Path) -> None:
         try:
             await asyncio.to_thread(prepare, suite, upstream.url, tmp_path)
             running = asyncio.create_task(asyncio.to_thread(suite.run, "run", "helper", "Hello?", "--json"))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await upstream.called.wait()
             for service in ("secrets", "router", "execution"):
                 os.kill(pids(suite)[service], signal.SIGKILL)

@@ -167,6 +167,22 @@ def test_service_acts_for_a_tenant(shared: identity.Authenticator) -> None:
     assert (caller.tenant, caller.subject, caller.scopes) == ("globex", "josé ☃", {"service"})
 
 
+def test_service_hands_on_the_subjects_own_token(shared: identity.Authenticator) -> None:
+    own, others, ended = hs256(), hs256(sub="bob"), hs256(exp=time.time() - 1)
+    service = hs256(sub="router", scope="service")
+    asked = identity.acting_for(shared.authenticate(bearer(own)))
+    caller = shared.authenticate({**bearer(service), **asked})
+    assert (caller.subject, caller.service, caller.own_token) == ("ann", "router", own)
+    assert identity.acting_for(caller) == asked  # as the next service is told
+    assert own not in repr(caller)
+    for no_use in (others, ended, service, hs256(tenant="globex"), "nonsense", ""):
+        caller = shared.authenticate({**bearer(service), **asked, identity.TOKEN_KEY: no_use})
+        assert (caller.subject, caller.own_token) == ("ann", "")
+    assert shared.authenticate(bearer(service)).own_token == ""
+    user = shared.authenticate({**bearer(own), identity.TOKEN_KEY: others})
+    assert (user.service, user.own_token) == ("", own)
+
+
 def test_service_acts_for_itself(shared: identity.Authenticator) -> None:
     assert shared.authenticate(bearer(hs256(scope="service"))).tenant == "acme"
 

@@ -37,6 +37,7 @@ class Record:
     version: int = 0
     key_id: str = ""
     digest: str = ""
+    service: str = ""
 
 
 class AuditStore(Protocol):
@@ -101,6 +102,7 @@ class Trail:
             version,
             key_id,
             digest,
+            caller.service,
         )
 
     async def write(self, records: Iterable[Record]) -> None:

@@ -135,6 +135,10 @@ class Memory:
         self._inventories.discard(lambda key: is_theirs(key[0]))
         self._values.discard(lambda key: is_theirs(key[0]))
 
+    def drop(self, owner: Owner, provider: str, secret_id: str) -> None:
+        """The values of one secret."""
+        self._values.discard(lambda key: key[:3] == (owner, provider, secret_id))
+
     def tenants(self) -> set[str]:
         return {key[0].tenant for key in self._inventories.known()} | {key[0].tenant for key in self._values.known()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 
 import structlog
@@ -32,29 +32,37 @@ Answers = dict[SecretReference, Resolution]
 
 class Resolver:
     def __init__(
-        self, memory: Memory, environment: Environment, trail: Trail, *, preferred: Mapping[str, str] | None = None
+        self,
+        memory: Memory,
+        environment: Environment,
+        trail: Trail,
+        *,
+        preferred: Mapping[str, str] | None = None,
+        readers: Collection[str] | None = None,
     ) -> None:
         self._memory, self._environment, self._trail = memory, environment, trail
-        self._preferred = preferred or {}
+        self._preferred, self._readers = preferred or {}, readers
 
     async def resolve(
         self, caller: Caller, references: Sequence[str], *, refresh: bool = False
     ) -> Sequence[Resolution]:
-        if not access.allows_any(caller, VALUES):
+        """In the order of the references."""
+        is_reader = access.may_read(caller, self._readers)
+        if not is_reader or not access.allows_any(caller, VALUES):
             await self._trail.write([self._trail.record(caller, "resolve", "deny")])
-            raise access.missing(VALUES)
+            raise access.missing(VALUES) if is_reader else access.no_reader()
         answered: dict[str, Resolution] = {}
         wanted: dict[str, SecretReference] = {}
         for text in references:
             match parse(text):
                 case None:
-                    answered[text] = Resolution(text, Failure.MALFORMED)
+                    answered[text] = Resolution(Failure.MALFORMED)
                 case EnvironmentReference(name):
                     found = self._read(caller, name)
                     if found is Failure.NOT_FOUND and name in VARIABLES:
                         wanted[text] = VARIABLES[name]
                     else:
-                        answered[text] = Resolution(text, found)
+                        answered[text] = Resolution(found)
                 case SecretReference() as reference:
                     wanted[text] = reference
         answers = await self._answers(caller, set(wanted.values()), refresh=refresh)
@@ -63,7 +71,7 @@ class Resolver:
         await self._trail.write(
             self._record(caller, wanted.get(text), answered[text]) for text in dict.fromkeys(references)
         )
-        return [_under(text, answered[text]) for text in references]
+        return [answered[text] for text in references]
 
     def _read(self, caller: Caller, name: str) -> Value | Failure:
         """USER_... names what is the subject's own, which no environment is."""
@@ -80,9 +88,9 @@ class Resolver:
         def place(reference: SecretReference) -> tuple[str, str]:
             return reference.scope.name, reference.provider
 
+        if len(wanted) == 1:
+            return await self._answer(caller, list(wanted), refresh=refresh)
         groups = [list(group) for _, group in groupby(sorted(wanted, key=place), key=place)]
-        if len(groups) == 1:
-            return await self._answer(caller, groups[0], refresh=refresh)
         found = await asyncio.gather(*(self._answer(caller, group, refresh=refresh) for group in groups))
         return {reference: resolution for each in found for reference, resolution in each.items()}
 
@@ -127,13 +135,12 @@ class Resolver:
             except errors.NotFound:
                 continue
             except errors.PermissionDenied:
-                return Resolution("", Failure.DENIED, secret.secret_id)
+                return Resolution(Failure.DENIED, secret.secret_id)
             except errors.Error as error:
                 _log_failure(caller, reference.provider, error)
-                return Resolution("", Failure.UNAVAILABLE, secret.secret_id)
+                return Resolution(Failure.UNAVAILABLE, secret.secret_id)
             if value := hit.value.values.get(reference.field):
                 return Resolution(
-                    "",
                     value,
                     secret.secret_id,
                     hit.value.version,
@@ -141,7 +148,7 @@ class Resolver:
                     hit.stale or inventory.stale,
                     hit.cached and inventory.cached,
                 )
-        return Resolution("", Failure.NOT_FOUND)
+        return Resolution(Failure.NOT_FOUND)
 
     def _record(self, caller: Caller, reference: SecretReference | None, resolution: Resolution) -> Record:
         match resolution.outcome:
@@ -165,11 +172,7 @@ class Resolver:
 
 
 def _all(wanted: Sequence[SecretReference], failure: Failure) -> Answers:
-    return {reference: Resolution("", failure) for reference in wanted}
-
-
-def _under(text: str, found: Resolution) -> Resolution:
-    return Resolution(text, found.outcome, found.secret_id, found.version, found.age, found.stale, found.cached)
+    return {reference: Resolution(failure) for reference in wanted}
 
 
 def _log_failure(caller: Caller, provider: str, error: errors.Error) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
 
 import structlog
@@ -25,10 +25,17 @@ Announce = Callable[[str], Awaitable[None]]
 
 class Secrets:
     def __init__(
-        self, backend: Backend, memory: Memory, trail: Trail, announce: Announce, *, strict_providers: bool = False
+        self,
+        backend: Backend,
+        memory: Memory,
+        trail: Trail,
+        announce: Announce,
+        *,
+        strict_providers: bool = False,
+        readers: Collection[str] | None = None,
     ) -> None:
         self._backend, self._memory, self._trail, self._announce = backend, memory, trail, announce
-        self._strict = strict_providers
+        self._strict, self._readers = strict_providers, readers
 
     async def create(self, caller: Caller, scope: Scope, draft: Draft, request_id: str) -> Secret:
         if not draft.provider:
@@ -118,10 +125,20 @@ class Secrets:
         await self._backend.delete(owner, current)
         await self._changed(caller, "delete", current, {})
 
-    async def values(self, caller: Caller, secret_id: str, version: int, *, refresh: bool) -> Hit[SecretValues]:
-        await self._permit_any(caller, VALUES, "values")
+    async def readable(self, caller: Caller, secret_id: str, action: str) -> tuple[Owner, Secret]:
+        """A secret, for one who may have its values."""
+        if not access.may_read(caller, self._readers):
+            await self._trail.write([self._trail.record(caller, action, "deny")])
+            raise access.no_reader()
+        await self._permit_any(caller, VALUES, action)
         owner, secret = await self._find(caller, secret_id)
-        await self._permit(caller, VALUES, "values", secret=secret)
+        await self._permit(caller, VALUES, action, secret=secret)
+        return owner, secret
+
+    async def values(
+        self, caller: Caller, secret_id: str, version: int, *, refresh: bool
+    ) -> tuple[Secret, Hit[SecretValues]]:
+        owner, secret = await self.readable(caller, secret_id, "values")
         if version and version != secret.version:
             hit = Hit(await self._backend.values(owner, secret_id, version))
         else:
@@ -132,7 +149,7 @@ class Secrets:
             self._trail.record(caller, "values", outcome, **of, field=name, value=value)
             for name, value in hit.value.values.items()
         )
-        return hit
+        return secret, hit
 
     async def providers(self, caller: Caller) -> Sequence[Provider]:
         await self._permit_any(caller, READ, "providers")

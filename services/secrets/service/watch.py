@@ -19,6 +19,7 @@ from services.secrets.service import access
 from services.secrets.service.access import READ
 from services.secrets.service.audit import Trail
 from services.secrets.service.backend import Backend, Memory
+from services.secrets.service.cache import Clock
 
 log = structlog.get_logger()
 _MOST_TENANTS: Final = 100_000
@@ -121,10 +122,11 @@ class Watches:
         *,
         heartbeat: float,
         poll: float | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
         """`poll` is how often to look at a backend that does not tell when it changes."""
         self._backend, self._feed, self._drain, self._trail = backend, feed, drain, trail
-        self._heartbeat, self._poll = heartbeat, poll
+        self._heartbeat, self._poll, self._clock = heartbeat, poll, clock
 
     async def watch(self, caller: Caller, provider: str) -> AsyncGenerator[Seen | SnapshotComplete | Heartbeat, None]:
         allowed = access.allows(caller, READ, provider) if provider else access.allows_any(caller, READ)
@@ -155,8 +157,8 @@ class Watches:
 
     async def _quiet(self, waiting: asyncio.Future[bool]) -> AsyncGenerator[Heartbeat, None]:
         """Until there is a reason to look again. The splay keeps the looks of many watchers apart."""
-        until = time.monotonic() + (self._poll * random.uniform(0.8, 1.0) if self._poll else float("inf"))  # noqa: S311
-        while (left := until - time.monotonic()) > 0:
+        until = self._clock() + (self._poll * random.uniform(0.8, 1.0) if self._poll else float("inf"))  # noqa: S311
+        while (left := until - self._clock()) > 0:
             if await self._drain.wait_for(asyncio.shield(waiting), min(left, self._heartbeat)):
                 return
             if left > self._heartbeat:

@@ -80,6 +80,37 @@ audit = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("key_id", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("service", sa.Text, nullable=False),
+)
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("lease_id", sa.Text, primary_key=True),
+    sa.Column("parent_id", sa.Text, nullable=False),
+    sa.Column("holder_service", sa.Text, nullable=False),
+    sa.Column("holder_subject", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("secret_id", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("renew_time", _time, nullable=False),
+    sa.Column("expire_time", _time, nullable=False),
+    sa.Column("max_expire_time", _time, nullable=False),
+)
+wraps = sa.Table(
+    "wraps",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("maker_service", sa.Text, nullable=False),
+    sa.Column("maker_subject", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("secret_id", sa.Text, nullable=False),
+    sa.Column("spent", sa.Boolean, nullable=False),
+    sa.Column("create_time", _time, nullable=False),
+    sa.Column("expire_time", _time, nullable=False),
 )
 
 
