@@ -1,7 +1,7 @@
 """A provider with OpenAI's API that answers at once, to measure what stands before it.
 
-`python -m bench.provider` serves until it is stopped. The model's name says what comes: `chunks-50` streams 50 pieces,
-each in a turn of the loop of its own; without `stream` every answer is one short sentence.
+`python -m bench.provider` serves until it is stopped. What it is asked says what comes: `chunks-50` in the text streams
+50 pieces, each in a turn of the loop of its own; without `stream` every answer is one short sentence.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _USAGE: Final = {"prompt_tokens": 9, "completion_tokens": 50, "total_tokens": 59
 _HEAD: Final = {"id": "chatcmpl-1", "created": 1, "model": "gpt-4o"}
 _JSON: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
 _STREAM: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-_MODEL: Final = re.compile(rb'"model":\s*"(?:[\w/]*/)?chunks-(\d+)"')
+_CHUNKS: Final = re.compile(rb"chunks-(\d+)")
 _STREAMED: Final = re.compile(rb'"stream":\s*true')
 _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length:\s*(\d+)")
 
@@ -74,9 +74,9 @@ class _Connection(asyncio.Protocol):
             self._answer(body)
 
     def _answer(self, body: bytes) -> None:
-        asked = _MODEL.search(body)
-        if asked and _STREAMED.search(body):
-            self._sending = asyncio.ensure_future(self._stream(int(asked[1])))
+        asked = _CHUNKS.search(body)
+        if _STREAMED.search(body):
+            self._sending = asyncio.ensure_future(self._stream(int(asked[1]) if asked else 20))
         else:
             self._transport.write(_WHOLE)
 

@@ -9,11 +9,13 @@ from typing import Any, Final
 
 from dynamicagents.registry.v1.prompt_service_pb2_grpc import PromptServiceServicer
 from dynamicagents.registry.v1.template_service_pb2_grpc import TemplateServiceServicer
+from dynamicagents.router.v1.router_service_pb2_grpc import RouterServiceStub
 from opentelemetry.sdk.trace import TracerProvider
 
-from libs import database
+from libs import client, database
 from libs.server import Drain, Server, Servicer, listening
 from services.registry.config import RegistrySettings
+from services.registry.gateways import RouterGateway
 from services.registry.model import Kind
 from services.registry.rendering import Sandbox
 from services.registry.service.audit import Audit
@@ -58,6 +60,7 @@ async def app(settings: RegistrySettings, provider: TracerProvider | None) -> As
             Cache(store, feed, poll=settings.watch_poll) as cache,
             Sandbox() as sandbox,
             Retention(SqlRetentionStore(db), _limits(settings)),
+            _router(settings, provider) as router,
         ):
             most_bytes = settings.max_message_bytes
             watches = Watches(store, feed, drain, heartbeat=settings.watch_heartbeat)
@@ -65,13 +68,25 @@ async def app(settings: RegistrySettings, provider: TracerProvider | None) -> As
                 *_resource_servicers(store, feed, cache, most_bytes),
                 _template_servicer(store, feed, most_bytes),
                 _prompt_servicer(store, feed, SqlFeedbackStore(db), sandbox, most_bytes),
-                _servicer("router_config", "RouterConfigService", RouterConfigServicer(RouterConfigs(store, feed))),
+                _servicer(
+                    "router_config", "RouterConfigService", RouterConfigServicer(RouterConfigs(store, feed, router))
+                ),
                 _servicer("watch", "WatchService", WatchServicer(watches, slow=settings.watch_slow_limit)),
                 _servicer("bundle", "BundleService", BundleServicer(Bundles(store, feed), most_bytes=most_bytes)),
                 _servicer("audit", "AuditService", AuditServicer(Audit(SqlAuditStore(db)))),
             ]
             async with listening(settings, servicers, drain=drain, provider=provider) as server:
                 yield server
+
+
+@asynccontextmanager
+async def _router(settings: RegistrySettings, provider: TracerProvider | None) -> AsyncIterator[RouterGateway | None]:
+    """The Router tries configurations out where its address is given; none is needed."""
+    if "router_address" not in settings.model_fields_set:
+        yield None
+        return
+    async with client.channel(settings.router_address, settings, provider) as channel:
+        yield RouterGateway(RouterServiceStub(channel))
 
 
 def _limits(settings: RegistrySettings) -> Limits:

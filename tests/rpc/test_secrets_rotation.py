@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from dynamicagents.secrets.v1 import secret_pb2, secrets_service_pb2, secrets_se
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from libs import errors
-from services.router.model import Deployment, routing_table
+from services.router.model import Credentials, Deployment, routing_table
 from services.router.service import Router
 from tests import a8n, four_services, openai_server
 from tests.unit.test_router_attempts import ANSWER, CALL, CALLER, REFUSED, Fake
@@ -72,16 +73,13 @@ class Renewing(Fake):
         super().__init__(routing_table([deployment], num_retries=2, timeout=5.0), {})
         self.second, self.refreshes = second, 0
 
-    async def resolve(self, reference: str) -> str:
-        return "first"
+    async def resolve(self, references: Sequence[str], *, refresh: bool = False) -> Sequence[str]:
+        self.refreshes += refresh
+        return [self.second if refresh else "first" for _ in references]
 
-    async def refreshed(self, reference: str) -> str:
-        self.refreshes += 1
-        return self.second
-
-    async def chat(self, deployment: Any, key: str | None, call: Any) -> Any:
-        self._script["keyed"] = ANSWER if key == "good" else [REFUSED]
-        async for chunk in super().chat(deployment, key, call):
+    async def chat(self, deployment: Any, credentials: Credentials, call: Any) -> Any:
+        self._script["keyed"] = ANSWER if credentials.api_key == "good" else [REFUSED]
+        async for chunk in super().chat(deployment, credentials, call):
             yield chunk
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from services.registry.model import Kind
-from services.registry.model.model_groups import is_known, known_groups, named_groups, near
+from services.registry.model.model_groups import known_groups, named_groups, near
 
 
 def deployments(*groups: str) -> dict[str, Any]:
@@ -31,27 +31,6 @@ def test_known_groups() -> None:
 @pytest.mark.parametrize("config", [{}, {"deployments": []}, {"model_group_aliases": {"default": "offline"}}])
 def test_without_a_deployment_nothing_is_known(config: dict[str, Any]) -> None:
     assert known_groups(config) == []
-
-
-@pytest.mark.parametrize(
-    ("group", "known"),
-    [
-        ("gpt", True),
-        ("GPT", False),
-        ("offline", True),
-        ("openai/gpt-4o", True),
-        ("openai/", True),
-        ("openai", False),
-        ("x/openai/gpt", False),
-        ("a.c", True),
-        ("abc", False),
-        ("eu-fast-1", True),
-        ("eu-slow", False),
-        ("eu-1\n", False),
-    ],
-)
-def test_wildcards(group: str, known: bool) -> None:
-    assert is_known(group, known_groups(deployments("gpt", "openai/*", "a.c", "eu-*-1"))) is known
 
 
 def test_near_names_come_first() -> None:

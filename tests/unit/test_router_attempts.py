@@ -1,24 +1,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
 
 from libs import deadline, errors, identity
-from services.router import service
 from services.router.model import (
     ChatCall,
     Chunk,
+    Credentials,
     Deployment,
+    EmbedCall,
+    Embedded,
+    Facts,
     Failure,
     FinishReason,
+    RerankCall,
+    Reranked,
     RoutingTable,
+    TokenCount,
     Usage,
     routing_table,
 )
-from services.router.service import Router
+from services.router.service import Router, attempts
 
 CALLER = identity.Caller("default", "test", frozenset({"*"}))
 CALL = ChatCall("g", [{"role": "user", "content": "hello"}], stream=True)
@@ -38,11 +44,13 @@ class Fake:
     async def table(self, caller: identity.Caller) -> RoutingTable:
         return self._table
 
-    async def resolve(self, reference: str) -> str:
-        return f"key of {reference}"
+    async def resolve(self, references: Sequence[str], *, refresh: bool = False) -> Sequence[str]:
+        return [f"key of {reference}" for reference in references]
 
-    async def chat(self, deployment: Deployment, key: str | None, call: ChatCall) -> AsyncGenerator[Chunk, None]:
-        self.asked.append((deployment.deployment_id, key))
+    async def chat(
+        self, deployment: Deployment, credentials: Credentials, call: ChatCall
+    ) -> AsyncGenerator[Chunk, None]:
+        self.asked.append((deployment.deployment_id, credentials.api_key))
         try:
             for step in self._script[deployment.deployment_id]:
                 if isinstance(step, Failure):
@@ -54,13 +62,28 @@ class Fake:
         finally:
             self.closed += 1
 
+    async def embed(self, deployment: Deployment, credentials: Credentials, call: EmbedCall) -> Embedded:
+        raise NotImplementedError
+
+    async def rerank(self, deployment: Deployment, credentials: Credentials, call: RerankCall) -> Reranked:
+        raise NotImplementedError
+
+    async def count_tokens(self, deployment: Deployment, call: ChatCall) -> TokenCount:
+        return TokenCount(len(str(call.messages)) // 4)
+
+    async def facts(self, deployment: Deployment) -> Facts:
+        return Facts()
+
+    async def problem(self, deployment: Deployment) -> str:
+        return ""
+
     def router(self) -> Router:
         return Router(self, self, self, offline=True)
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(attempts, "_FIRST_PAUSE", 0.01)
 
 
 def fake(timeout: float = 5.0, num_retries: int = 2, **script: list[Any]) -> Fake:

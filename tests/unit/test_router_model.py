@@ -1,35 +1,6 @@
 from __future__ import annotations
 
-from collections import Counter
-
-from services.router.model import Deployment, ToolCall, ToolCalls, choose
-
-
-def group(**weights: float) -> list[Deployment]:
-    return [Deployment(name, "g", "openai/x", weight=weight) for name, weight in weights.items()]
-
-
-def test_choice_follows_the_weights() -> None:
-    chosen = Counter(choose(group(a=1, b=3), (), n / 100).deployment_id for n in range(100))
-    assert chosen == {"a": 25, "b": 75}
-
-
-def test_choice_leaves_out_what_was_tried() -> None:
-    assert choose(group(a=1, b=1), {"a"}, 0.0).deployment_id == "b"
-
-
-def test_choice_takes_one_again_when_all_were_tried() -> None:
-    assert choose(group(a=1, b=1), {"a", "b"}, 0.9).deployment_id == "b"
-
-
-def test_weight_zero_is_the_last_resort() -> None:
-    assert {choose(group(a=0, b=1), (), n / 10).deployment_id for n in range(10)} == {"b"}
-    assert choose(group(a=0, b=1), {"b"}, 0.5).deployment_id == "a"
-    assert {choose(group(a=0, b=0), (), n / 10).deployment_id for n in range(10)} == {"a", "b"}
-
-
-def test_choice_at_the_edge_of_the_draw() -> None:
-    assert choose(group(a=0.1, b=0.2), (), 0.9999999999999999).deployment_id == "b"
+from services.router.model import ToolCall, ToolCalls
 
 
 def test_tool_calls_are_merged_by_index() -> None:

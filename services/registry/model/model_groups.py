@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from typing import Final
@@ -38,14 +37,6 @@ def known_groups(config: Spec) -> list[str]:
     """Empty where there is no deployment: nothing says then which groups there will be."""
     deployed = {deployment["model_group"] for deployment in config.get("deployments", ())}
     return sorted({*deployed, *config.get("model_group_aliases", {}), OFFLINE_GROUP, DEFAULT_GROUP}) if deployed else []
-
-
-def is_known(group: str, known: Collection[str]) -> bool:
-    return group in known or any(_matches(each, group) for each in known if "*" in each)
-
-
-def _matches(pattern: str, group: str) -> bool:
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), group, re.DOTALL) is not None
 
 
 def near(group: str, known: Collection[str]) -> list[str]:

@@ -7,10 +7,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
 from libs import errors
+from libs.errors import Violation
 from libs.identity import Caller
 from libs.ids import new_id
 from services.registry import model
@@ -24,9 +25,14 @@ _ATTEMPTS: Final = 20
 Deployment = dict[str, Any]
 
 
+class DryRun(Protocol):
+    async def violations(self, spec: model.Spec) -> Sequence[Violation]:
+        """What would not work."""
+
+
 class RouterConfigs:
-    def __init__(self, store: ResourceStore, announcer: Announcer) -> None:
-        self._store, self._announcer = store, announcer
+    def __init__(self, store: ResourceStore, announcer: Announcer, dry_run: DryRun | None = None) -> None:
+        self._store, self._announcer, self._dry_run = store, announcer, dry_run
         self._resources = Resources(store, announcer, Kind.ROUTER_CONFIG)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -81,7 +87,12 @@ class RouterConfigs:
         return await self._resources.revisions(caller, NAME, page_size, page_token)
 
     async def rollback(self, caller: Caller, revision: int, etag: str) -> Resource:
+        await self._try_out((await self._resources.get(caller, NAME, revision)).spec)
         return await self._resources.rollback(caller, NAME, revision, etag)
+
+    async def _try_out(self, spec: model.Spec) -> None:
+        if self._dry_run and (violations := await self._dry_run.violations(spec)):
+            raise errors.InvalidArgument(violations)
 
     async def _change(
         self, caller: Caller, change: Callable[[Resource], model.Spec], request: Request | None = None
@@ -105,6 +116,7 @@ class RouterConfigs:
             draft = Draft(NAME, spec=spec)
             if violations := [*check_draft(Kind.ROUTER_CONFIG, draft), *check_router_config(spec)]:
                 raise errors.InvalidArgument(violations)
+            await self._try_out(spec)
             made = (
                 current.next(draft, caller.subject)
                 if current.revision

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from libs import errors
 from libs.errors import Violation
 from services.registry.model import Kind, Resource, Spec
-from services.registry.model.model_groups import is_known, known_groups, named_groups, near
+from services.registry.model.model_groups import known_groups, named_groups, near
 from services.registry.model.references import problem_of_nesting, references
 from services.registry.model.router_config import NAME
 from services.registry.model.tools import function_name
@@ -90,7 +90,7 @@ async def _problems_of_groups(view: View, written: Sequence[Written]) -> list[Vi
     return [
         Violation(field, f"there is no model group {group!r}; there are {', '.join(near(group, known))}")
         for field, group in wanted
-        if known and not is_known(group, known)
+        if known and group not in known
     ]
 
 

@@ -1,41 +1,38 @@
-"""LiteLLM. Imported by upstream.py alone, in a thread, after the environment is set."""
+"""The library lane: LiteLLM carries the call itself, for providers with a way of their own."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final
 
 import litellm
-import structlog
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
-from litellm.llms.custom_llm import CustomLLM
 
-from libs import errors
-from services.router.gateways import offline
+from services.router.gateways import answers, failures, parameters, prices
+from services.router.gateways.answers import Answer
+from services.router.gateways.messages import copied
 from services.router.model import (
-    OFFLINE_PROVIDER,
     ChatCall,
     Chunk,
+    Credentials,
     Deployment,
+    EmbedCall,
+    Embedded,
     Failure,
-    FinishReason,
-    ToolCall,
-    ToolCalls,
+    Ranked,
+    RerankCall,
+    Reranked,
     Usage,
 )
 
-log = structlog.get_logger()
-
-_NO_KEY: Final = "none"
-"""OpenAI's client insists on a key and would take one of the environment."""
 _TIMEOUT: Final = 7200.0
-"""Above every limit of ours, which service.py sets; LiteLLM keeps one connection pool for each distinct value."""
-_warm = False
+"""Above every limit of ours, which service/ sets; LiteLLM keeps one connection pool for each distinct value."""
+_KEPT: Final = 60
+"""Seconds that LiteLLM keeps a client; OpenAI's and Azure's hold their key."""
 _NOBODY: Final = "http://127.0.0.1:0"
-_LONGEST_RETRY_AFTER: Final = 3600.0
+_warm = False
 
 
 def _configure() -> None:
@@ -43,68 +40,135 @@ def _configure() -> None:
     litellm.expose_router_debug_in_errors = False
     litellm.turn_off_message_logging = True
     litellm.drop_params = False
+    litellm.disable_hf_tokenizer_download = True
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).disabled = True  # its texts repeat what providers say
-    litellm.custom_provider_map = [{"provider": OFFLINE_PROVIDER, "custom_handler": _OfflineModel()}]
-    litellm.utils.custom_llm_setup()
+    parameters.blind()
+    cache = litellm.in_memory_llm_clients_cache
+    keep = cache.set_cache
+    cache.set_cache = lambda *args, **kwargs: keep(*args, **{**kwargs, "ttl": _KEPT})
 
 
 async def warm_up() -> None:
-    """A call to ourselves and one that nobody can answer: what LiteLLM imports and makes on first use."""
+    """A call that nobody can answer, and made-up answers: what LiteLLM imports and makes on first use."""
     global _warm
     if _warm:
         return
-    call = ChatCall("", [{"role": "user", "content": "hello"}], stream=True)
-    async for _ in chat(Deployment("warm-up", "", "offline/demo"), None, call, offline_delay=0.0):
-        pass
-    with contextlib.suppress(Exception):
-        await litellm.acompletion(**_arguments(Deployment("warm-up", "", "openai/none", _NOBODY), None, call))
+    nobody = Deployment("warm-up", "", "openai/none", _NOBODY)
+    for stream in (True, False):
+        call = ChatCall("", [{"role": "user", "content": "hello"}], stream=stream)
+        arguments = _chat_arguments(nobody, Credentials(), call)
+        with contextlib.suppress(Exception):
+            await litellm.acompletion(**arguments)
+        response = await litellm.acompletion(**arguments, mock_response="hello")
+        if stream:
+            [part async for part in response]
     _warm = True
 
 
 async def close() -> None:
     await GLOBAL_LOGGING_WORKER.stop()
     await litellm.close_litellm_async_clients()
+    await litellm.module_level_aclient.client._transport.aclose()
     litellm.in_memory_llm_clients_cache.flush_cache()
 
 
-async def chat(
-    deployment: Deployment, key: str | None, call: ChatCall, *, offline_delay: float
-) -> AsyncGenerator[Chunk, None]:
-    arguments = _arguments(deployment, key, call)
-    if deployment.is_offline:
-        arguments |= {"offline_delay": offline_delay, "drop_params": True}
+async def chat(deployment: Deployment, credentials: Credentials, call: ChatCall) -> AsyncGenerator[Chunk, None]:
+    answer = Answer(deployment, call)
     try:
-        _check_provider(deployment)
-        response = await litellm.acompletion(**arguments)
+        response = await litellm.acompletion(**_chat_arguments(deployment, credentials, call))
         if not call.stream:
-            yield _whole(deployment, response)
+            answers.read_whole(answer, response)
+            yield await answer.last()
             return
         try:
-            async for chunk in _pieces(deployment, response):
+            async for chunk in _pieces(deployment, answer, response):
                 yield chunk
         finally:
             await response.aclose()
     except Failure:
         raise
     except Exception as error:
-        raise _failure(deployment, error) from None
+        raise failures.failure(deployment, error) from None
 
 
-def _arguments(deployment: Deployment, key: str | None, call: ChatCall) -> dict[str, Any]:
+async def _pieces(deployment: Deployment, answer: Answer, response: Any) -> AsyncIterator[Chunk]:
+    async for part in response:
+        answers.read_piece(answer, part)
+        if chunk := answer.take():
+            yield chunk
+    # LiteLLM invents a reason where a stream just ends.
+    if not (response.received_finish_reason or response.intermittent_finish_reason):
+        raise failures.unavailable(deployment, "broke off its answer")
+    yield await answer.last()
+
+
+async def embed(deployment: Deployment, credentials: Credentials, call: EmbedCall) -> Embedded:
+    arguments = _arguments(deployment, credentials)
+    if call.dimensions:
+        arguments["dimensions"] = call.dimensions
+    try:
+        response = await litellm.aembedding(input=list(call.inputs), **arguments)
+        rows = sorted(response.data, key=lambda row: row["index"])
+        vectors = [row["embedding"] for row in rows]
+    except Exception as error:
+        raise failures.failure(deployment, error) from None
+    if len(vectors) != len(call.inputs):
+        raise failures.unavailable(deployment, "sent another number of vectors than asked for")
+    usage = _embedding_usage(response.usage)
+    return Embedded(vectors, usage, prices.cost(deployment, usage, response.usage))
+
+
+def _embedding_usage(given: Any) -> Usage | None:
+    sent = getattr(given, "prompt_tokens", 0) or 0
+    return Usage(input_tokens=sent, total_tokens=sent) if sent else None
+
+
+async def rerank(deployment: Deployment, credentials: Credentials, call: RerankCall) -> Reranked:
+    try:
+        response = await litellm.arerank(
+            query=call.query,
+            documents=list(call.documents),
+            top_n=call.top_n or len(call.documents),
+            return_documents=False,
+            **_arguments(deployment, credentials),
+        )
+        results = [Ranked(found["index"], found["relevance_score"]) for found in response.results or ()]
+    except Exception as error:
+        raise failures.failure(deployment, error) from None
+    return Reranked(sorted(results, key=lambda found: -found.score), _rerank_cost(deployment, response))
+
+
+def _rerank_cost(deployment: Deployment, response: Any) -> float | None:
+    try:
+        return float(litellm.completion_cost(response, model=deployment.model, call_type="arerank"))
+    except Exception:
+        return None  # LiteLLM has no price, and says so in several ways
+
+
+def _arguments(deployment: Deployment, credentials: Credentials) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "model": deployment.model,
-        "messages": [dict(message) for message in call.messages],
-        "api_key": key or _NO_KEY,
+        "api_key": credentials.api_key or parameters.NO_KEY,
         "timeout": _TIMEOUT,
         "num_retries": 0,
         "max_retries": 0,
-        "stream": call.stream,
-        "_skip_mcp_handler": True,  # it needs LiteLLM's proxy, and the tools are the caller's
-        **call.settings,
+        **deployment.provider_parameters,
+        **credentials.parameters,
     }
     if deployment.api_base:
         arguments["api_base"] = deployment.api_base
+    return arguments
+
+
+def _chat_arguments(deployment: Deployment, credentials: Credentials, call: ChatCall) -> dict[str, Any]:
+    arguments = {
+        **call.settings,
+        **_arguments(deployment, credentials),
+        "messages": copied(call.messages, deployment.provider),
+        "stream": call.stream,
+        "_skip_mcp_handler": True,  # it needs LiteLLM's proxy, and the tools are the caller's
+    }
     if call.stream:
         arguments["stream_options"] = {"include_usage": True}
     if call.tools:
@@ -116,163 +180,6 @@ def _arguments(deployment: Deployment, key: str | None, call: ChatCall) -> dict[
     if call.response_format:
         arguments["response_format"] = dict(call.response_format)
     return arguments
-
-
-def _check_provider(deployment: Deployment) -> None:
-    try:
-        litellm.get_llm_provider(deployment.model)
-    except litellm.BadRequestError:
-        text = f"deployment {deployment.deployment_id} names a provider that LiteLLM does not know"
-        metadata = {"deployment_id": deployment.deployment_id}
-        raise Failure(errors.FailedPrecondition(text, metadata=metadata), may_pass=False) from None
-
-
-def _whole(deployment: Deployment, response: Any) -> Chunk:
-    choice = response.choices[0]
-    calls = ToolCalls()
-    for index, call in enumerate(choice.message.tool_calls or ()):
-        calls.add(index, call.id or "", call.function.name or "", call.function.arguments or "")
-    usage = getattr(response, "usage", None)
-    return Chunk(
-        choice.message.content or "",
-        getattr(choice.message, "reasoning_content", None) or "",
-        calls.whole(),
-        FinishReason(choice.finish_reason),
-        _usage(usage),
-        _cost(deployment, usage),
-    )
-
-
-async def _pieces(deployment: Deployment, response: Any) -> AsyncIterator[Chunk]:
-    calls, usage, finish_reason = ToolCalls(), None, ""
-    async for part in response:
-        usage = getattr(part, "usage", None) or usage
-        if not part.choices:
-            continue
-        finish_reason = part.choices[0].finish_reason or finish_reason
-        delta = part.choices[0].delta
-        for call in delta.tool_calls or ():
-            calls.add(call.index or 0, call.id or "", call.function.name or "", call.function.arguments or "")
-        text, reasoning = delta.content or "", getattr(delta, "reasoning_content", None) or ""
-        if text or reasoning:
-            yield Chunk(text, reasoning)
-    # LiteLLM invents a reason where a stream just ends.
-    if not (response.received_finish_reason or response.intermittent_finish_reason):
-        raise Failure(_unavailable(deployment, "broke off its answer"), may_pass=True)
-    yield Chunk(
-        tool_calls=calls.whole(),
-        finish_reason=FinishReason(finish_reason),
-        usage=_usage(usage),
-        cost=_cost(deployment, usage),
-    )
-
-
-def _usage(usage: Any) -> Usage | None:
-    if usage is None:
-        return None
-    cached = getattr(usage.prompt_tokens_details, "cached_tokens", None)
-    reasoning = getattr(usage.completion_tokens_details, "reasoning_tokens", None)
-    return Usage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, cached or 0, reasoning or 0)
-
-
-def _cost(deployment: Deployment, usage: Any) -> float | None:
-    if usage is None or deployment.is_offline:
-        return None
-    try:
-        return float(sum(litellm.cost_per_token(model=deployment.model, usage_object=usage)))
-    except Exception:
-        return None  # LiteLLM has no price, and says so in several ways
-
-
-def _failure(deployment: Deployment, error: Exception) -> Failure:
-    """The table of RouterService. What the provider said stays here: it may repeat the key."""
-    error = getattr(error, "original_exception", None) or error
-    status = getattr(error, "status_code", None)
-    log.warning("provider failed", deployment_id=deployment.deployment_id, kind=type(error).__name__, status=status)
-    name, metadata = f"deployment {deployment.deployment_id}", {"deployment_id": deployment.deployment_id}
-    if isinstance(error, litellm.ContextWindowExceededError):
-        text = f"{name}: the conversation is longer than the model's context"
-        return Failure(
-            errors.InvalidArgument([], message=text, reason="CONTEXT_WINDOW_EXCEEDED", metadata=metadata),
-            may_pass=False,
-        )
-    if isinstance(error, litellm.ContentPolicyViolationError):
-        text = f"{name}: the provider's policy refused the content"
-        return Failure(errors.FailedPrecondition(text, reason="CONTENT_POLICY", metadata=metadata), may_pass=False)
-    match status:
-        case 401 | 403:
-            text = f"{name}: the provider refused the key (status {status})"
-            return Failure(errors.Internal(text, reason="UPSTREAM_AUTH", metadata=metadata), may_pass=False)
-        case 402 | 429:
-            limited = errors.ResourceExhausted(
-                f"{name}: the provider limits the rate (status {status})",
-                reason="UPSTREAM_RATE_LIMITED",
-                metadata=metadata,
-                retry_after=_retry_after(error) if status == 429 else None,
-            )
-            return Failure(limited, may_pass=status == 429)
-        case 408:
-            text = f"{name} did not answer in time"
-            return Failure(errors.DeadlineExceeded(text, metadata=metadata), may_pass=True)
-        case int() if 400 <= status < 500:
-            text = f"{name}: the provider found the request malformed (status {status})"
-            return Failure(
-                errors.InvalidArgument([], message=text, reason="UPSTREAM_REJECTED", metadata=metadata), may_pass=False
-            )
-    return Failure(_unavailable(deployment, "cannot be reached or failed"), may_pass=True)
-
-
-def _unavailable(deployment: Deployment, what: str) -> errors.Error:
-    return errors.Unavailable(
-        f"deployment {deployment.deployment_id}: the provider {what}",
-        reason="UPSTREAM_UNAVAILABLE",
-        metadata={"deployment_id": deployment.deployment_id},
-    )
-
-
-def _retry_after(error: Exception) -> float | None:
-    headers = getattr(error, "litellm_response_headers", None) or {}
-    try:
-        return min(max(float(headers["retry-after"]), 0.0), _LONGEST_RETRY_AFTER)
-    except (KeyError, ValueError):
-        return None
-
-
-class _OfflineModel(CustomLLM):  # type: ignore[misc]
-    async def acompletion(self, *, messages: Any, optional_params: Any, model_response: Any, **_: Any) -> Any:
-        answer, usage = _answer_offline(messages, optional_params)
-        await asyncio.sleep(optional_params["offline_delay"] * len(answer.words()))
-        message = litellm.Message(content=answer.text or None, tool_calls=[_tool_use(c) for c in answer.calls] or None)
-        model_response.choices[0].message = message
-        model_response.choices[0].finish_reason = answer.finish_reason
-        model_response.usage = litellm.Usage(**usage)
-        return model_response
-
-    async def astreaming(self, *, messages: Any, optional_params: Any, **_: Any) -> AsyncIterator[dict[str, Any]]:
-        answer, usage = _answer_offline(messages, optional_params)
-        piece = {"text": "", "is_finished": False, "finish_reason": "", "usage": None, "index": 0, "tool_use": None}
-        for word in answer.words():
-            await asyncio.sleep(optional_params["offline_delay"])
-            yield {**piece, "text": word}
-        for call in answer.calls:
-            yield {**piece, "tool_use": {**_tool_use(call), "index": 0}}
-        yield {**piece, "is_finished": True, "finish_reason": answer.finish_reason, "usage": usage}
-
-
-def _answer_offline(messages: Any, params: Any) -> tuple[offline.Answer, dict[str, int]]:
-    answer = offline.answer(
-        messages, params.get("tools") or (), params.get("tool_choice") or "auto", params.get("response_format")
-    )
-    asked, said = offline.count(messages), answer.length()
-    return answer, {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
-
-
-def _tool_use(call: ToolCall) -> dict[str, Any]:
-    return {
-        "id": call.call_id,
-        "type": "function",
-        "function": {"name": call.name, "arguments": call.arguments},
-    }
 
 
 _configure()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import math
 import re
@@ -20,6 +21,7 @@ _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _ARITHMETIC: Final = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Constant, ast.operator, ast.unaryop)
 _MOST_VALUES: Final = 2000
 _DEEPEST: Final = 64
+_DIMENSIONS: Final = 64
 _FORMATS: Final = {
     "date": "2000-01-01",
     "date-time": "2000-01-01T00:00:00Z",
@@ -51,6 +53,21 @@ class Answer:
 
 def count(messages: Iterable[Message]) -> int:
     return sum(len(_text(message).split()) for message in messages)
+
+
+def vector(text: str, dimensions: int = 0) -> list[float]:
+    """Of length one; texts that share words are near each other."""
+    size = dimensions or _DIMENSIONS
+    marks = [hashlib.shake_256(word.encode()).digest(size) for word in text.lower().split() or [text]]
+    sums = [sum(mark[n] - 127.5 for mark in marks) for n in range(size)]
+    length = math.hypot(*sums) or 1.0
+    return [value / length for value in sums]
+
+
+def likeness(query: str, document: str) -> float:
+    """The share of the query's words that the document has."""
+    asked, said = set(query.lower().split()), set(document.lower().split())
+    return len(asked & said) / len(asked) if asked else 0.0
 
 
 def answer(

@@ -6,15 +6,19 @@ import asyncio
 import contextvars
 import random
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final, Self
 
 import grpc
 import structlog
-from dynamicagents.registry.v1 import router_config_pb2, snapshot_pb2, watch_service_pb2, watch_service_pb2_grpc
+from dynamicagents.registry.v1 import snapshot_pb2, watch_service_pb2, watch_service_pb2_grpc
 
 from libs import deadline, errors, identity, status
 from libs.identity import Caller
-from services.router.model import Deployment, RoutingTable, routing_table
+from services.router.gateways import tables
+from services.router.model import RoutingTable
+
+Listener = Callable[[str, RoutingTable | None], None]
 
 log = structlog.get_logger()
 
@@ -31,6 +35,7 @@ class RegistryGateway:
         self._followers: OrderedDict[str, _Follower] = OrderedDict()
         # Followers run in the context of the start: not in the trace, nor the deadline, of the call that began them.
         self._context = contextvars.copy_context()
+        self._listeners: list[Listener] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -40,26 +45,46 @@ class RegistryGateway:
             follower.stop()
         await asyncio.gather(*(f.task for f in self._followers.values()), return_exceptions=True)
 
+    def listen(self, listener: Listener) -> None:
+        """Tells of each new table, and by None of a tenant that is no longer followed."""
+        self._listeners.append(listener)
+
+    def is_fresh(self, tenant: str) -> bool:
+        """Whether changes of the tenant's configuration arrive."""
+        follower = self._followers.get(tenant)
+        return follower is not None and follower.fresh
+
     async def table(self, caller: Caller) -> RoutingTable:
         follower = self._followers.get(caller.tenant)
         if follower is None:
-            follower = self._followers[caller.tenant] = _Follower(self._stub, caller, self._context.copy())
+            follower = _Follower(self._stub, caller, self._context.copy(), self._tell)
+            self._followers[caller.tenant] = follower
             if len(self._followers) > self._limit:
-                self._followers.popitem(last=False)[1].stop()
+                tenant, forgotten = self._followers.popitem(last=False)
+                forgotten.stop()
+                self._tell(tenant, None)
         else:
             self._followers.move_to_end(caller.tenant)
             follower.caller = caller
         return await follower.table()
+
+    def _tell(self, tenant: str, table: RoutingTable | None) -> None:
+        for listener in self._listeners:
+            listener(tenant, table)
 
 
 class _Follower:
     """One tenant's table. Before the first one is known a call waits; afterwards the last one serves, come what may."""
 
     def __init__(
-        self, stub: watch_service_pb2_grpc.WatchServiceAsyncStub, caller: Caller, context: contextvars.Context
+        self,
+        stub: watch_service_pb2_grpc.WatchServiceAsyncStub,
+        caller: Caller,
+        context: contextvars.Context,
+        tell: Listener,
     ) -> None:
-        self.caller = caller
-        self._stub = stub
+        self.caller, self.fresh = caller, False
+        self._stub, self._tell = stub, tell
         self._table: RoutingTable | None = None
         self._token = ""
         self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -102,17 +127,21 @@ class _Follower:
         seen = self._table if self._token and self._table else _UNSET
         async for response in self._stub.Watch(request):
             if response.WhichOneof("event") == "change":
-                seen = _UNSET if response.change.deleted else _table(response.change.router_config)
+                seen = _UNSET if response.change.deleted else tables.table(response.change.router_config)
             self._token = response.resume_token
             if self._token:  # a snapshot is only whole at its end
                 self._serve(seen)
 
     def _serve(self, table: RoutingTable) -> None:
-        self._table, self._pause = table, _FIRST_PAUSE
+        self.fresh, self._pause = True, _FIRST_PAUSE
+        if table is not self._table:
+            self._table = table
+            self._tell(self.caller.tenant, table)
         if not self._outcome.done():
             self._outcome.set_result(None)
 
     def _lost(self, error: errors.Error) -> None:
+        self.fresh = False
         log.warning("watch lost", tenant=self.caller.tenant, reason=error.reason_code)
         if not isinstance(error, errors.Unavailable):
             self._token = ""  # whatever it was about the token, a snapshot mends it
@@ -129,22 +158,3 @@ class _Follower:
 
 def _silent() -> errors.Error:
     return errors.Unavailable("service registry does not answer", metadata={"service": "registry"}, retry_after=1.0)
-
-
-def _table(config: router_config_pb2.RouterConfig) -> RoutingTable:
-    return routing_table(
-        (_deployment(deployment) for deployment in config.deployments),
-        num_retries=config.num_retries if config.HasField("num_retries") else _UNSET.num_retries,
-        timeout=config.timeout.ToNanoseconds() / 1e9 if config.HasField("timeout") else _UNSET.timeout,
-    )
-
-
-def _deployment(deployment: router_config_pb2.Deployment) -> Deployment:
-    return Deployment(
-        deployment.deployment_id,
-        deployment.model_group,
-        deployment.model,
-        deployment.api_base,
-        deployment.api_key_reference,
-        deployment.weight if deployment.HasField("weight") else 1.0,
-    )

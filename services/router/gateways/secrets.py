@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from dynamicagents.secrets.v1 import secrets_service_pb2, secrets_service_pb2_grpc
@@ -19,25 +20,24 @@ class SecretsGateway:
     def __init__(self, stub: secrets_service_pb2_grpc.SecretsServiceAsyncStub) -> None:
         self._stub = stub
 
-    async def resolve(self, reference: str) -> str:
-        return await self._ask(secrets_service_pb2.ResolveReferencesRequest(references=[reference]))
-
-    async def refreshed(self, reference: str) -> str:
-        return await self._ask(secrets_service_pb2.ResolveReferencesRequest(references=[reference], refresh=True))
-
-    async def _ask(self, request: secrets_service_pb2.ResolveReferencesRequest) -> str:
-        reference = request.references[0]
+    async def resolve(self, references: Sequence[str], *, refresh: bool = False) -> Sequence[str]:
+        request = secrets_service_pb2.ResolveReferencesRequest(references=references, refresh=refresh)
         with client.translated("secrets"):
             response = await self._stub.ResolveReferences(request)
-        for result in response.results:
-            if result.WhichOneof("outcome") == "value":
-                return result.value
-            if result.failure == secrets_service_pb2.RESOLUTION_FAILURE_UNAVAILABLE:
-                raise errors.Unavailable(
-                    "the backend of service secrets does not answer", metadata={"service": "secrets"}, retry_after=1.0
-                )
-            raise _unresolved(reference, _WHY.get(result.failure, "no value came"))
+        found = {result.reference: result for result in response.results}
+        return [_value(reference, found.get(reference)) for reference in references]
+
+
+def _value(reference: str, result: secrets_service_pb2.ResolvedReference | None) -> str:
+    if result is None:
         raise _unresolved(reference, "no value came")
+    if result.WhichOneof("outcome") == "value":
+        return result.value
+    if result.failure == secrets_service_pb2.RESOLUTION_FAILURE_UNAVAILABLE:
+        raise errors.Unavailable(
+            "the backend of service secrets does not answer", metadata={"service": "secrets"}, retry_after=1.0
+        )
+    raise _unresolved(reference, _WHY.get(result.failure, "no value came"))
 
 
 def _unresolved(reference: str, why: str) -> errors.Error:

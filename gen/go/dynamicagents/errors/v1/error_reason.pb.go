@@ -78,7 +78,8 @@ const (
 	// An execution made as many model calls as its agent allows. Code RESOURCE_EXHAUSTED.
 	// Metadata: `limit`, the AgentSpec.max_model_calls in force.
 	ErrorReason_ERROR_REASON_MODEL_CALL_LIMIT ErrorReason = 20
-	// The process that ran an execution died. Code UNAVAILABLE, in execution_failed.
+	// The process that ran an execution died, and what another one needs to go on is not kept. Code UNAVAILABLE, in
+	// execution_failed.
 	ErrorReason_ERROR_REASON_EXECUTION_LOST ErrorReason = 21
 	// An agent names a tool that does not exist. Code FAILED_PRECONDITION. Metadata: `tool_id`.
 	ErrorReason_ERROR_REASON_TOOL_UNKNOWN ErrorReason = 22
@@ -86,7 +87,7 @@ const (
 	ErrorReason_ERROR_REASON_OUTPUT_INVALID ErrorReason = 23
 	// A defect of the suite. Code INTERNAL; the text is withheld, the log has it. Metadata: `error_id`, to find the log line.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 24
-	// The server runs as many executions as it may. Code RESOURCE_EXHAUSTED with google.rpc.RetryInfo.
+	// The server runs as many executions as it may, and has no queue. Code RESOURCE_EXHAUSTED with google.rpc.RetryInfo.
 	ErrorReason_ERROR_REASON_TOO_MANY_EXECUTIONS ErrorReason = 25
 	// The resume token of a watch is older than the kept history. Code OUT_OF_RANGE: watch again with a snapshot.
 	// Metadata: `oldest_resume_token`, the oldest that would do.
@@ -139,6 +140,11 @@ const (
 	ErrorReason_ERROR_REASON_JOURNAL_MISMATCH ErrorReason = 44
 	// An answer that the execution waited for did not come in time. Code DEADLINE_EXCEEDED, in execution_failed.
 	ErrorReason_ERROR_REASON_INPUT_EXPIRED ErrorReason = 45
+	// The source of a tool cannot be reached, or was lost before it answered. Code UNAVAILABLE. Metadata: `source`, e.g.
+	// "mcp/crm".
+	ErrorReason_ERROR_REASON_TOOL_SOURCE_UNAVAILABLE ErrorReason = 46
+	// The tool is there, but cannot be called as its source describes it. Code FAILED_PRECONDITION. Metadata: `tool_id`.
+	ErrorReason_ERROR_REASON_TOOL_UNUSABLE ErrorReason = 47
 	// A wrapping token of Secrets gives nothing. Code FAILED_PRECONDITION. Metadata: `cause`, one of "unknown", "expired",
 	// "spent" (somebody else has the values: rotate them) and "creation_path".
 	ErrorReason_ERROR_REASON_WRAPPING_TOKEN_INVALID ErrorReason = 60
@@ -196,6 +202,8 @@ var (
 		43: "ERROR_REASON_POISONED",
 		44: "ERROR_REASON_JOURNAL_MISMATCH",
 		45: "ERROR_REASON_INPUT_EXPIRED",
+		46: "ERROR_REASON_TOOL_SOURCE_UNAVAILABLE",
+		47: "ERROR_REASON_TOOL_UNUSABLE",
 		60: "ERROR_REASON_WRAPPING_TOKEN_INVALID",
 		61: "ERROR_REASON_LEASE_ENDED",
 	}
@@ -246,6 +254,8 @@ var (
 		"ERROR_REASON_POISONED":                43,
 		"ERROR_REASON_JOURNAL_MISMATCH":        44,
 		"ERROR_REASON_INPUT_EXPIRED":           45,
+		"ERROR_REASON_TOOL_SOURCE_UNAVAILABLE": 46,
+		"ERROR_REASON_TOOL_UNUSABLE":           47,
 		"ERROR_REASON_WRAPPING_TOKEN_INVALID":  60,
 		"ERROR_REASON_LEASE_ENDED":             61,
 	}
@@ -282,7 +292,7 @@ var File_dynamicagents_errors_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\xff\f\n" +
+	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\xc9\r\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12#\n" +
@@ -330,7 +340,9 @@ const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"\x1fERROR_REASON_TOOL_CALL_IN_DOUBT\x10*\x12\x19\n" +
 	"\x15ERROR_REASON_POISONED\x10+\x12!\n" +
 	"\x1dERROR_REASON_JOURNAL_MISMATCH\x10,\x12\x1e\n" +
-	"\x1aERROR_REASON_INPUT_EXPIRED\x10-\x12'\n" +
+	"\x1aERROR_REASON_INPUT_EXPIRED\x10-\x12(\n" +
+	"$ERROR_REASON_TOOL_SOURCE_UNAVAILABLE\x10.\x12\x1e\n" +
+	"\x1aERROR_REASON_TOOL_UNUSABLE\x10/\x12'\n" +
 	"#ERROR_REASON_WRAPPING_TOKEN_INVALID\x10<\x12\x1c\n" +
 	"\x18ERROR_REASON_LEASE_ENDED\x10=Bq\n" +
 	"\x1bdev.dynamicagents.errors.v1P\x01ZPgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/errors/v1;errorsv1b\x06proto3"

@@ -256,7 +256,7 @@ type AgentSpec struct {
 	McpServerIds []string `protobuf:"bytes,25,rep,name=mcp_server_ids,json=mcpServerIds,proto3" json:"mcp_server_ids,omitempty"`
 	// JSON Schema of the input, where it is JSON text rather than plain text.
 	InputSchema *structpb.Struct `protobuf:"bytes,26,opt,name=input_schema,json=inputSchema,proto3" json:"input_schema,omitempty"`
-	// Questions to go on with, proposed after each answer. 0: none; at most 10.
+	// Questions to go on with, proposed after each answer by one more call of the model. 0: none; at most 10.
 	NumFollowups  int32 `protobuf:"varint,27,opt,name=num_followups,json=numFollowups,proto3" json:"num_followups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

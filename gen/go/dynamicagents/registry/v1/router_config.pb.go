@@ -218,7 +218,8 @@ type RouterConfig struct {
 	// The deployments; ids are unique. At most 1000.
 	Deployments []*Deployment `protobuf:"bytes,1,rep,name=deployments,proto3" json:"deployments,omitempty"`
 	// How often a failed call is tried again, each time on another deployment of the group where there is one. Default 2.
-	// Only failures that may pass are retried: unreachable, 408, 429, 5xx.
+	// Only failures that may pass are retried: unreachable, 408, 429, 5xx. Deployments of the next order and groups of the
+	// fallbacks have as many retries of their own.
 	NumRetries *int32 `protobuf:"varint,2,opt,name=num_retries,json=numRetries,proto3,oneof" json:"num_retries,omitempty"`
 	// Longest silence of a provider, before its first answer and between two parts of a stream. Default 120 s, at most 1 h.
 	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
@@ -232,7 +233,7 @@ type RouterConfig struct {
 	RoutingStrategy RoutingStrategy `protobuf:"varint,7,opt,name=routing_strategy,json=routingStrategy,proto3,enum=dynamicagents.registry.v1.RoutingStrategy" json:"routing_strategy,omitempty"`
 	// Parameters of the latency based and the scoring strategies.
 	StrategySettings *StrategySettings `protobuf:"bytes,8,opt,name=strategy_settings,json=strategySettings,proto3" json:"strategy_settings,omitempty"`
-	// How often each class of error is tried again, in place of num_retries.
+	// How often each class of error is tried again, in place of num_retries; classes that would not be, too.
 	RetryPolicy *ErrorClassPolicy `protobuf:"bytes,9,opt,name=retry_policy,json=retryPolicy,proto3" json:"retry_policy,omitempty"`
 	// The same for single groups; keys are model groups. Takes precedence over retry_policy.
 	ModelGroupRetryPolicies map[string]*ErrorClassPolicy `protobuf:"bytes,10,rep,name=model_group_retry_policies,json=modelGroupRetryPolicies,proto3" json:"model_group_retry_policies,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -244,11 +245,14 @@ type RouterConfig struct {
 	ContextWindowFallbacks []*Fallback `protobuf:"bytes,13,rep,name=context_window_fallbacks,json=contextWindowFallbacks,proto3" json:"context_window_fallbacks,omitempty"`
 	// Groups to ask when the provider's policy refused the content. At most 1000.
 	ContentPolicyFallbacks []*Fallback `protobuf:"bytes,14,rep,name=content_policy_fallbacks,json=contentPolicyFallbacks,proto3" json:"content_policy_fallbacks,omitempty"`
-	// Groups to ask when a group without an entry in `fallbacks` has failed.
+	// Groups to ask when a group without an entry in `fallbacks` has failed. Groups that are asked have their fallbacks, too;
+	// no group is asked twice.
 	DefaultFallbacks []string `protobuf:"bytes,15,rep,name=default_fallbacks,json=defaultFallbacks,proto3" json:"default_fallbacks,omitempty"`
 	// Most groups that one call goes through, its own not counted. Default 5.
 	MaxFallbacks *int32 `protobuf:"varint,16,opt,name=max_fallbacks,json=maxFallbacks,proto3,oneof" json:"max_fallbacks,omitempty"`
-	// Failures within a minute after which a deployment cools down. Unset: at more than half of at least 5 calls.
+	// Failures within a minute after which a deployment cools down. Unset: at more than half of at least 5 calls, and at
+	// once after 401, 404 and 429; the only deployment of a group after 1000 calls that all failed. When it has cooled down
+	// one call tries it: an answer ends the cooldown, a failure begins another.
 	AllowedFails *int32 `protobuf:"varint,17,opt,name=allowed_fails,json=allowedFails,proto3,oneof" json:"allowed_fails,omitempty"`
 	// The same for each class of error, in place of allowed_fails.
 	AllowedFailsPolicy *ErrorClassPolicy `protobuf:"bytes,18,opt,name=allowed_fails_policy,json=allowedFailsPolicy,proto3" json:"allowed_fails_policy,omitempty"`
@@ -260,8 +264,8 @@ type RouterConfig struct {
 	EnableTagFiltering bool `protobuf:"varint,21,opt,name=enable_tag_filtering,json=enableTagFiltering,proto3" json:"enable_tag_filtering,omitempty"`
 	// With enable_tag_filtering: all tags of the request must match rather than one of them.
 	MatchAllTags bool `protobuf:"varint,22,opt,name=match_all_tags,json=matchAllTags,proto3" json:"match_all_tags,omitempty"`
-	// Before a call, leave out deployments whose context is too short, whose limits are reached, or that lack a capability
-	// that the request needs.
+	// Before a call, leave out deployments whose context is too short, or that lack a capability that the request needs.
+	// A model that LiteLLM does not know passes unless its deployment says otherwise.
 	EnablePreCallChecks bool `protobuf:"varint,23,opt,name=enable_pre_call_checks,json=enablePreCallChecks,proto3" json:"enable_pre_call_checks,omitempty"`
 	// Answers that are kept and given again for an equal request. Unset: none.
 	Cache *ResponseCache `protobuf:"bytes,24,opt,name=cache,proto3" json:"cache,omitempty"`
@@ -974,7 +978,7 @@ type CostBudget_Subject struct {
 }
 
 type CostBudget_Tag struct {
-	// That of calls with a tag.
+	// That of calls with a tag, and of deployments with it.
 	Tag string `protobuf:"bytes,3,opt,name=tag,proto3,oneof"`
 }
 
@@ -998,7 +1002,8 @@ func (*CostBudget_DeploymentId) isCostBudget_Scope() {}
 
 func (*CostBudget_Provider) isCostBudget_Scope() {}
 
-// RouterGuardrail is a check of texts.
+// RouterGuardrail is a check of texts. LiteLLM's own guardrails belong to its proxy and cannot be used. Of a stream, the
+// pieces before the one that is refused have been sent.
 type RouterGuardrail struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name, for errors and logs.
@@ -1010,7 +1015,8 @@ type RouterGuardrail struct {
 	Input bool `protobuf:"varint,3,opt,name=input,proto3" json:"input,omitempty"`
 	// What comes back is checked.
 	Output bool `protobuf:"varint,4,opt,name=output,proto3" json:"output,omitempty"`
-	// Arguments of the check, e.g. {"words": "...", "limit": "1000"}.
+	// Arguments of the check: "limit" of max_input_characters, "words" of blocked_words (separated by commas), "pattern" of
+	// blocked_pattern; a hook's own.
 	Arguments     map[string]string `protobuf:"bytes,5,rep,name=arguments,proto3" json:"arguments,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1121,10 +1127,15 @@ type Deployment struct {
 	// How good the answers are, 0 to 1, for the scoring strategies. Unset: 0.5.
 	Quality *float64 `protobuf:"fixed64,16,opt,name=quality,proto3,oneof" json:"quality,omitempty"`
 	// Further credentials of providers that need several, by LiteLLM's parameter name: "aws_access_key_id",
-	// "aws_secret_access_key", "vertex_credentials", "azure_ad_token". Values are references as in api_key_reference.
+	// "aws_secret_access_key", "aws_session_token", "vertex_credentials" (JSON of a service account), "azure_ad_token",
+	// "client_id", "client_secret", "tenant_id", "token", "organization", "oci_user", "oci_tenancy", "oci_fingerprint",
+	// "oci_key". Others are refused at the call (NOT_SUPPORTED). Values are references as in api_key_reference. Nothing of
+	// the Router's own environment or machine is used in their place.
 	CredentialReferences map[string]string `protobuf:"bytes,17,rep,name=credential_references,json=credentialReferences,proto3" json:"credential_references,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Further parameters of the provider that are no secrets, by LiteLLM's name: "api_version", "aws_region_name",
-	// "vertex_project", "organization". At most 50.
+	// "vertex_project", "vertex_location", "organization", "region_name", "project_id", "space_id", "oci_region",
+	// "oci_compartment_id", "aws_bedrock_runtime_endpoint". Others are refused at the call (NOT_SUPPORTED): they steer LiteLLM
+	// itself. At most 50.
 	ProviderParameters map[string]string `protobuf:"bytes,18,rep,name=provider_parameters,json=providerParameters,proto3" json:"provider_parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Tokens of context, in place of LiteLLM's figure.
 	ContextWindow *int64 `protobuf:"varint,19,opt,name=context_window,json=contextWindow,proto3,oneof" json:"context_window,omitempty"`

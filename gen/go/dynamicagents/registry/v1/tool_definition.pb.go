@@ -26,7 +26,7 @@ const (
 )
 
 // ToolDefinition is a function that a backend offers under a name, `function/<tool_definition_id>`. Everything of a
-// configuration holds as for Agent.
+// configuration holds as for Agent. A run that calls it waits for its caller's result: see execution.v1.ExternalToolCall.
 type ToolDefinition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the caller or, left empty on create, a UUIDv7. Lower-case letters, digits and inner hyphens, at most 63

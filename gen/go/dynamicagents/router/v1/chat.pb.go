@@ -146,6 +146,64 @@ func (FinishReason) EnumDescriptor() ([]byte, []int) {
 	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{1}
 }
 
+// MidStreamFailure says what becomes of a stream that breaks after its first piece.
+type MidStreamFailure int32
+
+const (
+	// MID_STREAM_FAILURE_FAIL.
+	MidStreamFailure_MID_STREAM_FAILURE_UNSPECIFIED MidStreamFailure = 0
+	// It ends with the error.
+	MidStreamFailure_MID_STREAM_FAILURE_FAIL MidStreamFailure = 1
+	// It begins again on another deployment, announced by `restarted`.
+	MidStreamFailure_MID_STREAM_FAILURE_RESTART MidStreamFailure = 2
+	// Another deployment goes on from the text so far, where its model can (capability "prefill") and no tool call had
+	// begun; else it begins again.
+	MidStreamFailure_MID_STREAM_FAILURE_CONTINUE MidStreamFailure = 3
+)
+
+// Enum value maps for MidStreamFailure.
+var (
+	MidStreamFailure_name = map[int32]string{
+		0: "MID_STREAM_FAILURE_UNSPECIFIED",
+		1: "MID_STREAM_FAILURE_FAIL",
+		2: "MID_STREAM_FAILURE_RESTART",
+		3: "MID_STREAM_FAILURE_CONTINUE",
+	}
+	MidStreamFailure_value = map[string]int32{
+		"MID_STREAM_FAILURE_UNSPECIFIED": 0,
+		"MID_STREAM_FAILURE_FAIL":        1,
+		"MID_STREAM_FAILURE_RESTART":     2,
+		"MID_STREAM_FAILURE_CONTINUE":    3,
+	}
+)
+
+func (x MidStreamFailure) Enum() *MidStreamFailure {
+	p := new(MidStreamFailure)
+	*p = x
+	return p
+}
+
+func (x MidStreamFailure) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MidStreamFailure) Descriptor() protoreflect.EnumDescriptor {
+	return file_dynamicagents_router_v1_chat_proto_enumTypes[2].Descriptor()
+}
+
+func (MidStreamFailure) Type() protoreflect.EnumType {
+	return &file_dynamicagents_router_v1_chat_proto_enumTypes[2]
+}
+
+func (x MidStreamFailure) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MidStreamFailure.Descriptor instead.
+func (MidStreamFailure) EnumDescriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{2}
+}
+
 // ChatMessage is one turn of a conversation.
 type ChatMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -158,7 +216,11 @@ type ChatMessage struct {
 	// ROLE_TOOL: the call that this answers. Required there.
 	ToolCallId string `protobuf:"bytes,4,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	// Name of the speaker, or of the tool. Optional.
-	Name          string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	// Media that go with the text, in order, after it. At most 64.
+	Media []*MediaPart `protobuf:"bytes,6,rep,name=media,proto3" json:"media,omitempty"`
+	// ROLE_ASSISTANT: reasoning of this turn, for providers that want it back.
+	Reasoning     string `protobuf:"bytes,7,opt,name=reasoning,proto3" json:"reasoning,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -228,6 +290,134 @@ func (x *ChatMessage) GetName() string {
 	return ""
 }
 
+func (x *ChatMessage) GetMedia() []*MediaPart {
+	if x != nil {
+		return x.Media
+	}
+	return nil
+}
+
+func (x *ChatMessage) GetReasoning() string {
+	if x != nil {
+		return x.Reasoning
+	}
+	return ""
+}
+
+// MediaPart is an image, a sound or a file.
+type MediaPart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it is.
+	//
+	// Types that are valid to be assigned to Content:
+	//
+	//	*MediaPart_Url
+	//	*MediaPart_Data
+	Content isMediaPart_Content `protobuf_oneof:"content"`
+	// Its type, e.g. "image/png". Required with data.
+	MimeType string `protobuf:"bytes,3,opt,name=mime_type,json=mimeType,proto3" json:"mime_type,omitempty"`
+	// Name of the file. Optional.
+	FileName string `protobuf:"bytes,4,opt,name=file_name,json=fileName,proto3" json:"file_name,omitempty"`
+	// For images: "low", "high" or "auto".
+	Detail        string `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MediaPart) Reset() {
+	*x = MediaPart{}
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MediaPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MediaPart) ProtoMessage() {}
+
+func (x *MediaPart) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MediaPart.ProtoReflect.Descriptor instead.
+func (*MediaPart) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *MediaPart) GetContent() isMediaPart_Content {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *MediaPart) GetUrl() string {
+	if x != nil {
+		if x, ok := x.Content.(*MediaPart_Url); ok {
+			return x.Url
+		}
+	}
+	return ""
+}
+
+func (x *MediaPart) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Content.(*MediaPart_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *MediaPart) GetMimeType() string {
+	if x != nil {
+		return x.MimeType
+	}
+	return ""
+}
+
+func (x *MediaPart) GetFileName() string {
+	if x != nil {
+		return x.FileName
+	}
+	return ""
+}
+
+func (x *MediaPart) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+type isMediaPart_Content interface {
+	isMediaPart_Content()
+}
+
+type MediaPart_Url struct {
+	// An http or https URL that the provider can read, or a data URL.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3,oneof"`
+}
+
+type MediaPart_Data struct {
+	// The bytes. At most 20 MiB.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+func (*MediaPart_Url) isMediaPart_Content() {}
+
+func (*MediaPart_Data) isMediaPart_Content() {}
+
 // ToolCall is the model's wish to have a function called.
 type ToolCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -243,7 +433,7 @@ type ToolCall struct {
 
 func (x *ToolCall) Reset() {
 	*x = ToolCall{}
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[1]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -255,7 +445,7 @@ func (x *ToolCall) String() string {
 func (*ToolCall) ProtoMessage() {}
 
 func (x *ToolCall) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[1]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -268,7 +458,7 @@ func (x *ToolCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCall.ProtoReflect.Descriptor instead.
 func (*ToolCall) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{1}
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ToolCall) GetCallId() string {
@@ -309,7 +499,7 @@ type FunctionTool struct {
 
 func (x *FunctionTool) Reset() {
 	*x = FunctionTool{}
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[2]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +511,7 @@ func (x *FunctionTool) String() string {
 func (*FunctionTool) ProtoMessage() {}
 
 func (x *FunctionTool) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[2]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +524,7 @@ func (x *FunctionTool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FunctionTool.ProtoReflect.Descriptor instead.
 func (*FunctionTool) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{2}
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *FunctionTool) GetName() string {
@@ -381,7 +571,7 @@ type ResponseFormat struct {
 
 func (x *ResponseFormat) Reset() {
 	*x = ResponseFormat{}
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[3]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -393,7 +583,7 @@ func (x *ResponseFormat) String() string {
 func (*ResponseFormat) ProtoMessage() {}
 
 func (x *ResponseFormat) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[3]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -406,7 +596,7 @@ func (x *ResponseFormat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseFormat.ProtoReflect.Descriptor instead.
 func (*ResponseFormat) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{3}
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ResponseFormat) GetFormat() isResponseFormat_Format {
@@ -461,7 +651,7 @@ type JsonObjectFormat struct {
 
 func (x *JsonObjectFormat) Reset() {
 	*x = JsonObjectFormat{}
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[4]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -473,7 +663,7 @@ func (x *JsonObjectFormat) String() string {
 func (*JsonObjectFormat) ProtoMessage() {}
 
 func (x *JsonObjectFormat) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[4]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -486,7 +676,7 @@ func (x *JsonObjectFormat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JsonObjectFormat.ProtoReflect.Descriptor instead.
 func (*JsonObjectFormat) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{4}
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{5}
 }
 
 // JsonSchemaFormat asks for an object that fits a schema.
@@ -502,7 +692,7 @@ type JsonSchemaFormat struct {
 
 func (x *JsonSchemaFormat) Reset() {
 	*x = JsonSchemaFormat{}
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[5]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +704,7 @@ func (x *JsonSchemaFormat) String() string {
 func (*JsonSchemaFormat) ProtoMessage() {}
 
 func (x *JsonSchemaFormat) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[5]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +717,7 @@ func (x *JsonSchemaFormat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JsonSchemaFormat.ProtoReflect.Descriptor instead.
 func (*JsonSchemaFormat) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{5}
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *JsonSchemaFormat) GetName() string {
@@ -571,7 +761,7 @@ type SamplingSettings struct {
 
 func (x *SamplingSettings) Reset() {
 	*x = SamplingSettings{}
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[6]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +773,7 @@ func (x *SamplingSettings) String() string {
 func (*SamplingSettings) ProtoMessage() {}
 
 func (x *SamplingSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[6]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +786,7 @@ func (x *SamplingSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SamplingSettings.ProtoReflect.Descriptor instead.
 func (*SamplingSettings) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{6}
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SamplingSettings) GetTemperature() float64 {
@@ -675,13 +865,15 @@ type Usage struct {
 	CachedInputTokens int64 `protobuf:"varint,4,opt,name=cached_input_tokens,json=cachedInputTokens,proto3" json:"cached_input_tokens,omitempty"`
 	// Part of the answer that was reasoning.
 	ReasoningTokens int64 `protobuf:"varint,5,opt,name=reasoning_tokens,json=reasoningTokens,proto3" json:"reasoning_tokens,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// True when the provider gave no counts and the Router estimated them.
+	Estimated     bool `protobuf:"varint,6,opt,name=estimated,proto3" json:"estimated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[7]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -693,7 +885,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[7]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,7 +898,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{7}
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Usage) GetInputTokens() int64 {
@@ -744,6 +936,13 @@ func (x *Usage) GetReasoningTokens() int64 {
 	return 0
 }
 
+func (x *Usage) GetEstimated() bool {
+	if x != nil {
+		return x.Estimated
+	}
+	return false
+}
+
 // AnsweredBy says which deployment answered.
 type AnsweredBy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -757,13 +956,17 @@ type AnsweredBy struct {
 	Offline bool `protobuf:"varint,4,opt,name=offline,proto3" json:"offline,omitempty"`
 	// Attempts on other deployments before this one.
 	FailedAttempts []*FailedAttempt `protobuf:"bytes,5,rep,name=failed_attempts,json=failedAttempts,proto3" json:"failed_attempts,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The group of the deployment: the one asked for, or a fallback.
+	ModelGroup string `protobuf:"bytes,6,opt,name=model_group,json=modelGroup,proto3" json:"model_group,omitempty"`
+	// True when the answer came from the response cache.
+	Cached        bool `protobuf:"varint,7,opt,name=cached,proto3" json:"cached,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AnsweredBy) Reset() {
 	*x = AnsweredBy{}
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[8]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +978,7 @@ func (x *AnsweredBy) String() string {
 func (*AnsweredBy) ProtoMessage() {}
 
 func (x *AnsweredBy) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[8]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +991,7 @@ func (x *AnsweredBy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnsweredBy.ProtoReflect.Descriptor instead.
 func (*AnsweredBy) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{8}
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AnsweredBy) GetDeploymentId() string {
@@ -826,6 +1029,20 @@ func (x *AnsweredBy) GetFailedAttempts() []*FailedAttempt {
 	return nil
 }
 
+func (x *AnsweredBy) GetModelGroup() string {
+	if x != nil {
+		return x.ModelGroup
+	}
+	return ""
+}
+
+func (x *AnsweredBy) GetCached() bool {
+	if x != nil {
+		return x.Cached
+	}
+	return false
+}
+
 // FailedAttempt is a try that did not answer.
 type FailedAttempt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -834,14 +1051,16 @@ type FailedAttempt struct {
 	// The ErrorReason without its prefix, e.g. "UPSTREAM_UNAVAILABLE".
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// How long the try took.
-	Duration      *durationpb.Duration `protobuf:"bytes,3,opt,name=duration,proto3" json:"duration,omitempty"`
+	Duration *durationpb.Duration `protobuf:"bytes,3,opt,name=duration,proto3" json:"duration,omitempty"`
+	// The group of the deployment, where it is a fallback's.
+	ModelGroup    string `protobuf:"bytes,4,opt,name=model_group,json=modelGroup,proto3" json:"model_group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FailedAttempt) Reset() {
 	*x = FailedAttempt{}
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[9]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +1072,7 @@ func (x *FailedAttempt) String() string {
 func (*FailedAttempt) ProtoMessage() {}
 
 func (x *FailedAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[9]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +1085,7 @@ func (x *FailedAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedAttempt.ProtoReflect.Descriptor instead.
 func (*FailedAttempt) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{9}
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FailedAttempt) GetDeploymentId() string {
@@ -890,6 +1109,13 @@ func (x *FailedAttempt) GetDuration() *durationpb.Duration {
 	return nil
 }
 
+func (x *FailedAttempt) GetModelGroup() string {
+	if x != nil {
+		return x.ModelGroup
+	}
+	return ""
+}
+
 // ChatChunk is a piece of an answer. Fields are deltas unless they say otherwise; several pieces that arrived together
 // may travel as one.
 type ChatChunk struct {
@@ -907,14 +1133,24 @@ type ChatChunk struct {
 	// Cost in US dollars, on the last chunk, where LiteLLM knows the price.
 	CostUsd *float64 `protobuf:"fixed64,6,opt,name=cost_usd,json=costUsd,proto3,oneof" json:"cost_usd,omitempty"`
 	// Set on the first chunk and on the last one.
-	AnsweredBy    *AnsweredBy `protobuf:"bytes,7,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
+	AnsweredBy *AnsweredBy `protobuf:"bytes,7,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
+	// Pieces of tool calls as the model writes them. `tool_calls` has them whole later; use one or the other.
+	ToolCallDeltas []*ToolCallDelta `protobuf:"bytes,8,rep,name=tool_call_deltas,json=toolCallDeltas,proto3" json:"tool_call_deltas,omitempty"`
+	// Sources that the model names.
+	Citations []*Citation `protobuf:"bytes,9,rep,name=citations,proto3" json:"citations,omitempty"`
+	// Probabilities of the tokens of `text`, where asked for.
+	Logprobs []*TokenLogprob `protobuf:"bytes,10,rep,name=logprobs,proto3" json:"logprobs,omitempty"`
+	// The answer begins again on another deployment: forget every piece before this one.
+	Restarted *Restarted `protobuf:"bytes,11,opt,name=restarted,proto3" json:"restarted,omitempty"`
+	// True when cost_usd rests on estimated tokens.
+	CostEstimated bool `protobuf:"varint,12,opt,name=cost_estimated,json=costEstimated,proto3" json:"cost_estimated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ChatChunk) Reset() {
 	*x = ChatChunk{}
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[10]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -926,7 +1162,7 @@ func (x *ChatChunk) String() string {
 func (*ChatChunk) ProtoMessage() {}
 
 func (x *ChatChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[10]
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -939,7 +1175,7 @@ func (x *ChatChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChatChunk.ProtoReflect.Descriptor instead.
 func (*ChatChunk) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{10}
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ChatChunk) GetText() string {
@@ -991,11 +1227,484 @@ func (x *ChatChunk) GetAnsweredBy() *AnsweredBy {
 	return nil
 }
 
+func (x *ChatChunk) GetToolCallDeltas() []*ToolCallDelta {
+	if x != nil {
+		return x.ToolCallDeltas
+	}
+	return nil
+}
+
+func (x *ChatChunk) GetCitations() []*Citation {
+	if x != nil {
+		return x.Citations
+	}
+	return nil
+}
+
+func (x *ChatChunk) GetLogprobs() []*TokenLogprob {
+	if x != nil {
+		return x.Logprobs
+	}
+	return nil
+}
+
+func (x *ChatChunk) GetRestarted() *Restarted {
+	if x != nil {
+		return x.Restarted
+	}
+	return nil
+}
+
+func (x *ChatChunk) GetCostEstimated() bool {
+	if x != nil {
+		return x.CostEstimated
+	}
+	return false
+}
+
+// ToolCallDelta is a piece of a tool call.
+type ToolCallDelta struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which call of this turn, from 0.
+	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// Set on the first piece of the call.
+	CallId string `protobuf:"bytes,2,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// Set on the first piece of the call.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// JSON text to append.
+	Arguments     string `protobuf:"bytes,4,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolCallDelta) Reset() {
+	*x = ToolCallDelta{}
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolCallDelta) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolCallDelta) ProtoMessage() {}
+
+func (x *ToolCallDelta) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolCallDelta.ProtoReflect.Descriptor instead.
+func (*ToolCallDelta) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ToolCallDelta) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ToolCallDelta) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *ToolCallDelta) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ToolCallDelta) GetArguments() string {
+	if x != nil {
+		return x.Arguments
+	}
+	return ""
+}
+
+// Citation is a source that the model names.
+type Citation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Address of the source.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// Title of the source.
+	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
+	// The text that is quoted.
+	Quote string `protobuf:"bytes,3,opt,name=quote,proto3" json:"quote,omitempty"`
+	// Where in the answer it belongs, in characters; 0 and 0 where the provider does not say.
+	StartIndex int32 `protobuf:"varint,4,opt,name=start_index,json=startIndex,proto3" json:"start_index,omitempty"`
+	// End of that place, exclusive.
+	EndIndex      int32 `protobuf:"varint,5,opt,name=end_index,json=endIndex,proto3" json:"end_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Citation) Reset() {
+	*x = Citation{}
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Citation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Citation) ProtoMessage() {}
+
+func (x *Citation) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Citation.ProtoReflect.Descriptor instead.
+func (*Citation) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Citation) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Citation) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *Citation) GetQuote() string {
+	if x != nil {
+		return x.Quote
+	}
+	return ""
+}
+
+func (x *Citation) GetStartIndex() int32 {
+	if x != nil {
+		return x.StartIndex
+	}
+	return 0
+}
+
+func (x *Citation) GetEndIndex() int32 {
+	if x != nil {
+		return x.EndIndex
+	}
+	return 0
+}
+
+// TokenLogprob is the probability of one token.
+type TokenLogprob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// Natural logarithm of its probability.
+	Logprob float64 `protobuf:"fixed64,2,opt,name=logprob,proto3" json:"logprob,omitempty"`
+	// The likeliest tokens at this place.
+	Top           []*TopLogprob `protobuf:"bytes,3,rep,name=top,proto3" json:"top,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenLogprob) Reset() {
+	*x = TokenLogprob{}
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenLogprob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenLogprob) ProtoMessage() {}
+
+func (x *TokenLogprob) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenLogprob.ProtoReflect.Descriptor instead.
+func (*TokenLogprob) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *TokenLogprob) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *TokenLogprob) GetLogprob() float64 {
+	if x != nil {
+		return x.Logprob
+	}
+	return 0
+}
+
+func (x *TokenLogprob) GetTop() []*TopLogprob {
+	if x != nil {
+		return x.Top
+	}
+	return nil
+}
+
+// TopLogprob is one of the likeliest tokens at a place.
+type TopLogprob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// Natural logarithm of its probability.
+	Logprob       float64 `protobuf:"fixed64,2,opt,name=logprob,proto3" json:"logprob,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopLogprob) Reset() {
+	*x = TopLogprob{}
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopLogprob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopLogprob) ProtoMessage() {}
+
+func (x *TopLogprob) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopLogprob.ProtoReflect.Descriptor instead.
+func (*TopLogprob) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *TopLogprob) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *TopLogprob) GetLogprob() float64 {
+	if x != nil {
+		return x.Logprob
+	}
+	return 0
+}
+
+// Restarted says that an answer begins again.
+type Restarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The attempt that broke.
+	FailedAttempt *FailedAttempt `protobuf:"bytes,1,opt,name=failed_attempt,json=failedAttempt,proto3" json:"failed_attempt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restarted) Reset() {
+	*x = Restarted{}
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restarted) ProtoMessage() {}
+
+func (x *Restarted) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restarted.ProtoReflect.Descriptor instead.
+func (*Restarted) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Restarted) GetFailedAttempt() *FailedAttempt {
+	if x != nil {
+		return x.FailedAttempt
+	}
+	return nil
+}
+
+// CallOptions bound and steer one call.
+type CallOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tags for tag filtering and budgets. "!tag" excludes, "&tag" requires. At most 64.
+	Tags []string `protobuf:"bytes,1,rep,name=tags,proto3" json:"tags,omitempty"`
+	// Longest time of the whole call. The call's deadline bounds it too.
+	Timeout *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Longest wait for the first piece of a stream.
+	FirstTokenTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=first_token_timeout,json=firstTokenTimeout,proto3" json:"first_token_timeout,omitempty"`
+	// Longest silence between two pieces. Default: the configuration's timeout.
+	IdleTimeout *durationpb.Duration `protobuf:"bytes,4,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
+	// Retries, in place of the configuration's.
+	NumRetries *int32 `protobuf:"varint,5,opt,name=num_retries,json=numRetries,proto3,oneof" json:"num_retries,omitempty"`
+	// No fallback to other groups.
+	DisableFallbacks bool `protobuf:"varint,6,opt,name=disable_fallbacks,json=disableFallbacks,proto3" json:"disable_fallbacks,omitempty"`
+	// What becomes of a stream that breaks after its first piece.
+	MidStreamFailure MidStreamFailure `protobuf:"varint,7,opt,name=mid_stream_failure,json=midStreamFailure,proto3,enum=dynamicagents.router.v1.MidStreamFailure" json:"mid_stream_failure,omitempty"`
+	// Neither read the response cache nor write it.
+	NoCache bool `protobuf:"varint,8,opt,name=no_cache,json=noCache,proto3" json:"no_cache,omitempty"`
+	// Log probabilities of tokens: how many alternatives at each place, 0 for the token alone.
+	TopLogprobs   *int32 `protobuf:"varint,9,opt,name=top_logprobs,json=topLogprobs,proto3,oneof" json:"top_logprobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallOptions) Reset() {
+	*x = CallOptions{}
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallOptions) ProtoMessage() {}
+
+func (x *CallOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_chat_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallOptions.ProtoReflect.Descriptor instead.
+func (*CallOptions) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_chat_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CallOptions) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *CallOptions) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *CallOptions) GetFirstTokenTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.FirstTokenTimeout
+	}
+	return nil
+}
+
+func (x *CallOptions) GetIdleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return nil
+}
+
+func (x *CallOptions) GetNumRetries() int32 {
+	if x != nil && x.NumRetries != nil {
+		return *x.NumRetries
+	}
+	return 0
+}
+
+func (x *CallOptions) GetDisableFallbacks() bool {
+	if x != nil {
+		return x.DisableFallbacks
+	}
+	return false
+}
+
+func (x *CallOptions) GetMidStreamFailure() MidStreamFailure {
+	if x != nil {
+		return x.MidStreamFailure
+	}
+	return MidStreamFailure_MID_STREAM_FAILURE_UNSPECIFIED
+}
+
+func (x *CallOptions) GetNoCache() bool {
+	if x != nil {
+		return x.NoCache
+	}
+	return false
+}
+
+func (x *CallOptions) GetTopLogprobs() int32 {
+	if x != nil && x.TopLogprobs != nil {
+		return *x.TopLogprobs
+	}
+	return 0
+}
+
 var File_dynamicagents_router_v1_chat_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_router_v1_chat_proto_rawDesc = "" +
 	"\n" +
-	"\"dynamicagents/router/v1/chat.proto\x12\x17dynamicagents.router.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xf2\x01\n" +
+	"\"dynamicagents/router/v1/chat.proto\x12\x17dynamicagents.router.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xd4\x02\n" +
 	"\vChatMessage\x12=\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x1d.dynamicagents.router.v1.RoleB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x04role\x12\x18\n" +
@@ -1004,7 +1713,18 @@ const file_dynamicagents_router_v1_chat_proto_rawDesc = "" +
 	"tool_calls\x18\x03 \x03(\v2!.dynamicagents.router.v1.ToolCallR\ttoolCalls\x12*\n" +
 	"\ftool_call_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\n" +
 	"toolCallId\x12\x1c\n" +
-	"\x04name\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\"U\n" +
+	"\x04name\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12B\n" +
+	"\x05media\x18\x06 \x03(\v2\".dynamicagents.router.v1.MediaPartB\b\xbaH\x05\x92\x01\x02\x10@R\x05media\x12\x1c\n" +
+	"\treasoning\x18\a \x01(\tR\treasoning\"\xca\x01\n" +
+	"\tMediaPart\x12\x1b\n" +
+	"\x03url\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01H\x00R\x03url\x12 \n" +
+	"\x04data\x18\x02 \x01(\fB\n" +
+	"\xbaH\az\x05\x18\x80\x80\x80\n" +
+	"H\x00R\x04data\x12$\n" +
+	"\tmime_type\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18\x7fR\bmimeType\x12%\n" +
+	"\tfile_name\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\bfileName\x12\x1f\n" +
+	"\x06detail\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18\x10R\x06detailB\x10\n" +
+	"\acontent\x12\x05\xbaH\x02\b\x01\"U\n" +
 	"\bToolCall\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -1043,24 +1763,30 @@ const file_dynamicagents_router_v1_chat_proto_rawDesc = "" +
 	"\x05_seedB\x14\n" +
 	"\x12_frequency_penaltyB\x13\n" +
 	"\x11_presence_penaltyB\x16\n" +
-	"\x14_parallel_tool_calls\"\xcd\x01\n" +
+	"\x14_parallel_tool_calls\"\xeb\x01\n" +
 	"\x05Usage\x12!\n" +
 	"\finput_tokens\x18\x01 \x01(\x03R\vinputTokens\x12#\n" +
 	"\routput_tokens\x18\x02 \x01(\x03R\foutputTokens\x12!\n" +
 	"\ftotal_tokens\x18\x03 \x01(\x03R\vtotalTokens\x12.\n" +
 	"\x13cached_input_tokens\x18\x04 \x01(\x03R\x11cachedInputTokens\x12)\n" +
-	"\x10reasoning_tokens\x18\x05 \x01(\x03R\x0freasoningTokens\"\xce\x01\n" +
+	"\x10reasoning_tokens\x18\x05 \x01(\x03R\x0freasoningTokens\x12\x1c\n" +
+	"\testimated\x18\x06 \x01(\bR\testimated\"\x87\x02\n" +
 	"\n" +
 	"AnsweredBy\x12#\n" +
 	"\rdeployment_id\x18\x01 \x01(\tR\fdeploymentId\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12\x1a\n" +
 	"\bprovider\x18\x03 \x01(\tR\bprovider\x12\x18\n" +
 	"\aoffline\x18\x04 \x01(\bR\aoffline\x12O\n" +
-	"\x0ffailed_attempts\x18\x05 \x03(\v2&.dynamicagents.router.v1.FailedAttemptR\x0efailedAttempts\"\x83\x01\n" +
+	"\x0ffailed_attempts\x18\x05 \x03(\v2&.dynamicagents.router.v1.FailedAttemptR\x0efailedAttempts\x12\x1f\n" +
+	"\vmodel_group\x18\x06 \x01(\tR\n" +
+	"modelGroup\x12\x16\n" +
+	"\x06cached\x18\a \x01(\bR\x06cached\"\xa4\x01\n" +
 	"\rFailedAttempt\x12#\n" +
 	"\rdeployment_id\x18\x01 \x01(\tR\fdeploymentId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x125\n" +
-	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration\"\xf4\x02\n" +
+	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x1f\n" +
+	"\vmodel_group\x18\x04 \x01(\tR\n" +
+	"modelGroup\"\xb3\x05\n" +
 	"\tChatChunk\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1c\n" +
 	"\treasoning\x18\x02 \x01(\tR\treasoning\x12@\n" +
@@ -1070,8 +1796,50 @@ const file_dynamicagents_router_v1_chat_proto_rawDesc = "" +
 	"\x05usage\x18\x05 \x01(\v2\x1e.dynamicagents.router.v1.UsageR\x05usage\x12\x1e\n" +
 	"\bcost_usd\x18\x06 \x01(\x01H\x00R\acostUsd\x88\x01\x01\x12D\n" +
 	"\vanswered_by\x18\a \x01(\v2#.dynamicagents.router.v1.AnsweredByR\n" +
-	"answeredByB\v\n" +
-	"\t_cost_usd*_\n" +
+	"answeredBy\x12P\n" +
+	"\x10tool_call_deltas\x18\b \x03(\v2&.dynamicagents.router.v1.ToolCallDeltaR\x0etoolCallDeltas\x12?\n" +
+	"\tcitations\x18\t \x03(\v2!.dynamicagents.router.v1.CitationR\tcitations\x12A\n" +
+	"\blogprobs\x18\n" +
+	" \x03(\v2%.dynamicagents.router.v1.TokenLogprobR\blogprobs\x12@\n" +
+	"\trestarted\x18\v \x01(\v2\".dynamicagents.router.v1.RestartedR\trestarted\x12%\n" +
+	"\x0ecost_estimated\x18\f \x01(\bR\rcostEstimatedB\v\n" +
+	"\t_cost_usd\"p\n" +
+	"\rToolCallDelta\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x17\n" +
+	"\acall_id\x18\x02 \x01(\tR\x06callId\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1c\n" +
+	"\targuments\x18\x04 \x01(\tR\targuments\"\x86\x01\n" +
+	"\bCitation\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
+	"\x05title\x18\x02 \x01(\tR\x05title\x12\x14\n" +
+	"\x05quote\x18\x03 \x01(\tR\x05quote\x12\x1f\n" +
+	"\vstart_index\x18\x04 \x01(\x05R\n" +
+	"startIndex\x12\x1b\n" +
+	"\tend_index\x18\x05 \x01(\x05R\bendIndex\"u\n" +
+	"\fTokenLogprob\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x18\n" +
+	"\alogprob\x18\x02 \x01(\x01R\alogprob\x125\n" +
+	"\x03top\x18\x03 \x03(\v2#.dynamicagents.router.v1.TopLogprobR\x03top\"<\n" +
+	"\n" +
+	"TopLogprob\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x18\n" +
+	"\alogprob\x18\x02 \x01(\x01R\alogprob\"Z\n" +
+	"\tRestarted\x12M\n" +
+	"\x0efailed_attempt\x18\x01 \x01(\v2&.dynamicagents.router.v1.FailedAttemptR\rfailedAttempt\"\xb7\x04\n" +
+	"\vCallOptions\x12\x1c\n" +
+	"\x04tags\x18\x01 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10@R\x04tags\x12=\n" +
+	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\atimeout\x12S\n" +
+	"\x13first_token_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x11firstTokenTimeout\x12F\n" +
+	"\fidle_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\vidleTimeout\x12/\n" +
+	"\vnum_retries\x18\x05 \x01(\x05B\t\xbaH\x06\x1a\x04\x18\n" +
+	"(\x00H\x00R\n" +
+	"numRetries\x88\x01\x01\x12+\n" +
+	"\x11disable_fallbacks\x18\x06 \x01(\bR\x10disableFallbacks\x12a\n" +
+	"\x12mid_stream_failure\x18\a \x01(\x0e2).dynamicagents.router.v1.MidStreamFailureB\b\xbaH\x05\x82\x01\x02\x10\x01R\x10midStreamFailure\x12\x19\n" +
+	"\bno_cache\x18\b \x01(\bR\anoCache\x121\n" +
+	"\ftop_logprobs\x18\t \x01(\x05B\t\xbaH\x06\x1a\x04\x18\x14(\x00H\x01R\vtopLogprobs\x88\x01\x01B\x0e\n" +
+	"\f_num_retriesB\x0f\n" +
+	"\r_top_logprobs*_\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_SYSTEM\x10\x01\x12\r\n" +
@@ -1083,7 +1851,12 @@ const file_dynamicagents_router_v1_chat_proto_rawDesc = "" +
 	"\x12FINISH_REASON_STOP\x10\x01\x12\x18\n" +
 	"\x14FINISH_REASON_LENGTH\x10\x02\x12\x1c\n" +
 	"\x18FINISH_REASON_TOOL_CALLS\x10\x03\x12 \n" +
-	"\x1cFINISH_REASON_CONTENT_FILTER\x10\x04Bq\n" +
+	"\x1cFINISH_REASON_CONTENT_FILTER\x10\x04*\x94\x01\n" +
+	"\x10MidStreamFailure\x12\"\n" +
+	"\x1eMID_STREAM_FAILURE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17MID_STREAM_FAILURE_FAIL\x10\x01\x12\x1e\n" +
+	"\x1aMID_STREAM_FAILURE_RESTART\x10\x02\x12\x1f\n" +
+	"\x1bMID_STREAM_FAILURE_CONTINUE\x10\x03Bq\n" +
 	"\x1bdev.dynamicagents.router.v1P\x01ZPgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/router/v1;routerv1b\x06proto3"
 
 var (
@@ -1098,43 +1871,62 @@ func file_dynamicagents_router_v1_chat_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_router_v1_chat_proto_rawDescData
 }
 
-var file_dynamicagents_router_v1_chat_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_dynamicagents_router_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_dynamicagents_router_v1_chat_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_dynamicagents_router_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_dynamicagents_router_v1_chat_proto_goTypes = []any{
 	(Role)(0),                   // 0: dynamicagents.router.v1.Role
 	(FinishReason)(0),           // 1: dynamicagents.router.v1.FinishReason
-	(*ChatMessage)(nil),         // 2: dynamicagents.router.v1.ChatMessage
-	(*ToolCall)(nil),            // 3: dynamicagents.router.v1.ToolCall
-	(*FunctionTool)(nil),        // 4: dynamicagents.router.v1.FunctionTool
-	(*ResponseFormat)(nil),      // 5: dynamicagents.router.v1.ResponseFormat
-	(*JsonObjectFormat)(nil),    // 6: dynamicagents.router.v1.JsonObjectFormat
-	(*JsonSchemaFormat)(nil),    // 7: dynamicagents.router.v1.JsonSchemaFormat
-	(*SamplingSettings)(nil),    // 8: dynamicagents.router.v1.SamplingSettings
-	(*Usage)(nil),               // 9: dynamicagents.router.v1.Usage
-	(*AnsweredBy)(nil),          // 10: dynamicagents.router.v1.AnsweredBy
-	(*FailedAttempt)(nil),       // 11: dynamicagents.router.v1.FailedAttempt
-	(*ChatChunk)(nil),           // 12: dynamicagents.router.v1.ChatChunk
-	(*structpb.Struct)(nil),     // 13: google.protobuf.Struct
-	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
+	(MidStreamFailure)(0),       // 2: dynamicagents.router.v1.MidStreamFailure
+	(*ChatMessage)(nil),         // 3: dynamicagents.router.v1.ChatMessage
+	(*MediaPart)(nil),           // 4: dynamicagents.router.v1.MediaPart
+	(*ToolCall)(nil),            // 5: dynamicagents.router.v1.ToolCall
+	(*FunctionTool)(nil),        // 6: dynamicagents.router.v1.FunctionTool
+	(*ResponseFormat)(nil),      // 7: dynamicagents.router.v1.ResponseFormat
+	(*JsonObjectFormat)(nil),    // 8: dynamicagents.router.v1.JsonObjectFormat
+	(*JsonSchemaFormat)(nil),    // 9: dynamicagents.router.v1.JsonSchemaFormat
+	(*SamplingSettings)(nil),    // 10: dynamicagents.router.v1.SamplingSettings
+	(*Usage)(nil),               // 11: dynamicagents.router.v1.Usage
+	(*AnsweredBy)(nil),          // 12: dynamicagents.router.v1.AnsweredBy
+	(*FailedAttempt)(nil),       // 13: dynamicagents.router.v1.FailedAttempt
+	(*ChatChunk)(nil),           // 14: dynamicagents.router.v1.ChatChunk
+	(*ToolCallDelta)(nil),       // 15: dynamicagents.router.v1.ToolCallDelta
+	(*Citation)(nil),            // 16: dynamicagents.router.v1.Citation
+	(*TokenLogprob)(nil),        // 17: dynamicagents.router.v1.TokenLogprob
+	(*TopLogprob)(nil),          // 18: dynamicagents.router.v1.TopLogprob
+	(*Restarted)(nil),           // 19: dynamicagents.router.v1.Restarted
+	(*CallOptions)(nil),         // 20: dynamicagents.router.v1.CallOptions
+	(*structpb.Struct)(nil),     // 21: google.protobuf.Struct
+	(*durationpb.Duration)(nil), // 22: google.protobuf.Duration
 }
 var file_dynamicagents_router_v1_chat_proto_depIdxs = []int32{
 	0,  // 0: dynamicagents.router.v1.ChatMessage.role:type_name -> dynamicagents.router.v1.Role
-	3,  // 1: dynamicagents.router.v1.ChatMessage.tool_calls:type_name -> dynamicagents.router.v1.ToolCall
-	13, // 2: dynamicagents.router.v1.FunctionTool.parameters:type_name -> google.protobuf.Struct
-	6,  // 3: dynamicagents.router.v1.ResponseFormat.json_object:type_name -> dynamicagents.router.v1.JsonObjectFormat
-	7,  // 4: dynamicagents.router.v1.ResponseFormat.json_schema:type_name -> dynamicagents.router.v1.JsonSchemaFormat
-	13, // 5: dynamicagents.router.v1.JsonSchemaFormat.schema:type_name -> google.protobuf.Struct
-	11, // 6: dynamicagents.router.v1.AnsweredBy.failed_attempts:type_name -> dynamicagents.router.v1.FailedAttempt
-	14, // 7: dynamicagents.router.v1.FailedAttempt.duration:type_name -> google.protobuf.Duration
-	3,  // 8: dynamicagents.router.v1.ChatChunk.tool_calls:type_name -> dynamicagents.router.v1.ToolCall
-	1,  // 9: dynamicagents.router.v1.ChatChunk.finish_reason:type_name -> dynamicagents.router.v1.FinishReason
-	9,  // 10: dynamicagents.router.v1.ChatChunk.usage:type_name -> dynamicagents.router.v1.Usage
-	10, // 11: dynamicagents.router.v1.ChatChunk.answered_by:type_name -> dynamicagents.router.v1.AnsweredBy
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	5,  // 1: dynamicagents.router.v1.ChatMessage.tool_calls:type_name -> dynamicagents.router.v1.ToolCall
+	4,  // 2: dynamicagents.router.v1.ChatMessage.media:type_name -> dynamicagents.router.v1.MediaPart
+	21, // 3: dynamicagents.router.v1.FunctionTool.parameters:type_name -> google.protobuf.Struct
+	8,  // 4: dynamicagents.router.v1.ResponseFormat.json_object:type_name -> dynamicagents.router.v1.JsonObjectFormat
+	9,  // 5: dynamicagents.router.v1.ResponseFormat.json_schema:type_name -> dynamicagents.router.v1.JsonSchemaFormat
+	21, // 6: dynamicagents.router.v1.JsonSchemaFormat.schema:type_name -> google.protobuf.Struct
+	13, // 7: dynamicagents.router.v1.AnsweredBy.failed_attempts:type_name -> dynamicagents.router.v1.FailedAttempt
+	22, // 8: dynamicagents.router.v1.FailedAttempt.duration:type_name -> google.protobuf.Duration
+	5,  // 9: dynamicagents.router.v1.ChatChunk.tool_calls:type_name -> dynamicagents.router.v1.ToolCall
+	1,  // 10: dynamicagents.router.v1.ChatChunk.finish_reason:type_name -> dynamicagents.router.v1.FinishReason
+	11, // 11: dynamicagents.router.v1.ChatChunk.usage:type_name -> dynamicagents.router.v1.Usage
+	12, // 12: dynamicagents.router.v1.ChatChunk.answered_by:type_name -> dynamicagents.router.v1.AnsweredBy
+	15, // 13: dynamicagents.router.v1.ChatChunk.tool_call_deltas:type_name -> dynamicagents.router.v1.ToolCallDelta
+	16, // 14: dynamicagents.router.v1.ChatChunk.citations:type_name -> dynamicagents.router.v1.Citation
+	17, // 15: dynamicagents.router.v1.ChatChunk.logprobs:type_name -> dynamicagents.router.v1.TokenLogprob
+	19, // 16: dynamicagents.router.v1.ChatChunk.restarted:type_name -> dynamicagents.router.v1.Restarted
+	18, // 17: dynamicagents.router.v1.TokenLogprob.top:type_name -> dynamicagents.router.v1.TopLogprob
+	13, // 18: dynamicagents.router.v1.Restarted.failed_attempt:type_name -> dynamicagents.router.v1.FailedAttempt
+	22, // 19: dynamicagents.router.v1.CallOptions.timeout:type_name -> google.protobuf.Duration
+	22, // 20: dynamicagents.router.v1.CallOptions.first_token_timeout:type_name -> google.protobuf.Duration
+	22, // 21: dynamicagents.router.v1.CallOptions.idle_timeout:type_name -> google.protobuf.Duration
+	2,  // 22: dynamicagents.router.v1.CallOptions.mid_stream_failure:type_name -> dynamicagents.router.v1.MidStreamFailure
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_router_v1_chat_proto_init() }
@@ -1142,20 +1934,25 @@ func file_dynamicagents_router_v1_chat_proto_init() {
 	if File_dynamicagents_router_v1_chat_proto != nil {
 		return
 	}
-	file_dynamicagents_router_v1_chat_proto_msgTypes[2].OneofWrappers = []any{}
-	file_dynamicagents_router_v1_chat_proto_msgTypes[3].OneofWrappers = []any{
+	file_dynamicagents_router_v1_chat_proto_msgTypes[1].OneofWrappers = []any{
+		(*MediaPart_Url)(nil),
+		(*MediaPart_Data)(nil),
+	}
+	file_dynamicagents_router_v1_chat_proto_msgTypes[3].OneofWrappers = []any{}
+	file_dynamicagents_router_v1_chat_proto_msgTypes[4].OneofWrappers = []any{
 		(*ResponseFormat_JsonObject)(nil),
 		(*ResponseFormat_JsonSchema)(nil),
 	}
-	file_dynamicagents_router_v1_chat_proto_msgTypes[6].OneofWrappers = []any{}
-	file_dynamicagents_router_v1_chat_proto_msgTypes[10].OneofWrappers = []any{}
+	file_dynamicagents_router_v1_chat_proto_msgTypes[7].OneofWrappers = []any{}
+	file_dynamicagents_router_v1_chat_proto_msgTypes[11].OneofWrappers = []any{}
+	file_dynamicagents_router_v1_chat_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_router_v1_chat_proto_rawDesc), len(file_dynamicagents_router_v1_chat_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   11,
+			NumEnums:      3,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -8,8 +8,10 @@ package routerv1
 
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	v1 "github.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/registry/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -38,7 +40,9 @@ type ChatRequest struct {
 	// Sampling parameters.
 	Settings *SamplingSettings `protobuf:"bytes,6,opt,name=settings,proto3" json:"settings,omitempty"`
 	// The execution on whose behalf the call is made, for logs. Optional.
-	ExecutionId   string `protobuf:"bytes,7,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	ExecutionId string `protobuf:"bytes,7,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// Limits and wishes of this call.
+	Options       *CallOptions `protobuf:"bytes,8,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -122,6 +126,13 @@ func (x *ChatRequest) GetExecutionId() string {
 	return ""
 }
 
+func (x *ChatRequest) GetOptions() *CallOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
 // ChatResponse is a whole answer.
 type ChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -136,7 +147,13 @@ type ChatResponse struct {
 	// Cost in US dollars, where LiteLLM knows the price.
 	CostUsd *float64 `protobuf:"fixed64,5,opt,name=cost_usd,json=costUsd,proto3,oneof" json:"cost_usd,omitempty"`
 	// Who answered.
-	AnsweredBy    *AnsweredBy `protobuf:"bytes,6,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
+	AnsweredBy *AnsweredBy `protobuf:"bytes,6,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
+	// Sources that the model names.
+	Citations []*Citation `protobuf:"bytes,7,rep,name=citations,proto3" json:"citations,omitempty"`
+	// Probabilities of the tokens, where asked for.
+	Logprobs []*TokenLogprob `protobuf:"bytes,8,rep,name=logprobs,proto3" json:"logprobs,omitempty"`
+	// True when cost_usd rests on estimated tokens.
+	CostEstimated bool `protobuf:"varint,9,opt,name=cost_estimated,json=costEstimated,proto3" json:"cost_estimated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -213,6 +230,27 @@ func (x *ChatResponse) GetAnsweredBy() *AnsweredBy {
 	return nil
 }
 
+func (x *ChatResponse) GetCitations() []*Citation {
+	if x != nil {
+		return x.Citations
+	}
+	return nil
+}
+
+func (x *ChatResponse) GetLogprobs() []*TokenLogprob {
+	if x != nil {
+		return x.Logprobs
+	}
+	return nil
+}
+
+func (x *ChatResponse) GetCostEstimated() bool {
+	if x != nil {
+		return x.CostEstimated
+	}
+	return false
+}
+
 // ChatStreamRequest is a ChatRequest for ChatStream: same fields, same numbers.
 type ChatStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -229,7 +267,9 @@ type ChatStreamRequest struct {
 	// Sampling parameters.
 	Settings *SamplingSettings `protobuf:"bytes,6,opt,name=settings,proto3" json:"settings,omitempty"`
 	// The execution on whose behalf the call is made, for logs. Optional.
-	ExecutionId   string `protobuf:"bytes,7,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	ExecutionId string `protobuf:"bytes,7,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// Limits and wishes of this call.
+	Options       *CallOptions `protobuf:"bytes,8,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -311,6 +351,13 @@ func (x *ChatStreamRequest) GetExecutionId() string {
 		return x.ExecutionId
 	}
 	return ""
+}
+
+func (x *ChatStreamRequest) GetOptions() *CallOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
 }
 
 // ChatStreamResponse is one message of a streamed answer.
@@ -450,7 +497,20 @@ type ModelGroup struct {
 	// LiteLLM names of the models behind it.
 	DeploymentModels []string `protobuf:"bytes,2,rep,name=deployment_models,json=deploymentModels,proto3" json:"deployment_models,omitempty"`
 	// True for the suite's own model, which asks no provider.
-	Offline       bool `protobuf:"varint,3,opt,name=offline,proto3" json:"offline,omitempty"`
+	Offline bool `protobuf:"varint,3,opt,name=offline,proto3" json:"offline,omitempty"`
+	// What every deployment of the group can do: of "tools", "parallel_tools", "vision", "json_schema", "reasoning", "audio",
+	// "prefill".
+	Capabilities []string `protobuf:"bytes,4,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// Tokens of context, the least of the group; 0 where not known.
+	ContextWindow int64 `protobuf:"varint,5,opt,name=context_window,json=contextWindow,proto3" json:"context_window,omitempty"`
+	// Longest answer in tokens, the least of the group; 0 where not known.
+	MaxOutputTokens int64 `protobuf:"varint,6,opt,name=max_output_tokens,json=maxOutputTokens,proto3" json:"max_output_tokens,omitempty"`
+	// US dollars per token of the prompt, the least of the group, where known.
+	InputCostPerToken *float64 `protobuf:"fixed64,7,opt,name=input_cost_per_token,json=inputCostPerToken,proto3,oneof" json:"input_cost_per_token,omitempty"`
+	// US dollars per token of the answer, the least of the group, where known.
+	OutputCostPerToken *float64 `protobuf:"fixed64,8,opt,name=output_cost_per_token,json=outputCostPerToken,proto3,oneof" json:"output_cost_per_token,omitempty"`
+	// "chat", "embedding" or "rerank".
+	Mode          string `protobuf:"bytes,9,opt,name=mode,proto3" json:"mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -506,11 +566,847 @@ func (x *ModelGroup) GetOffline() bool {
 	return false
 }
 
+func (x *ModelGroup) GetCapabilities() []string {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *ModelGroup) GetContextWindow() int64 {
+	if x != nil {
+		return x.ContextWindow
+	}
+	return 0
+}
+
+func (x *ModelGroup) GetMaxOutputTokens() int64 {
+	if x != nil {
+		return x.MaxOutputTokens
+	}
+	return 0
+}
+
+func (x *ModelGroup) GetInputCostPerToken() float64 {
+	if x != nil && x.InputCostPerToken != nil {
+		return *x.InputCostPerToken
+	}
+	return 0
+}
+
+func (x *ModelGroup) GetOutputCostPerToken() float64 {
+	if x != nil && x.OutputCostPerToken != nil {
+		return *x.OutputCostPerToken
+	}
+	return 0
+}
+
+func (x *ModelGroup) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+// EmbedRequest carries texts.
+type EmbedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The model group. Required.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// The texts. Required. At most 2048.
+	Inputs []string `protobuf:"bytes,2,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	// Length of the vectors, where the model can choose. 0: its own.
+	Dimensions int32 `protobuf:"varint,3,opt,name=dimensions,proto3" json:"dimensions,omitempty"`
+	// Limits and wishes of this call.
+	Options       *CallOptions `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmbedRequest) Reset() {
+	*x = EmbedRequest{}
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmbedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmbedRequest) ProtoMessage() {}
+
+func (x *EmbedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmbedRequest.ProtoReflect.Descriptor instead.
+func (*EmbedRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_router_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *EmbedRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *EmbedRequest) GetInputs() []string {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
+func (x *EmbedRequest) GetDimensions() int32 {
+	if x != nil {
+		return x.Dimensions
+	}
+	return 0
+}
+
+func (x *EmbedRequest) GetOptions() *CallOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+// EmbedResponse carries vectors.
+type EmbedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each input, in order.
+	Embeddings []*Embedding `protobuf:"bytes,1,rep,name=embeddings,proto3" json:"embeddings,omitempty"`
+	// Tokens.
+	Usage *Usage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
+	// Cost in US dollars, where the price is known.
+	CostUsd *float64 `protobuf:"fixed64,3,opt,name=cost_usd,json=costUsd,proto3,oneof" json:"cost_usd,omitempty"`
+	// Who answered.
+	AnsweredBy    *AnsweredBy `protobuf:"bytes,4,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmbedResponse) Reset() {
+	*x = EmbedResponse{}
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmbedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmbedResponse) ProtoMessage() {}
+
+func (x *EmbedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmbedResponse.ProtoReflect.Descriptor instead.
+func (*EmbedResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_router_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *EmbedResponse) GetEmbeddings() []*Embedding {
+	if x != nil {
+		return x.Embeddings
+	}
+	return nil
+}
+
+func (x *EmbedResponse) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+func (x *EmbedResponse) GetCostUsd() float64 {
+	if x != nil && x.CostUsd != nil {
+		return *x.CostUsd
+	}
+	return 0
+}
+
+func (x *EmbedResponse) GetAnsweredBy() *AnsweredBy {
+	if x != nil {
+		return x.AnsweredBy
+	}
+	return nil
+}
+
+// Embedding is a vector.
+type Embedding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its components.
+	Values        []float32 `protobuf:"fixed32,1,rep,packed,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Embedding) Reset() {
+	*x = Embedding{}
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Embedding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Embedding) ProtoMessage() {}
+
+func (x *Embedding) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Embedding.ProtoReflect.Descriptor instead.
+func (*Embedding) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_router_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Embedding) GetValues() []float32 {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+// RerankRequest carries documents.
+type RerankRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The model group. Required.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// What is asked. Required.
+	Query string `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`
+	// The documents. Required. At most 1000.
+	Documents []string `protobuf:"bytes,3,rep,name=documents,proto3" json:"documents,omitempty"`
+	// How many to return. 0: all.
+	TopN int32 `protobuf:"varint,4,opt,name=top_n,json=topN,proto3" json:"top_n,omitempty"`
+	// Limits and wishes of this call.
+	Options       *CallOptions `protobuf:"bytes,5,opt,name=options,proto3" json:"options,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RerankRequest) Reset() {
+	*x = RerankRequest{}
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RerankRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RerankRequest) ProtoMessage() {}
+
+func (x *RerankRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RerankRequest.ProtoReflect.Descriptor instead.
+func (*RerankRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_router_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RerankRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *RerankRequest) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+func (x *RerankRequest) GetDocuments() []string {
+	if x != nil {
+		return x.Documents
+	}
+	return nil
+}
+
+func (x *RerankRequest) GetTopN() int32 {
+	if x != nil {
+		return x.TopN
+	}
+	return 0
+}
+
+func (x *RerankRequest) GetOptions() *CallOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+// RerankResponse carries the order.
+type RerankResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The best first.
+	Results []*RerankResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Cost in US dollars, where the price is known.
+	CostUsd *float64 `protobuf:"fixed64,2,opt,name=cost_usd,json=costUsd,proto3,oneof" json:"cost_usd,omitempty"`
+	// Who answered.
+	AnsweredBy    *AnsweredBy `protobuf:"bytes,3,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RerankResponse) Reset() {
+	*x = RerankResponse{}
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RerankResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RerankResponse) ProtoMessage() {}
+
+func (x *RerankResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RerankResponse.ProtoReflect.Descriptor instead.
+func (*RerankResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_router_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RerankResponse) GetResults() []*RerankResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *RerankResponse) GetCostUsd() float64 {
+	if x != nil && x.CostUsd != nil {
+		return *x.CostUsd
+	}
+	return 0
+}
+
+func (x *RerankResponse) GetAnsweredBy() *AnsweredBy {
+	if x != nil {
+		return x.AnsweredBy
+	}
+	return nil
+}
+
+// RerankResult is a document's place.
+type RerankResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Index in the request, from 0.
+	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// Relevance, higher is better; the scale is the model's.
+	Score         float64 `protobuf:"fixed64,2,opt,name=score,proto3" json:"score,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RerankResult) Reset() {
+	*x = RerankResult{}
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RerankResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RerankResult) ProtoMessage() {}
+
+func (x *RerankResult) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RerankResult.ProtoReflect.Descriptor instead.
+func (*RerankResult) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_router_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RerankResult) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *RerankResult) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+// CountTokensRequest carries a conversation.
+type CountTokensRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The model group. Required.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// The conversation. Required.
+	Messages []*ChatMessage `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	// Functions that would be offered.
+	Tools         []*FunctionTool `protobuf:"bytes,3,rep,name=tools,proto3" json:"tools,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountTokensRequest) Reset() {
+	*x = CountTokensRequest{}
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountTokensRequest) ProtoMessage() {}
+
+func (x *CountTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountTokensRequest.ProtoReflect.Descriptor instead.
+func (*CountTokensRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_router_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CountTokensRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *CountTokensRequest) GetMessages() []*ChatMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *CountTokensRequest) GetTools() []*FunctionTool {
+	if x != nil {
+		return x.Tools
+	}
+	return nil
+}
+
+// CountTokensResponse carries the count.
+type CountTokensResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tokens of the prompt; an estimate for models whose tokenizer is not public.
+	Tokens int64 `protobuf:"varint,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// True when the tokenizer is not the model's own.
+	Estimated bool `protobuf:"varint,2,opt,name=estimated,proto3" json:"estimated,omitempty"`
+	// Tokens of context of the group; 0 where not known.
+	ContextWindow int64 `protobuf:"varint,3,opt,name=context_window,json=contextWindow,proto3" json:"context_window,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountTokensResponse) Reset() {
+	*x = CountTokensResponse{}
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountTokensResponse) ProtoMessage() {}
+
+func (x *CountTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountTokensResponse.ProtoReflect.Descriptor instead.
+func (*CountTokensResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_router_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *CountTokensResponse) GetTokens() int64 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
+}
+
+func (x *CountTokensResponse) GetEstimated() bool {
+	if x != nil {
+		return x.Estimated
+	}
+	return false
+}
+
+func (x *CountTokensResponse) GetContextWindow() int64 {
+	if x != nil {
+		return x.ContextWindow
+	}
+	return 0
+}
+
+// ExplainRouteRequest says what would be asked.
+type ExplainRouteRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The model group. Required.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// The conversation, for the pre-call checks. Optional.
+	Messages []*ChatMessage `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	// Functions that would be offered.
+	Tools []*FunctionTool `protobuf:"bytes,3,rep,name=tools,proto3" json:"tools,omitempty"`
+	// Limits and wishes of the call.
+	Options *CallOptions `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`
+	// A configuration to try in place of the tenant's. Optional.
+	Config        *v1.RouterConfig `protobuf:"bytes,5,opt,name=config,proto3" json:"config,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRouteRequest) Reset() {
+	*x = ExplainRouteRequest{}
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRouteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRouteRequest) ProtoMessage() {}
+
+func (x *ExplainRouteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRouteRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRouteRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_router_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ExplainRouteRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *ExplainRouteRequest) GetMessages() []*ChatMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *ExplainRouteRequest) GetTools() []*FunctionTool {
+	if x != nil {
+		return x.Tools
+	}
+	return nil
+}
+
+func (x *ExplainRouteRequest) GetOptions() *CallOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *ExplainRouteRequest) GetConfig() *v1.RouterConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+// ExplainRouteResponse says what would happen.
+type ExplainRouteResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group after aliases.
+	ModelGroup string `protobuf:"bytes,1,opt,name=model_group,json=modelGroup,proto3" json:"model_group,omitempty"`
+	// The strategy in force.
+	Strategy v1.RoutingStrategy `protobuf:"varint,2,opt,name=strategy,proto3,enum=dynamicagents.registry.v1.RoutingStrategy" json:"strategy,omitempty"`
+	// Every deployment of the group, the chosen one first, then the others that could be, then those that could not.
+	Candidates []*RouteCandidate `protobuf:"bytes,3,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	// The deployment that would be asked; empty where none could be.
+	ChosenDeploymentId string `protobuf:"bytes,4,opt,name=chosen_deployment_id,json=chosenDeploymentId,proto3" json:"chosen_deployment_id,omitempty"`
+	// The groups that would be asked next, in order.
+	FallbackGroups []string `protobuf:"bytes,5,rep,name=fallback_groups,json=fallbackGroups,proto3" json:"fallback_groups,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ExplainRouteResponse) Reset() {
+	*x = ExplainRouteResponse{}
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRouteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRouteResponse) ProtoMessage() {}
+
+func (x *ExplainRouteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRouteResponse.ProtoReflect.Descriptor instead.
+func (*ExplainRouteResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_router_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ExplainRouteResponse) GetModelGroup() string {
+	if x != nil {
+		return x.ModelGroup
+	}
+	return ""
+}
+
+func (x *ExplainRouteResponse) GetStrategy() v1.RoutingStrategy {
+	if x != nil {
+		return x.Strategy
+	}
+	return v1.RoutingStrategy(0)
+}
+
+func (x *ExplainRouteResponse) GetCandidates() []*RouteCandidate {
+	if x != nil {
+		return x.Candidates
+	}
+	return nil
+}
+
+func (x *ExplainRouteResponse) GetChosenDeploymentId() string {
+	if x != nil {
+		return x.ChosenDeploymentId
+	}
+	return ""
+}
+
+func (x *ExplainRouteResponse) GetFallbackGroups() []string {
+	if x != nil {
+		return x.FallbackGroups
+	}
+	return nil
+}
+
+// RouteCandidate is a deployment in a choice.
+type RouteCandidate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The deployment.
+	DeploymentId string `protobuf:"bytes,1,opt,name=deployment_id,json=deploymentId,proto3" json:"deployment_id,omitempty"`
+	// LiteLLM's name of its model.
+	Model string `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
+	// It could be chosen.
+	Eligible bool `protobuf:"varint,3,opt,name=eligible,proto3" json:"eligible,omitempty"`
+	// Why it was left out ("cooldown until ...", "rpm 10 of 10", "tags", "context window"), or why another was preferred.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What the strategy compares; meaning and direction are the strategy's, e.g. calls in flight, or seconds per token.
+	Score float64 `protobuf:"fixed64,5,opt,name=score,proto3" json:"score,omitempty"`
+	// Parts of a scoring strategy, by name: "price", "latency", "reliability", "quality"; each 0 to 1, 1 is best.
+	Parts map[string]float64 `protobuf:"bytes,6,rep,name=parts,proto3" json:"parts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	// Chance of being chosen, 0 to 1.
+	Probability float64 `protobuf:"fixed64,7,opt,name=probability,proto3" json:"probability,omitempty"`
+	// For a deployment in cooldown: how long it still lasts.
+	CooldownLeft  *durationpb.Duration `protobuf:"bytes,8,opt,name=cooldown_left,json=cooldownLeft,proto3" json:"cooldown_left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteCandidate) Reset() {
+	*x = RouteCandidate{}
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteCandidate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteCandidate) ProtoMessage() {}
+
+func (x *RouteCandidate) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_router_v1_router_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteCandidate.ProtoReflect.Descriptor instead.
+func (*RouteCandidate) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_router_v1_router_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RouteCandidate) GetDeploymentId() string {
+	if x != nil {
+		return x.DeploymentId
+	}
+	return ""
+}
+
+func (x *RouteCandidate) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *RouteCandidate) GetEligible() bool {
+	if x != nil {
+		return x.Eligible
+	}
+	return false
+}
+
+func (x *RouteCandidate) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RouteCandidate) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *RouteCandidate) GetParts() map[string]float64 {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *RouteCandidate) GetProbability() float64 {
+	if x != nil {
+		return x.Probability
+	}
+	return 0
+}
+
+func (x *RouteCandidate) GetCooldownLeft() *durationpb.Duration {
+	if x != nil {
+		return x.CooldownLeft
+	}
+	return nil
+}
+
 var File_dynamicagents_router_v1_router_service_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_router_v1_router_service_proto_rawDesc = "" +
 	"\n" +
-	",dynamicagents/router/v1/router_service.proto\x12\x17dynamicagents.router.v1\x1a\x1bbuf/validate/validate.proto\x1a\"dynamicagents/router/v1/chat.proto\"\xb5\x03\n" +
+	",dynamicagents/router/v1/router_service.proto\x12\x17dynamicagents.router.v1\x1a\x1bbuf/validate/validate.proto\x1a-dynamicagents/registry/v1/router_config.proto\x1a\"dynamicagents/router/v1/chat.proto\x1a$dynamicagents/router/v1/health.proto\x1a\x1egoogle/protobuf/duration.proto\"\xf5\x03\n" +
 	"\vChatRequest\x12 \n" +
 	"\x05model\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x05model\x12M\n" +
@@ -520,7 +1416,8 @@ const file_dynamicagents_router_v1_router_service_proto_rawDesc = "" +
 	"toolChoice\x12P\n" +
 	"\x0fresponse_format\x18\x05 \x01(\v2'.dynamicagents.router.v1.ResponseFormatR\x0eresponseFormat\x12E\n" +
 	"\bsettings\x18\x06 \x01(\v2).dynamicagents.router.v1.SamplingSettingsR\bsettings\x12*\n" +
-	"\fexecution_id\x18\a \x01(\tB\a\xbaH\x04r\x02\x18@R\vexecutionId\"\xe1\x02\n" +
+	"\fexecution_id\x18\a \x01(\tB\a\xbaH\x04r\x02\x18@R\vexecutionId\x12>\n" +
+	"\aoptions\x18\b \x01(\v2$.dynamicagents.router.v1.CallOptionsR\aoptions\"\x8c\x04\n" +
 	"\fChatResponse\x12>\n" +
 	"\amessage\x18\x01 \x01(\v2$.dynamicagents.router.v1.ChatMessageR\amessage\x12\x1c\n" +
 	"\treasoning\x18\x02 \x01(\tR\treasoning\x12J\n" +
@@ -528,8 +1425,11 @@ const file_dynamicagents_router_v1_router_service_proto_rawDesc = "" +
 	"\x05usage\x18\x04 \x01(\v2\x1e.dynamicagents.router.v1.UsageR\x05usage\x12\x1e\n" +
 	"\bcost_usd\x18\x05 \x01(\x01H\x00R\acostUsd\x88\x01\x01\x12D\n" +
 	"\vanswered_by\x18\x06 \x01(\v2#.dynamicagents.router.v1.AnsweredByR\n" +
-	"answeredByB\v\n" +
-	"\t_cost_usd\"\xbb\x03\n" +
+	"answeredBy\x12?\n" +
+	"\tcitations\x18\a \x03(\v2!.dynamicagents.router.v1.CitationR\tcitations\x12A\n" +
+	"\blogprobs\x18\b \x03(\v2%.dynamicagents.router.v1.TokenLogprobR\blogprobs\x12%\n" +
+	"\x0ecost_estimated\x18\t \x01(\bR\rcostEstimatedB\v\n" +
+	"\t_cost_usd\"\xfb\x03\n" +
 	"\x11ChatStreamRequest\x12 \n" +
 	"\x05model\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x05model\x12M\n" +
@@ -539,23 +1439,110 @@ const file_dynamicagents_router_v1_router_service_proto_rawDesc = "" +
 	"toolChoice\x12P\n" +
 	"\x0fresponse_format\x18\x05 \x01(\v2'.dynamicagents.router.v1.ResponseFormatR\x0eresponseFormat\x12E\n" +
 	"\bsettings\x18\x06 \x01(\v2).dynamicagents.router.v1.SamplingSettingsR\bsettings\x12*\n" +
-	"\fexecution_id\x18\a \x01(\tB\a\xbaH\x04r\x02\x18@R\vexecutionId\"N\n" +
+	"\fexecution_id\x18\a \x01(\tB\a\xbaH\x04r\x02\x18@R\vexecutionId\x12>\n" +
+	"\aoptions\x18\b \x01(\v2$.dynamicagents.router.v1.CallOptionsR\aoptions\"N\n" +
 	"\x12ChatStreamResponse\x128\n" +
 	"\x05chunk\x18\x01 \x01(\v2\".dynamicagents.router.v1.ChatChunkR\x05chunk\"\x13\n" +
 	"\x11ListModelsRequest\"Q\n" +
 	"\x12ListModelsResponse\x12;\n" +
-	"\x06models\x18\x01 \x03(\v2#.dynamicagents.router.v1.ModelGroupR\x06models\"i\n" +
+	"\x06models\x18\x01 \x03(\v2#.dynamicagents.router.v1.ModelGroupR\x06models\"\x95\x03\n" +
 	"\n" +
 	"ModelGroup\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12+\n" +
 	"\x11deployment_models\x18\x02 \x03(\tR\x10deploymentModels\x12\x18\n" +
-	"\aoffline\x18\x03 \x01(\bR\aoffline2\xb4\x02\n" +
+	"\aoffline\x18\x03 \x01(\bR\aoffline\x12\"\n" +
+	"\fcapabilities\x18\x04 \x03(\tR\fcapabilities\x12%\n" +
+	"\x0econtext_window\x18\x05 \x01(\x03R\rcontextWindow\x12*\n" +
+	"\x11max_output_tokens\x18\x06 \x01(\x03R\x0fmaxOutputTokens\x124\n" +
+	"\x14input_cost_per_token\x18\a \x01(\x01H\x00R\x11inputCostPerToken\x88\x01\x01\x126\n" +
+	"\x15output_cost_per_token\x18\b \x01(\x01H\x01R\x12outputCostPerToken\x88\x01\x01\x12\x12\n" +
+	"\x04mode\x18\t \x01(\tR\x04modeB\x17\n" +
+	"\x15_input_cost_per_tokenB\x18\n" +
+	"\x16_output_cost_per_token\"\xc8\x01\n" +
+	"\fEmbedRequest\x12 \n" +
+	"\x05model\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x05model\x12)\n" +
+	"\x06inputs\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\v\b\x01\x10\x80\x10\"\x04r\x02\x10\x01R\x06inputs\x12+\n" +
+	"\n" +
+	"dimensions\x18\x03 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x80\x80\x04(\x00R\n" +
+	"dimensions\x12>\n" +
+	"\aoptions\x18\x04 \x01(\v2$.dynamicagents.router.v1.CallOptionsR\aoptions\"\xfc\x01\n" +
+	"\rEmbedResponse\x12B\n" +
+	"\n" +
+	"embeddings\x18\x01 \x03(\v2\".dynamicagents.router.v1.EmbeddingR\n" +
+	"embeddings\x124\n" +
+	"\x05usage\x18\x02 \x01(\v2\x1e.dynamicagents.router.v1.UsageR\x05usage\x12\x1e\n" +
+	"\bcost_usd\x18\x03 \x01(\x01H\x00R\acostUsd\x88\x01\x01\x12D\n" +
+	"\vanswered_by\x18\x04 \x01(\v2#.dynamicagents.router.v1.AnsweredByR\n" +
+	"answeredByB\v\n" +
+	"\t_cost_usd\"#\n" +
+	"\tEmbedding\x12\x16\n" +
+	"\x06values\x18\x01 \x03(\x02R\x06values\"\xd9\x01\n" +
+	"\rRerankRequest\x12 \n" +
+	"\x05model\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x05model\x12\x1d\n" +
+	"\x05query\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x05query\x12)\n" +
+	"\tdocuments\x18\x03 \x03(\tB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\tdocuments\x12\x1c\n" +
+	"\x05top_n\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x04topN\x12>\n" +
+	"\aoptions\x18\x05 \x01(\v2$.dynamicagents.router.v1.CallOptionsR\aoptions\"\xc4\x01\n" +
+	"\x0eRerankResponse\x12?\n" +
+	"\aresults\x18\x01 \x03(\v2%.dynamicagents.router.v1.RerankResultR\aresults\x12\x1e\n" +
+	"\bcost_usd\x18\x02 \x01(\x01H\x00R\acostUsd\x88\x01\x01\x12D\n" +
+	"\vanswered_by\x18\x03 \x01(\v2#.dynamicagents.router.v1.AnsweredByR\n" +
+	"answeredByB\v\n" +
+	"\t_cost_usd\":\n" +
+	"\fRerankResult\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x14\n" +
+	"\x05score\x18\x02 \x01(\x01R\x05score\"\xcd\x01\n" +
+	"\x12CountTokensRequest\x12 \n" +
+	"\x05model\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x05model\x12M\n" +
+	"\bmessages\x18\x02 \x03(\v2$.dynamicagents.router.v1.ChatMessageB\v\xbaH\b\x92\x01\x05\b\x01\x10\x90NR\bmessages\x12F\n" +
+	"\x05tools\x18\x03 \x03(\v2%.dynamicagents.router.v1.FunctionToolB\t\xbaH\x06\x92\x01\x03\x10\x80\x04R\x05tools\"r\n" +
+	"\x13CountTokensResponse\x12\x16\n" +
+	"\x06tokens\x18\x01 \x01(\x03R\x06tokens\x12\x1c\n" +
+	"\testimated\x18\x02 \x01(\bR\testimated\x12%\n" +
+	"\x0econtext_window\x18\x03 \x01(\x03R\rcontextWindow\"\xcd\x02\n" +
+	"\x13ExplainRouteRequest\x12 \n" +
+	"\x05model\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x05model\x12K\n" +
+	"\bmessages\x18\x02 \x03(\v2$.dynamicagents.router.v1.ChatMessageB\t\xbaH\x06\x92\x01\x03\x10\x90NR\bmessages\x12F\n" +
+	"\x05tools\x18\x03 \x03(\v2%.dynamicagents.router.v1.FunctionToolB\t\xbaH\x06\x92\x01\x03\x10\x80\x04R\x05tools\x12>\n" +
+	"\aoptions\x18\x04 \x01(\v2$.dynamicagents.router.v1.CallOptionsR\aoptions\x12?\n" +
+	"\x06config\x18\x05 \x01(\v2'.dynamicagents.registry.v1.RouterConfigR\x06config\"\xa3\x02\n" +
+	"\x14ExplainRouteResponse\x12\x1f\n" +
+	"\vmodel_group\x18\x01 \x01(\tR\n" +
+	"modelGroup\x12F\n" +
+	"\bstrategy\x18\x02 \x01(\x0e2*.dynamicagents.registry.v1.RoutingStrategyR\bstrategy\x12G\n" +
+	"\n" +
+	"candidates\x18\x03 \x03(\v2'.dynamicagents.router.v1.RouteCandidateR\n" +
+	"candidates\x120\n" +
+	"\x14chosen_deployment_id\x18\x04 \x01(\tR\x12chosenDeploymentId\x12'\n" +
+	"\x0ffallback_groups\x18\x05 \x03(\tR\x0efallbackGroups\"\xfb\x02\n" +
+	"\x0eRouteCandidate\x12#\n" +
+	"\rdeployment_id\x18\x01 \x01(\tR\fdeploymentId\x12\x14\n" +
+	"\x05model\x18\x02 \x01(\tR\x05model\x12\x1a\n" +
+	"\beligible\x18\x03 \x01(\bR\beligible\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05score\x18\x05 \x01(\x01R\x05score\x12H\n" +
+	"\x05parts\x18\x06 \x03(\v22.dynamicagents.router.v1.RouteCandidate.PartsEntryR\x05parts\x12 \n" +
+	"\vprobability\x18\a \x01(\x01R\vprobability\x12>\n" +
+	"\rcooldown_left\x18\b \x01(\v2\x19.google.protobuf.DurationR\fcooldownLeft\x1a8\n" +
+	"\n" +
+	"PartsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x012\x9d\x06\n" +
 	"\rRouterService\x12S\n" +
 	"\x04Chat\x12$.dynamicagents.router.v1.ChatRequest\x1a%.dynamicagents.router.v1.ChatResponse\x12g\n" +
 	"\n" +
 	"ChatStream\x12*.dynamicagents.router.v1.ChatStreamRequest\x1a+.dynamicagents.router.v1.ChatStreamResponse0\x01\x12e\n" +
 	"\n" +
-	"ListModels\x12*.dynamicagents.router.v1.ListModelsRequest\x1a+.dynamicagents.router.v1.ListModelsResponseBq\n" +
+	"ListModels\x12*.dynamicagents.router.v1.ListModelsRequest\x1a+.dynamicagents.router.v1.ListModelsResponse\x12V\n" +
+	"\x05Embed\x12%.dynamicagents.router.v1.EmbedRequest\x1a&.dynamicagents.router.v1.EmbedResponse\x12Y\n" +
+	"\x06Rerank\x12&.dynamicagents.router.v1.RerankRequest\x1a'.dynamicagents.router.v1.RerankResponse\x12h\n" +
+	"\vCountTokens\x12+.dynamicagents.router.v1.CountTokensRequest\x1a,.dynamicagents.router.v1.CountTokensResponse\x12k\n" +
+	"\fExplainRoute\x12,.dynamicagents.router.v1.ExplainRouteRequest\x1a-.dynamicagents.router.v1.ExplainRouteResponse\x12]\n" +
+	"\x06Health\x12&.dynamicagents.router.v1.HealthRequest\x1a'.dynamicagents.router.v1.HealthResponse(\x010\x01Bq\n" +
 	"\x1bdev.dynamicagents.router.v1P\x01ZPgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/router/v1;routerv1b\x06proto3"
 
 var (
@@ -570,50 +1557,101 @@ func file_dynamicagents_router_v1_router_service_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_router_v1_router_service_proto_rawDescData
 }
 
-var file_dynamicagents_router_v1_router_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_dynamicagents_router_v1_router_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_dynamicagents_router_v1_router_service_proto_goTypes = []any{
-	(*ChatRequest)(nil),        // 0: dynamicagents.router.v1.ChatRequest
-	(*ChatResponse)(nil),       // 1: dynamicagents.router.v1.ChatResponse
-	(*ChatStreamRequest)(nil),  // 2: dynamicagents.router.v1.ChatStreamRequest
-	(*ChatStreamResponse)(nil), // 3: dynamicagents.router.v1.ChatStreamResponse
-	(*ListModelsRequest)(nil),  // 4: dynamicagents.router.v1.ListModelsRequest
-	(*ListModelsResponse)(nil), // 5: dynamicagents.router.v1.ListModelsResponse
-	(*ModelGroup)(nil),         // 6: dynamicagents.router.v1.ModelGroup
-	(*ChatMessage)(nil),        // 7: dynamicagents.router.v1.ChatMessage
-	(*FunctionTool)(nil),       // 8: dynamicagents.router.v1.FunctionTool
-	(*ResponseFormat)(nil),     // 9: dynamicagents.router.v1.ResponseFormat
-	(*SamplingSettings)(nil),   // 10: dynamicagents.router.v1.SamplingSettings
-	(FinishReason)(0),          // 11: dynamicagents.router.v1.FinishReason
-	(*Usage)(nil),              // 12: dynamicagents.router.v1.Usage
-	(*AnsweredBy)(nil),         // 13: dynamicagents.router.v1.AnsweredBy
-	(*ChatChunk)(nil),          // 14: dynamicagents.router.v1.ChatChunk
+	(*ChatRequest)(nil),          // 0: dynamicagents.router.v1.ChatRequest
+	(*ChatResponse)(nil),         // 1: dynamicagents.router.v1.ChatResponse
+	(*ChatStreamRequest)(nil),    // 2: dynamicagents.router.v1.ChatStreamRequest
+	(*ChatStreamResponse)(nil),   // 3: dynamicagents.router.v1.ChatStreamResponse
+	(*ListModelsRequest)(nil),    // 4: dynamicagents.router.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),   // 5: dynamicagents.router.v1.ListModelsResponse
+	(*ModelGroup)(nil),           // 6: dynamicagents.router.v1.ModelGroup
+	(*EmbedRequest)(nil),         // 7: dynamicagents.router.v1.EmbedRequest
+	(*EmbedResponse)(nil),        // 8: dynamicagents.router.v1.EmbedResponse
+	(*Embedding)(nil),            // 9: dynamicagents.router.v1.Embedding
+	(*RerankRequest)(nil),        // 10: dynamicagents.router.v1.RerankRequest
+	(*RerankResponse)(nil),       // 11: dynamicagents.router.v1.RerankResponse
+	(*RerankResult)(nil),         // 12: dynamicagents.router.v1.RerankResult
+	(*CountTokensRequest)(nil),   // 13: dynamicagents.router.v1.CountTokensRequest
+	(*CountTokensResponse)(nil),  // 14: dynamicagents.router.v1.CountTokensResponse
+	(*ExplainRouteRequest)(nil),  // 15: dynamicagents.router.v1.ExplainRouteRequest
+	(*ExplainRouteResponse)(nil), // 16: dynamicagents.router.v1.ExplainRouteResponse
+	(*RouteCandidate)(nil),       // 17: dynamicagents.router.v1.RouteCandidate
+	nil,                          // 18: dynamicagents.router.v1.RouteCandidate.PartsEntry
+	(*ChatMessage)(nil),          // 19: dynamicagents.router.v1.ChatMessage
+	(*FunctionTool)(nil),         // 20: dynamicagents.router.v1.FunctionTool
+	(*ResponseFormat)(nil),       // 21: dynamicagents.router.v1.ResponseFormat
+	(*SamplingSettings)(nil),     // 22: dynamicagents.router.v1.SamplingSettings
+	(*CallOptions)(nil),          // 23: dynamicagents.router.v1.CallOptions
+	(FinishReason)(0),            // 24: dynamicagents.router.v1.FinishReason
+	(*Usage)(nil),                // 25: dynamicagents.router.v1.Usage
+	(*AnsweredBy)(nil),           // 26: dynamicagents.router.v1.AnsweredBy
+	(*Citation)(nil),             // 27: dynamicagents.router.v1.Citation
+	(*TokenLogprob)(nil),         // 28: dynamicagents.router.v1.TokenLogprob
+	(*ChatChunk)(nil),            // 29: dynamicagents.router.v1.ChatChunk
+	(*v1.RouterConfig)(nil),      // 30: dynamicagents.registry.v1.RouterConfig
+	(v1.RoutingStrategy)(0),      // 31: dynamicagents.registry.v1.RoutingStrategy
+	(*durationpb.Duration)(nil),  // 32: google.protobuf.Duration
+	(*HealthRequest)(nil),        // 33: dynamicagents.router.v1.HealthRequest
+	(*HealthResponse)(nil),       // 34: dynamicagents.router.v1.HealthResponse
 }
 var file_dynamicagents_router_v1_router_service_proto_depIdxs = []int32{
-	7,  // 0: dynamicagents.router.v1.ChatRequest.messages:type_name -> dynamicagents.router.v1.ChatMessage
-	8,  // 1: dynamicagents.router.v1.ChatRequest.tools:type_name -> dynamicagents.router.v1.FunctionTool
-	9,  // 2: dynamicagents.router.v1.ChatRequest.response_format:type_name -> dynamicagents.router.v1.ResponseFormat
-	10, // 3: dynamicagents.router.v1.ChatRequest.settings:type_name -> dynamicagents.router.v1.SamplingSettings
-	7,  // 4: dynamicagents.router.v1.ChatResponse.message:type_name -> dynamicagents.router.v1.ChatMessage
-	11, // 5: dynamicagents.router.v1.ChatResponse.finish_reason:type_name -> dynamicagents.router.v1.FinishReason
-	12, // 6: dynamicagents.router.v1.ChatResponse.usage:type_name -> dynamicagents.router.v1.Usage
-	13, // 7: dynamicagents.router.v1.ChatResponse.answered_by:type_name -> dynamicagents.router.v1.AnsweredBy
-	7,  // 8: dynamicagents.router.v1.ChatStreamRequest.messages:type_name -> dynamicagents.router.v1.ChatMessage
-	8,  // 9: dynamicagents.router.v1.ChatStreamRequest.tools:type_name -> dynamicagents.router.v1.FunctionTool
-	9,  // 10: dynamicagents.router.v1.ChatStreamRequest.response_format:type_name -> dynamicagents.router.v1.ResponseFormat
-	10, // 11: dynamicagents.router.v1.ChatStreamRequest.settings:type_name -> dynamicagents.router.v1.SamplingSettings
-	14, // 12: dynamicagents.router.v1.ChatStreamResponse.chunk:type_name -> dynamicagents.router.v1.ChatChunk
-	6,  // 13: dynamicagents.router.v1.ListModelsResponse.models:type_name -> dynamicagents.router.v1.ModelGroup
-	0,  // 14: dynamicagents.router.v1.RouterService.Chat:input_type -> dynamicagents.router.v1.ChatRequest
-	2,  // 15: dynamicagents.router.v1.RouterService.ChatStream:input_type -> dynamicagents.router.v1.ChatStreamRequest
-	4,  // 16: dynamicagents.router.v1.RouterService.ListModels:input_type -> dynamicagents.router.v1.ListModelsRequest
-	1,  // 17: dynamicagents.router.v1.RouterService.Chat:output_type -> dynamicagents.router.v1.ChatResponse
-	3,  // 18: dynamicagents.router.v1.RouterService.ChatStream:output_type -> dynamicagents.router.v1.ChatStreamResponse
-	5,  // 19: dynamicagents.router.v1.RouterService.ListModels:output_type -> dynamicagents.router.v1.ListModelsResponse
-	17, // [17:20] is the sub-list for method output_type
-	14, // [14:17] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	19, // 0: dynamicagents.router.v1.ChatRequest.messages:type_name -> dynamicagents.router.v1.ChatMessage
+	20, // 1: dynamicagents.router.v1.ChatRequest.tools:type_name -> dynamicagents.router.v1.FunctionTool
+	21, // 2: dynamicagents.router.v1.ChatRequest.response_format:type_name -> dynamicagents.router.v1.ResponseFormat
+	22, // 3: dynamicagents.router.v1.ChatRequest.settings:type_name -> dynamicagents.router.v1.SamplingSettings
+	23, // 4: dynamicagents.router.v1.ChatRequest.options:type_name -> dynamicagents.router.v1.CallOptions
+	19, // 5: dynamicagents.router.v1.ChatResponse.message:type_name -> dynamicagents.router.v1.ChatMessage
+	24, // 6: dynamicagents.router.v1.ChatResponse.finish_reason:type_name -> dynamicagents.router.v1.FinishReason
+	25, // 7: dynamicagents.router.v1.ChatResponse.usage:type_name -> dynamicagents.router.v1.Usage
+	26, // 8: dynamicagents.router.v1.ChatResponse.answered_by:type_name -> dynamicagents.router.v1.AnsweredBy
+	27, // 9: dynamicagents.router.v1.ChatResponse.citations:type_name -> dynamicagents.router.v1.Citation
+	28, // 10: dynamicagents.router.v1.ChatResponse.logprobs:type_name -> dynamicagents.router.v1.TokenLogprob
+	19, // 11: dynamicagents.router.v1.ChatStreamRequest.messages:type_name -> dynamicagents.router.v1.ChatMessage
+	20, // 12: dynamicagents.router.v1.ChatStreamRequest.tools:type_name -> dynamicagents.router.v1.FunctionTool
+	21, // 13: dynamicagents.router.v1.ChatStreamRequest.response_format:type_name -> dynamicagents.router.v1.ResponseFormat
+	22, // 14: dynamicagents.router.v1.ChatStreamRequest.settings:type_name -> dynamicagents.router.v1.SamplingSettings
+	23, // 15: dynamicagents.router.v1.ChatStreamRequest.options:type_name -> dynamicagents.router.v1.CallOptions
+	29, // 16: dynamicagents.router.v1.ChatStreamResponse.chunk:type_name -> dynamicagents.router.v1.ChatChunk
+	6,  // 17: dynamicagents.router.v1.ListModelsResponse.models:type_name -> dynamicagents.router.v1.ModelGroup
+	23, // 18: dynamicagents.router.v1.EmbedRequest.options:type_name -> dynamicagents.router.v1.CallOptions
+	9,  // 19: dynamicagents.router.v1.EmbedResponse.embeddings:type_name -> dynamicagents.router.v1.Embedding
+	25, // 20: dynamicagents.router.v1.EmbedResponse.usage:type_name -> dynamicagents.router.v1.Usage
+	26, // 21: dynamicagents.router.v1.EmbedResponse.answered_by:type_name -> dynamicagents.router.v1.AnsweredBy
+	23, // 22: dynamicagents.router.v1.RerankRequest.options:type_name -> dynamicagents.router.v1.CallOptions
+	12, // 23: dynamicagents.router.v1.RerankResponse.results:type_name -> dynamicagents.router.v1.RerankResult
+	26, // 24: dynamicagents.router.v1.RerankResponse.answered_by:type_name -> dynamicagents.router.v1.AnsweredBy
+	19, // 25: dynamicagents.router.v1.CountTokensRequest.messages:type_name -> dynamicagents.router.v1.ChatMessage
+	20, // 26: dynamicagents.router.v1.CountTokensRequest.tools:type_name -> dynamicagents.router.v1.FunctionTool
+	19, // 27: dynamicagents.router.v1.ExplainRouteRequest.messages:type_name -> dynamicagents.router.v1.ChatMessage
+	20, // 28: dynamicagents.router.v1.ExplainRouteRequest.tools:type_name -> dynamicagents.router.v1.FunctionTool
+	23, // 29: dynamicagents.router.v1.ExplainRouteRequest.options:type_name -> dynamicagents.router.v1.CallOptions
+	30, // 30: dynamicagents.router.v1.ExplainRouteRequest.config:type_name -> dynamicagents.registry.v1.RouterConfig
+	31, // 31: dynamicagents.router.v1.ExplainRouteResponse.strategy:type_name -> dynamicagents.registry.v1.RoutingStrategy
+	17, // 32: dynamicagents.router.v1.ExplainRouteResponse.candidates:type_name -> dynamicagents.router.v1.RouteCandidate
+	18, // 33: dynamicagents.router.v1.RouteCandidate.parts:type_name -> dynamicagents.router.v1.RouteCandidate.PartsEntry
+	32, // 34: dynamicagents.router.v1.RouteCandidate.cooldown_left:type_name -> google.protobuf.Duration
+	0,  // 35: dynamicagents.router.v1.RouterService.Chat:input_type -> dynamicagents.router.v1.ChatRequest
+	2,  // 36: dynamicagents.router.v1.RouterService.ChatStream:input_type -> dynamicagents.router.v1.ChatStreamRequest
+	4,  // 37: dynamicagents.router.v1.RouterService.ListModels:input_type -> dynamicagents.router.v1.ListModelsRequest
+	7,  // 38: dynamicagents.router.v1.RouterService.Embed:input_type -> dynamicagents.router.v1.EmbedRequest
+	10, // 39: dynamicagents.router.v1.RouterService.Rerank:input_type -> dynamicagents.router.v1.RerankRequest
+	13, // 40: dynamicagents.router.v1.RouterService.CountTokens:input_type -> dynamicagents.router.v1.CountTokensRequest
+	15, // 41: dynamicagents.router.v1.RouterService.ExplainRoute:input_type -> dynamicagents.router.v1.ExplainRouteRequest
+	33, // 42: dynamicagents.router.v1.RouterService.Health:input_type -> dynamicagents.router.v1.HealthRequest
+	1,  // 43: dynamicagents.router.v1.RouterService.Chat:output_type -> dynamicagents.router.v1.ChatResponse
+	3,  // 44: dynamicagents.router.v1.RouterService.ChatStream:output_type -> dynamicagents.router.v1.ChatStreamResponse
+	5,  // 45: dynamicagents.router.v1.RouterService.ListModels:output_type -> dynamicagents.router.v1.ListModelsResponse
+	8,  // 46: dynamicagents.router.v1.RouterService.Embed:output_type -> dynamicagents.router.v1.EmbedResponse
+	11, // 47: dynamicagents.router.v1.RouterService.Rerank:output_type -> dynamicagents.router.v1.RerankResponse
+	14, // 48: dynamicagents.router.v1.RouterService.CountTokens:output_type -> dynamicagents.router.v1.CountTokensResponse
+	16, // 49: dynamicagents.router.v1.RouterService.ExplainRoute:output_type -> dynamicagents.router.v1.ExplainRouteResponse
+	34, // 50: dynamicagents.router.v1.RouterService.Health:output_type -> dynamicagents.router.v1.HealthResponse
+	43, // [43:51] is the sub-list for method output_type
+	35, // [35:43] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_router_v1_router_service_proto_init() }
@@ -622,14 +1660,18 @@ func file_dynamicagents_router_v1_router_service_proto_init() {
 		return
 	}
 	file_dynamicagents_router_v1_chat_proto_init()
+	file_dynamicagents_router_v1_health_proto_init()
 	file_dynamicagents_router_v1_router_service_proto_msgTypes[1].OneofWrappers = []any{}
+	file_dynamicagents_router_v1_router_service_proto_msgTypes[6].OneofWrappers = []any{}
+	file_dynamicagents_router_v1_router_service_proto_msgTypes[8].OneofWrappers = []any{}
+	file_dynamicagents_router_v1_router_service_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_router_v1_router_service_proto_rawDesc), len(file_dynamicagents_router_v1_router_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,9 +19,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	RouterService_Chat_FullMethodName       = "/dynamicagents.router.v1.RouterService/Chat"
-	RouterService_ChatStream_FullMethodName = "/dynamicagents.router.v1.RouterService/ChatStream"
-	RouterService_ListModels_FullMethodName = "/dynamicagents.router.v1.RouterService/ListModels"
+	RouterService_Chat_FullMethodName         = "/dynamicagents.router.v1.RouterService/Chat"
+	RouterService_ChatStream_FullMethodName   = "/dynamicagents.router.v1.RouterService/ChatStream"
+	RouterService_ListModels_FullMethodName   = "/dynamicagents.router.v1.RouterService/ListModels"
+	RouterService_Embed_FullMethodName        = "/dynamicagents.router.v1.RouterService/Embed"
+	RouterService_Rerank_FullMethodName       = "/dynamicagents.router.v1.RouterService/Rerank"
+	RouterService_CountTokens_FullMethodName  = "/dynamicagents.router.v1.RouterService/CountTokens"
+	RouterService_ExplainRoute_FullMethodName = "/dynamicagents.router.v1.RouterService/ExplainRoute"
+	RouterService_Health_FullMethodName       = "/dynamicagents.router.v1.RouterService/Health"
 )
 
 // RouterServiceClient is the client API for RouterService service.
@@ -31,25 +36,56 @@ const (
 // RouterService talks to model providers for the rest of the suite. Keys are resolved by Secrets at call time. A cancelled
 // call closes the provider's connection. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 //
-// What a provider's failure becomes, after the retries of the router configuration:
+// What a provider's failure becomes, after the retries of the router configuration. "again" says whether another attempt
+// may mend it.
 //
-//	| provider says                     | code                | reason                  |
-//	| 400, 404 for the model, 413, 422  | INVALID_ARGUMENT    | UPSTREAM_REJECTED       |
-//	| context window exceeded           | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED |
-//	| content policy                    | FAILED_PRECONDITION | CONTENT_POLICY          |
-//	| 401, 403                          | INTERNAL            | UPSTREAM_AUTH           |
-//	| 402, 429                          | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   |
-//	| no answer in time, 408            | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       |
-//	| unreachable, cut stream, 5xx      | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    |
+//	| provider says                                   | code                | reason                  | again |
+//	| 400, 404, 413, 422, other 4xx                   | INVALID_ARGUMENT    | UPSTREAM_REJECTED       | no    |
+//	| context window exceeded                         | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED | no    |
+//	| content policy                                  | FAILED_PRECONDITION | CONTENT_POLICY          | no    |
+//	| 401, 403                                        | INTERNAL            | UPSTREAM_AUTH           | no    |
+//	| 402                                             | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | no    |
+//	| 429; RetryInfo from Retry-After, in seconds or  | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | yes   |
+//	|   as a date, at most an hour                    |                     |                         |       |
+//	| 408, 504, no answer in time, slow first byte    | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       | yes   |
+//	| 409, 500, 502, 503 (RetryInfo as of 429), 529,  | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+//	|   other 5xx, a redirection                      |                     |                         |       |
+//	| cannot be reached, TLS fails                    | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+//	| a stream without its end (neither a reason to   | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+//	|   finish nor [DONE]), or a broken connection    |                     |                         |       |
+//	| what is no JSON, no UTF-8, of another type than | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+//	|   asked for, an event above 8 MiB, an answer    |                     |                         |       |
+//	|   above 64 MiB                                  |                     |                         |       |
+//	| an error object within an answer of status 200  | by its code or type | as above                |       |
+//	| nothing: the deployment cannot be called so     | FAILED_PRECONDITION | NOT_SUPPORTED           | no    |
+//
+// A context window and a content policy are told by what the provider says, as LiteLLM knows it. What the provider says is
+// passed on to nobody: it may repeat the key.
 type RouterServiceClient interface {
-	// Asks a model and returns the whole answer. Codes: INVALID_ARGUMENT, NOT_FOUND (MODEL_GROUP_UNKNOWN),
+	// Asks a model and returns the whole answer. A conversation is refused before any provider is asked, with its field named
+	// (INVALID_FIELD), where a tool's result answers no call before it, turns carry what is not theirs, media has no type or
+	// is too large, or a schema is no schema of an object. Codes: INVALID_ARGUMENT, NOT_FOUND (MODEL_GROUP_UNKNOWN),
 	// FAILED_PRECONDITION (CONTENT_POLICY, SECRET_UNRESOLVED), RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED.
 	Chat(ctx context.Context, in *ChatRequest, opts ...grpc.CallOption) (*ChatResponse, error)
-	// Asks a model and returns its answer as it is made. Retries happen only before the first chunk; a stream that breaks
-	// later ends in its error. The last chunk carries finish_reason and usage. Codes: as Chat.
+	// Asks a model and returns its answer as it is made. What becomes of a stream that breaks after its first chunk
+	// is told by options.mid_stream_failure. The last chunk carries finish_reason and usage. Codes: as Chat.
 	ChatStream(ctx context.Context, in *ChatStreamRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ChatStreamResponse], error)
 	// Lists the model groups of the caller's tenant.
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error)
+	// Turns texts into vectors. Codes: as Chat.
+	Embed(ctx context.Context, in *EmbedRequest, opts ...grpc.CallOption) (*EmbedResponse, error)
+	// Orders documents by how well they answer a query. Codes: as Chat; FAILED_PRECONDITION where no deployment can.
+	Rerank(ctx context.Context, in *RerankRequest, opts ...grpc.CallOption) (*RerankResponse, error)
+	// Counts the tokens of a conversation with the tokenizer of the group's first deployment; no provider is asked.
+	// Codes: INVALID_ARGUMENT, NOT_FOUND.
+	CountTokens(ctx context.Context, in *CountTokensRequest, opts ...grpc.CallOption) (*CountTokensResponse, error)
+	// Says which deployment a call would be sent to now, and why each other one would not. No provider is asked. With
+	// `config` the choice is made from that configuration, as a dry run. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	ExplainRoute(ctx context.Context, in *ExplainRouteRequest, opts ...grpc.CallOption) (*ExplainRouteResponse, error)
+	// Follows the health of deployments: a snapshot first, then each change as it happens, and heartbeats. The client says
+	// what it watches, may ask for probes and report what it saw itself, at any time. Codes: INVALID_ARGUMENT,
+	// RESOURCE_EXHAUSTED (too many watchers), UNAVAILABLE (SHUTTING_DOWN: watch again elsewhere).
+	Health(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HealthRequest, HealthResponse], error)
 }
 
 type routerServiceClient struct {
@@ -99,6 +135,59 @@ func (c *routerServiceClient) ListModels(ctx context.Context, in *ListModelsRequ
 	return out, nil
 }
 
+func (c *routerServiceClient) Embed(ctx context.Context, in *EmbedRequest, opts ...grpc.CallOption) (*EmbedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EmbedResponse)
+	err := c.cc.Invoke(ctx, RouterService_Embed_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *routerServiceClient) Rerank(ctx context.Context, in *RerankRequest, opts ...grpc.CallOption) (*RerankResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RerankResponse)
+	err := c.cc.Invoke(ctx, RouterService_Rerank_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *routerServiceClient) CountTokens(ctx context.Context, in *CountTokensRequest, opts ...grpc.CallOption) (*CountTokensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CountTokensResponse)
+	err := c.cc.Invoke(ctx, RouterService_CountTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *routerServiceClient) ExplainRoute(ctx context.Context, in *ExplainRouteRequest, opts ...grpc.CallOption) (*ExplainRouteResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainRouteResponse)
+	err := c.cc.Invoke(ctx, RouterService_ExplainRoute_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *routerServiceClient) Health(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HealthRequest, HealthResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RouterService_ServiceDesc.Streams[1], RouterService_Health_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[HealthRequest, HealthResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RouterService_HealthClient = grpc.BidiStreamingClient[HealthRequest, HealthResponse]
+
 // RouterServiceServer is the server API for RouterService service.
 // All implementations must embed UnimplementedRouterServiceServer
 // for forward compatibility.
@@ -106,25 +195,56 @@ func (c *routerServiceClient) ListModels(ctx context.Context, in *ListModelsRequ
 // RouterService talks to model providers for the rest of the suite. Keys are resolved by Secrets at call time. A cancelled
 // call closes the provider's connection. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 //
-// What a provider's failure becomes, after the retries of the router configuration:
+// What a provider's failure becomes, after the retries of the router configuration. "again" says whether another attempt
+// may mend it.
 //
-//	| provider says                     | code                | reason                  |
-//	| 400, 404 for the model, 413, 422  | INVALID_ARGUMENT    | UPSTREAM_REJECTED       |
-//	| context window exceeded           | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED |
-//	| content policy                    | FAILED_PRECONDITION | CONTENT_POLICY          |
-//	| 401, 403                          | INTERNAL            | UPSTREAM_AUTH           |
-//	| 402, 429                          | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   |
-//	| no answer in time, 408            | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       |
-//	| unreachable, cut stream, 5xx      | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    |
+//	| provider says                                   | code                | reason                  | again |
+//	| 400, 404, 413, 422, other 4xx                   | INVALID_ARGUMENT    | UPSTREAM_REJECTED       | no    |
+//	| context window exceeded                         | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED | no    |
+//	| content policy                                  | FAILED_PRECONDITION | CONTENT_POLICY          | no    |
+//	| 401, 403                                        | INTERNAL            | UPSTREAM_AUTH           | no    |
+//	| 402                                             | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | no    |
+//	| 429; RetryInfo from Retry-After, in seconds or  | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | yes   |
+//	|   as a date, at most an hour                    |                     |                         |       |
+//	| 408, 504, no answer in time, slow first byte    | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       | yes   |
+//	| 409, 500, 502, 503 (RetryInfo as of 429), 529,  | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+//	|   other 5xx, a redirection                      |                     |                         |       |
+//	| cannot be reached, TLS fails                    | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+//	| a stream without its end (neither a reason to   | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+//	|   finish nor [DONE]), or a broken connection    |                     |                         |       |
+//	| what is no JSON, no UTF-8, of another type than | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+//	|   asked for, an event above 8 MiB, an answer    |                     |                         |       |
+//	|   above 64 MiB                                  |                     |                         |       |
+//	| an error object within an answer of status 200  | by its code or type | as above                |       |
+//	| nothing: the deployment cannot be called so     | FAILED_PRECONDITION | NOT_SUPPORTED           | no    |
+//
+// A context window and a content policy are told by what the provider says, as LiteLLM knows it. What the provider says is
+// passed on to nobody: it may repeat the key.
 type RouterServiceServer interface {
-	// Asks a model and returns the whole answer. Codes: INVALID_ARGUMENT, NOT_FOUND (MODEL_GROUP_UNKNOWN),
+	// Asks a model and returns the whole answer. A conversation is refused before any provider is asked, with its field named
+	// (INVALID_FIELD), where a tool's result answers no call before it, turns carry what is not theirs, media has no type or
+	// is too large, or a schema is no schema of an object. Codes: INVALID_ARGUMENT, NOT_FOUND (MODEL_GROUP_UNKNOWN),
 	// FAILED_PRECONDITION (CONTENT_POLICY, SECRET_UNRESOLVED), RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED.
 	Chat(context.Context, *ChatRequest) (*ChatResponse, error)
-	// Asks a model and returns its answer as it is made. Retries happen only before the first chunk; a stream that breaks
-	// later ends in its error. The last chunk carries finish_reason and usage. Codes: as Chat.
+	// Asks a model and returns its answer as it is made. What becomes of a stream that breaks after its first chunk
+	// is told by options.mid_stream_failure. The last chunk carries finish_reason and usage. Codes: as Chat.
 	ChatStream(*ChatStreamRequest, grpc.ServerStreamingServer[ChatStreamResponse]) error
 	// Lists the model groups of the caller's tenant.
 	ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error)
+	// Turns texts into vectors. Codes: as Chat.
+	Embed(context.Context, *EmbedRequest) (*EmbedResponse, error)
+	// Orders documents by how well they answer a query. Codes: as Chat; FAILED_PRECONDITION where no deployment can.
+	Rerank(context.Context, *RerankRequest) (*RerankResponse, error)
+	// Counts the tokens of a conversation with the tokenizer of the group's first deployment; no provider is asked.
+	// Codes: INVALID_ARGUMENT, NOT_FOUND.
+	CountTokens(context.Context, *CountTokensRequest) (*CountTokensResponse, error)
+	// Says which deployment a call would be sent to now, and why each other one would not. No provider is asked. With
+	// `config` the choice is made from that configuration, as a dry run. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	ExplainRoute(context.Context, *ExplainRouteRequest) (*ExplainRouteResponse, error)
+	// Follows the health of deployments: a snapshot first, then each change as it happens, and heartbeats. The client says
+	// what it watches, may ask for probes and report what it saw itself, at any time. Codes: INVALID_ARGUMENT,
+	// RESOURCE_EXHAUSTED (too many watchers), UNAVAILABLE (SHUTTING_DOWN: watch again elsewhere).
+	Health(grpc.BidiStreamingServer[HealthRequest, HealthResponse]) error
 	mustEmbedUnimplementedRouterServiceServer()
 }
 
@@ -143,6 +263,21 @@ func (UnimplementedRouterServiceServer) ChatStream(*ChatStreamRequest, grpc.Serv
 }
 func (UnimplementedRouterServiceServer) ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListModels not implemented")
+}
+func (UnimplementedRouterServiceServer) Embed(context.Context, *EmbedRequest) (*EmbedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Embed not implemented")
+}
+func (UnimplementedRouterServiceServer) Rerank(context.Context, *RerankRequest) (*RerankResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Rerank not implemented")
+}
+func (UnimplementedRouterServiceServer) CountTokens(context.Context, *CountTokensRequest) (*CountTokensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CountTokens not implemented")
+}
+func (UnimplementedRouterServiceServer) ExplainRoute(context.Context, *ExplainRouteRequest) (*ExplainRouteResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainRoute not implemented")
+}
+func (UnimplementedRouterServiceServer) Health(grpc.BidiStreamingServer[HealthRequest, HealthResponse]) error {
+	return status.Error(codes.Unimplemented, "method Health not implemented")
 }
 func (UnimplementedRouterServiceServer) mustEmbedUnimplementedRouterServiceServer() {}
 func (UnimplementedRouterServiceServer) testEmbeddedByValue()                       {}
@@ -212,6 +347,85 @@ func _RouterService_ListModels_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RouterService_Embed_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EmbedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RouterServiceServer).Embed(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RouterService_Embed_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RouterServiceServer).Embed(ctx, req.(*EmbedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RouterService_Rerank_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RerankRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RouterServiceServer).Rerank(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RouterService_Rerank_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RouterServiceServer).Rerank(ctx, req.(*RerankRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RouterService_CountTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CountTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RouterServiceServer).CountTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RouterService_CountTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RouterServiceServer).CountTokens(ctx, req.(*CountTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RouterService_ExplainRoute_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainRouteRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RouterServiceServer).ExplainRoute(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RouterService_ExplainRoute_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RouterServiceServer).ExplainRoute(ctx, req.(*ExplainRouteRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RouterService_Health_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(RouterServiceServer).Health(&grpc.GenericServerStream[HealthRequest, HealthResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RouterService_HealthServer = grpc.BidiStreamingServer[HealthRequest, HealthResponse]
+
 // RouterService_ServiceDesc is the grpc.ServiceDesc for RouterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -227,12 +441,34 @@ var RouterService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ListModels",
 			Handler:    _RouterService_ListModels_Handler,
 		},
+		{
+			MethodName: "Embed",
+			Handler:    _RouterService_Embed_Handler,
+		},
+		{
+			MethodName: "Rerank",
+			Handler:    _RouterService_Rerank_Handler,
+		},
+		{
+			MethodName: "CountTokens",
+			Handler:    _RouterService_CountTokens_Handler,
+		},
+		{
+			MethodName: "ExplainRoute",
+			Handler:    _RouterService_ExplainRoute_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "ChatStream",
 			Handler:       _RouterService_ChatStream_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Health",
+			Handler:       _RouterService_Health_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "dynamicagents/router/v1/router_service.proto",

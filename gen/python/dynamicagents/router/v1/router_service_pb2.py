@@ -23,10 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from dynamicagents.registry.v1 import router_config_pb2 as dynamicagents_dot_registry_dot_v1_dot_router__config__pb2
 from dynamicagents.router.v1 import chat_pb2 as dynamicagents_dot_router_dot_v1_dot_chat__pb2
+from dynamicagents.router.v1 import health_pb2 as dynamicagents_dot_router_dot_v1_dot_health__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,dynamicagents/router/v1/router_service.proto\x12\x17\x64ynamicagents.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\"dynamicagents/router/v1/chat.proto\"\xea\x02\n\x0b\x43hatRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x43\n\x08messages\x18\x02 \x03(\x0b\x32$.dynamicagents.router.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\x12?\n\x05tools\x18\x03 \x03(\x0b\x32%.dynamicagents.router.v1.FunctionToolB\t\xbaH\x06\x92\x01\x03\x10\x80\x04\x12\x1c\n\x0btool_choice\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12@\n\x0fresponse_format\x18\x05 \x01(\x0b\x32\'.dynamicagents.router.v1.ResponseFormat\x12;\n\x08settings\x18\x06 \x01(\x0b\x32).dynamicagents.router.v1.SamplingSettings\x12\x1d\n\x0c\x65xecution_id\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\xa3\x02\n\x0c\x43hatResponse\x12\x35\n\x07message\x18\x01 \x01(\x0b\x32$.dynamicagents.router.v1.ChatMessage\x12\x11\n\treasoning\x18\x02 \x01(\t\x12<\n\rfinish_reason\x18\x03 \x01(\x0e\x32%.dynamicagents.router.v1.FinishReason\x12-\n\x05usage\x18\x04 \x01(\x0b\x32\x1e.dynamicagents.router.v1.Usage\x12\x15\n\x08\x63ost_usd\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x38\n\x0b\x61nswered_by\x18\x06 \x01(\x0b\x32#.dynamicagents.router.v1.AnsweredByB\x0b\n\t_cost_usd\"\xf0\x02\n\x11\x43hatStreamRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x43\n\x08messages\x18\x02 \x03(\x0b\x32$.dynamicagents.router.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\x12?\n\x05tools\x18\x03 \x03(\x0b\x32%.dynamicagents.router.v1.FunctionToolB\t\xbaH\x06\x92\x01\x03\x10\x80\x04\x12\x1c\n\x0btool_choice\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12@\n\x0fresponse_format\x18\x05 \x01(\x0b\x32\'.dynamicagents.router.v1.ResponseFormat\x12;\n\x08settings\x18\x06 \x01(\x0b\x32).dynamicagents.router.v1.SamplingSettings\x12\x1d\n\x0c\x65xecution_id\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@\"G\n\x12\x43hatStreamResponse\x12\x31\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\".dynamicagents.router.v1.ChatChunk\"\x13\n\x11ListModelsRequest\"I\n\x12ListModelsResponse\x12\x33\n\x06models\x18\x01 \x03(\x0b\x32#.dynamicagents.router.v1.ModelGroup\"G\n\nModelGroup\x12\r\n\x05model\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65ployment_models\x18\x02 \x03(\t\x12\x0f\n\x07offline\x18\x03 \x01(\x08\x32\xb4\x02\n\rRouterService\x12S\n\x04\x43hat\x12$.dynamicagents.router.v1.ChatRequest\x1a%.dynamicagents.router.v1.ChatResponse\x12g\n\nChatStream\x12*.dynamicagents.router.v1.ChatStreamRequest\x1a+.dynamicagents.router.v1.ChatStreamResponse0\x01\x12\x65\n\nListModels\x12*.dynamicagents.router.v1.ListModelsRequest\x1a+.dynamicagents.router.v1.ListModelsResponseBq\n\x1b\x64\x65v.dynamicagents.router.v1P\x01ZPgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/router/v1;routerv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,dynamicagents/router/v1/router_service.proto\x12\x17\x64ynamicagents.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a-dynamicagents/registry/v1/router_config.proto\x1a\"dynamicagents/router/v1/chat.proto\x1a$dynamicagents/router/v1/health.proto\x1a\x1egoogle/protobuf/duration.proto\"\xa1\x03\n\x0b\x43hatRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x43\n\x08messages\x18\x02 \x03(\x0b\x32$.dynamicagents.router.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\x12?\n\x05tools\x18\x03 \x03(\x0b\x32%.dynamicagents.router.v1.FunctionToolB\t\xbaH\x06\x92\x01\x03\x10\x80\x04\x12\x1c\n\x0btool_choice\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12@\n\x0fresponse_format\x18\x05 \x01(\x0b\x32\'.dynamicagents.router.v1.ResponseFormat\x12;\n\x08settings\x18\x06 \x01(\x0b\x32).dynamicagents.router.v1.SamplingSettings\x12\x1d\n\x0c\x65xecution_id\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x35\n\x07options\x18\x08 \x01(\x0b\x32$.dynamicagents.router.v1.CallOptions\"\xaa\x03\n\x0c\x43hatResponse\x12\x35\n\x07message\x18\x01 \x01(\x0b\x32$.dynamicagents.router.v1.ChatMessage\x12\x11\n\treasoning\x18\x02 \x01(\t\x12<\n\rfinish_reason\x18\x03 \x01(\x0e\x32%.dynamicagents.router.v1.FinishReason\x12-\n\x05usage\x18\x04 \x01(\x0b\x32\x1e.dynamicagents.router.v1.Usage\x12\x15\n\x08\x63ost_usd\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x38\n\x0b\x61nswered_by\x18\x06 \x01(\x0b\x32#.dynamicagents.router.v1.AnsweredBy\x12\x34\n\tcitations\x18\x07 \x03(\x0b\x32!.dynamicagents.router.v1.Citation\x12\x37\n\x08logprobs\x18\x08 \x03(\x0b\x32%.dynamicagents.router.v1.TokenLogprob\x12\x16\n\x0e\x63ost_estimated\x18\t \x01(\x08\x42\x0b\n\t_cost_usd\"\xa7\x03\n\x11\x43hatStreamRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x43\n\x08messages\x18\x02 \x03(\x0b\x32$.dynamicagents.router.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\x12?\n\x05tools\x18\x03 \x03(\x0b\x32%.dynamicagents.router.v1.FunctionToolB\t\xbaH\x06\x92\x01\x03\x10\x80\x04\x12\x1c\n\x0btool_choice\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12@\n\x0fresponse_format\x18\x05 \x01(\x0b\x32\'.dynamicagents.router.v1.ResponseFormat\x12;\n\x08settings\x18\x06 \x01(\x0b\x32).dynamicagents.router.v1.SamplingSettings\x12\x1d\n\x0c\x65xecution_id\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x35\n\x07options\x18\x08 \x01(\x0b\x32$.dynamicagents.router.v1.CallOptions\"G\n\x12\x43hatStreamResponse\x12\x31\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\".dynamicagents.router.v1.ChatChunk\"\x13\n\x11ListModelsRequest\"I\n\x12ListModelsResponse\x12\x33\n\x06models\x18\x01 \x03(\x0b\x32#.dynamicagents.router.v1.ModelGroup\"\x98\x02\n\nModelGroup\x12\r\n\x05model\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65ployment_models\x18\x02 \x03(\t\x12\x0f\n\x07offline\x18\x03 \x01(\x08\x12\x14\n\x0c\x63\x61pabilities\x18\x04 \x03(\t\x12\x16\n\x0e\x63ontext_window\x18\x05 \x01(\x03\x12\x19\n\x11max_output_tokens\x18\x06 \x01(\x03\x12!\n\x14input_cost_per_token\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\"\n\x15output_cost_per_token\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04mode\x18\t \x01(\tB\x17\n\x15_input_cost_per_tokenB\x18\n\x16_output_cost_per_token\"\xa4\x01\n\x0c\x45mbedRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12!\n\x06inputs\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x08\x01\x10\x80\x10\"\x04r\x02\x10\x01\x12\x1f\n\ndimensions\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x00\x12\x35\n\x07options\x18\x04 \x01(\x0b\x32$.dynamicagents.router.v1.CallOptions\"\xd4\x01\n\rEmbedResponse\x12\x36\n\nembeddings\x18\x01 \x03(\x0b\x32\".dynamicagents.router.v1.Embedding\x12-\n\x05usage\x18\x02 \x01(\x0b\x32\x1e.dynamicagents.router.v1.Usage\x12\x15\n\x08\x63ost_usd\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x38\n\x0b\x61nswered_by\x18\x04 \x01(\x0b\x32#.dynamicagents.router.v1.AnsweredByB\x0b\n\t_cost_usd\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xb1\x01\n\rRerankRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x16\n\x05query\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1e\n\tdocuments\x18\x03 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12\x16\n\x05top_n\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x35\n\x07options\x18\x05 \x01(\x0b\x32$.dynamicagents.router.v1.CallOptions\"\xa6\x01\n\x0eRerankResponse\x12\x36\n\x07results\x18\x01 \x03(\x0b\x32%.dynamicagents.router.v1.RerankResult\x12\x15\n\x08\x63ost_usd\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x38\n\x0b\x61nswered_by\x18\x03 \x01(\x0b\x32#.dynamicagents.router.v1.AnsweredByB\x0b\n\t_cost_usd\",\n\x0cRerankResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05score\x18\x02 \x01(\x01\"\xb5\x01\n\x12\x43ountTokensRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x43\n\x08messages\x18\x02 \x03(\x0b\x32$.dynamicagents.router.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\x12?\n\x05tools\x18\x03 \x03(\x0b\x32%.dynamicagents.router.v1.FunctionToolB\t\xbaH\x06\x92\x01\x03\x10\x80\x04\"P\n\x13\x43ountTokensResponse\x12\x0e\n\x06tokens\x18\x01 \x01(\x03\x12\x11\n\testimated\x18\x02 \x01(\x08\x12\x16\n\x0e\x63ontext_window\x18\x03 \x01(\x03\"\xa4\x02\n\x13\x45xplainRouteRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x41\n\x08messages\x18\x02 \x03(\x0b\x32$.dynamicagents.router.v1.ChatMessageB\t\xbaH\x06\x92\x01\x03\x10\x90N\x12?\n\x05tools\x18\x03 \x03(\x0b\x32%.dynamicagents.router.v1.FunctionToolB\t\xbaH\x06\x92\x01\x03\x10\x80\x04\x12\x35\n\x07options\x18\x04 \x01(\x0b\x32$.dynamicagents.router.v1.CallOptions\x12\x37\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\'.dynamicagents.registry.v1.RouterConfig\"\xdd\x01\n\x14\x45xplainRouteResponse\x12\x13\n\x0bmodel_group\x18\x01 \x01(\t\x12<\n\x08strategy\x18\x02 \x01(\x0e\x32*.dynamicagents.registry.v1.RoutingStrategy\x12;\n\ncandidates\x18\x03 \x03(\x0b\x32\'.dynamicagents.router.v1.RouteCandidate\x12\x1c\n\x14\x63hosen_deployment_id\x18\x04 \x01(\t\x12\x17\n\x0f\x66\x61llback_groups\x18\x05 \x03(\t\"\x9f\x02\n\x0eRouteCandidate\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08\x65ligible\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05score\x18\x05 \x01(\x01\x12\x41\n\x05parts\x18\x06 \x03(\x0b\x32\x32.dynamicagents.router.v1.RouteCandidate.PartsEntry\x12\x13\n\x0bprobability\x18\x07 \x01(\x01\x12\x30\n\rcooldown_left\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a,\n\nPartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\x9d\x06\n\rRouterService\x12S\n\x04\x43hat\x12$.dynamicagents.router.v1.ChatRequest\x1a%.dynamicagents.router.v1.ChatResponse\x12g\n\nChatStream\x12*.dynamicagents.router.v1.ChatStreamRequest\x1a+.dynamicagents.router.v1.ChatStreamResponse0\x01\x12\x65\n\nListModels\x12*.dynamicagents.router.v1.ListModelsRequest\x1a+.dynamicagents.router.v1.ListModelsResponse\x12V\n\x05\x45mbed\x12%.dynamicagents.router.v1.EmbedRequest\x1a&.dynamicagents.router.v1.EmbedResponse\x12Y\n\x06Rerank\x12&.dynamicagents.router.v1.RerankRequest\x1a\'.dynamicagents.router.v1.RerankResponse\x12h\n\x0b\x43ountTokens\x12+.dynamicagents.router.v1.CountTokensRequest\x1a,.dynamicagents.router.v1.CountTokensResponse\x12k\n\x0c\x45xplainRoute\x12,.dynamicagents.router.v1.ExplainRouteRequest\x1a-.dynamicagents.router.v1.ExplainRouteResponse\x12]\n\x06Health\x12&.dynamicagents.router.v1.HealthRequest\x1a\'.dynamicagents.router.v1.HealthResponse(\x01\x30\x01\x42q\n\x1b\x64\x65v.dynamicagents.router.v1P\x01ZPgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/router/v1;routerv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,20 +57,72 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATSTREAMREQUEST'].fields_by_name['tool_choice']._serialized_options = b'\272H\004r\002\030@'
   _globals['_CHATSTREAMREQUEST'].fields_by_name['execution_id']._loaded_options = None
   _globals['_CHATSTREAMREQUEST'].fields_by_name['execution_id']._serialized_options = b'\272H\004r\002\030@'
-  _globals['_CHATREQUEST']._serialized_start=139
-  _globals['_CHATREQUEST']._serialized_end=501
-  _globals['_CHATRESPONSE']._serialized_start=504
-  _globals['_CHATRESPONSE']._serialized_end=795
-  _globals['_CHATSTREAMREQUEST']._serialized_start=798
-  _globals['_CHATSTREAMREQUEST']._serialized_end=1166
-  _globals['_CHATSTREAMRESPONSE']._serialized_start=1168
-  _globals['_CHATSTREAMRESPONSE']._serialized_end=1239
-  _globals['_LISTMODELSREQUEST']._serialized_start=1241
-  _globals['_LISTMODELSREQUEST']._serialized_end=1260
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1262
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1335
-  _globals['_MODELGROUP']._serialized_start=1337
-  _globals['_MODELGROUP']._serialized_end=1408
-  _globals['_ROUTERSERVICE']._serialized_start=1411
-  _globals['_ROUTERSERVICE']._serialized_end=1719
+  _globals['_EMBEDREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_EMBEDREQUEST'].fields_by_name['model']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_EMBEDREQUEST'].fields_by_name['inputs']._loaded_options = None
+  _globals['_EMBEDREQUEST'].fields_by_name['inputs']._serialized_options = b'\272H\016\222\001\013\010\001\020\200\020\"\004r\002\020\001'
+  _globals['_EMBEDREQUEST'].fields_by_name['dimensions']._loaded_options = None
+  _globals['_EMBEDREQUEST'].fields_by_name['dimensions']._serialized_options = b'\272H\010\032\006\030\200\200\004(\000'
+  _globals['_RERANKREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_RERANKREQUEST'].fields_by_name['model']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_RERANKREQUEST'].fields_by_name['query']._loaded_options = None
+  _globals['_RERANKREQUEST'].fields_by_name['query']._serialized_options = b'\272H\004r\002\020\001'
+  _globals['_RERANKREQUEST'].fields_by_name['documents']._loaded_options = None
+  _globals['_RERANKREQUEST'].fields_by_name['documents']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
+  _globals['_RERANKREQUEST'].fields_by_name['top_n']._loaded_options = None
+  _globals['_RERANKREQUEST'].fields_by_name['top_n']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_COUNTTOKENSREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_COUNTTOKENSREQUEST'].fields_by_name['model']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_COUNTTOKENSREQUEST'].fields_by_name['messages']._loaded_options = None
+  _globals['_COUNTTOKENSREQUEST'].fields_by_name['messages']._serialized_options = b'\272H\010\222\001\005\010\001\020\220N'
+  _globals['_COUNTTOKENSREQUEST'].fields_by_name['tools']._loaded_options = None
+  _globals['_COUNTTOKENSREQUEST'].fields_by_name['tools']._serialized_options = b'\272H\006\222\001\003\020\200\004'
+  _globals['_EXPLAINROUTEREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_EXPLAINROUTEREQUEST'].fields_by_name['model']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_EXPLAINROUTEREQUEST'].fields_by_name['messages']._loaded_options = None
+  _globals['_EXPLAINROUTEREQUEST'].fields_by_name['messages']._serialized_options = b'\272H\006\222\001\003\020\220N'
+  _globals['_EXPLAINROUTEREQUEST'].fields_by_name['tools']._loaded_options = None
+  _globals['_EXPLAINROUTEREQUEST'].fields_by_name['tools']._serialized_options = b'\272H\006\222\001\003\020\200\004'
+  _globals['_ROUTECANDIDATE_PARTSENTRY']._loaded_options = None
+  _globals['_ROUTECANDIDATE_PARTSENTRY']._serialized_options = b'8\001'
+  _globals['_CHATREQUEST']._serialized_start=256
+  _globals['_CHATREQUEST']._serialized_end=673
+  _globals['_CHATRESPONSE']._serialized_start=676
+  _globals['_CHATRESPONSE']._serialized_end=1102
+  _globals['_CHATSTREAMREQUEST']._serialized_start=1105
+  _globals['_CHATSTREAMREQUEST']._serialized_end=1528
+  _globals['_CHATSTREAMRESPONSE']._serialized_start=1530
+  _globals['_CHATSTREAMRESPONSE']._serialized_end=1601
+  _globals['_LISTMODELSREQUEST']._serialized_start=1603
+  _globals['_LISTMODELSREQUEST']._serialized_end=1622
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1624
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1697
+  _globals['_MODELGROUP']._serialized_start=1700
+  _globals['_MODELGROUP']._serialized_end=1980
+  _globals['_EMBEDREQUEST']._serialized_start=1983
+  _globals['_EMBEDREQUEST']._serialized_end=2147
+  _globals['_EMBEDRESPONSE']._serialized_start=2150
+  _globals['_EMBEDRESPONSE']._serialized_end=2362
+  _globals['_EMBEDDING']._serialized_start=2364
+  _globals['_EMBEDDING']._serialized_end=2391
+  _globals['_RERANKREQUEST']._serialized_start=2394
+  _globals['_RERANKREQUEST']._serialized_end=2571
+  _globals['_RERANKRESPONSE']._serialized_start=2574
+  _globals['_RERANKRESPONSE']._serialized_end=2740
+  _globals['_RERANKRESULT']._serialized_start=2742
+  _globals['_RERANKRESULT']._serialized_end=2786
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=2789
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=2970
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=2972
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=3052
+  _globals['_EXPLAINROUTEREQUEST']._serialized_start=3055
+  _globals['_EXPLAINROUTEREQUEST']._serialized_end=3347
+  _globals['_EXPLAINROUTERESPONSE']._serialized_start=3350
+  _globals['_EXPLAINROUTERESPONSE']._serialized_end=3571
+  _globals['_ROUTECANDIDATE']._serialized_start=3574
+  _globals['_ROUTECANDIDATE']._serialized_end=3861
+  _globals['_ROUTECANDIDATE_PARTSENTRY']._serialized_start=3817
+  _globals['_ROUTECANDIDATE_PARTSENTRY']._serialized_end=3861
+  _globals['_ROUTERSERVICE']._serialized_start=3864
+  _globals['_ROUTERSERVICE']._serialized_end=4661
 # @@protoc_insertion_point(module_scope)

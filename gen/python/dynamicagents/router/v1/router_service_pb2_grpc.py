@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from dynamicagents.router.v1 import health_pb2 as dynamicagents_dot_router_dot_v1_dot_health__pb2
 from dynamicagents.router.v1 import router_service_pb2 as dynamicagents_dot_router_dot_v1_dot_router__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -29,16 +30,31 @@ class RouterServiceStub:
     """RouterService talks to model providers for the rest of the suite. Keys are resolved by Secrets at call time. A cancelled
     call closes the provider's connection. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 
-    What a provider's failure becomes, after the retries of the router configuration:
+    What a provider's failure becomes, after the retries of the router configuration. "again" says whether another attempt
+    may mend it.
 
-    | provider says                     | code                | reason                  |
-    | 400, 404 for the model, 413, 422  | INVALID_ARGUMENT    | UPSTREAM_REJECTED       |
-    | context window exceeded           | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED |
-    | content policy                    | FAILED_PRECONDITION | CONTENT_POLICY          |
-    | 401, 403                          | INTERNAL            | UPSTREAM_AUTH           |
-    | 402, 429                          | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   |
-    | no answer in time, 408            | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       |
-    | unreachable, cut stream, 5xx      | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    |
+    | provider says                                   | code                | reason                  | again |
+    | 400, 404, 413, 422, other 4xx                   | INVALID_ARGUMENT    | UPSTREAM_REJECTED       | no    |
+    | context window exceeded                         | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED | no    |
+    | content policy                                  | FAILED_PRECONDITION | CONTENT_POLICY          | no    |
+    | 401, 403                                        | INTERNAL            | UPSTREAM_AUTH           | no    |
+    | 402                                             | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | no    |
+    | 429; RetryInfo from Retry-After, in seconds or  | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | yes   |
+    |   as a date, at most an hour                    |                     |                         |       |
+    | 408, 504, no answer in time, slow first byte    | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       | yes   |
+    | 409, 500, 502, 503 (RetryInfo as of 429), 529,  | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+    |   other 5xx, a redirection                      |                     |                         |       |
+    | cannot be reached, TLS fails                    | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+    | a stream without its end (neither a reason to   | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+    |   finish nor [DONE]), or a broken connection    |                     |                         |       |
+    | what is no JSON, no UTF-8, of another type than | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+    |   asked for, an event above 8 MiB, an answer    |                     |                         |       |
+    |   above 64 MiB                                  |                     |                         |       |
+    | an error object within an answer of status 200  | by its code or type | as above                |       |
+    | nothing: the deployment cannot be called so     | FAILED_PRECONDITION | NOT_SUPPORTED           | no    |
+
+    A context window and a content policy are told by what the provider says, as LiteLLM knows it. What the provider says is
+    passed on to nobody: it may repeat the key.
     """
 
     def __init__(self, channel):
@@ -62,26 +78,68 @@ class RouterServiceStub:
                 request_serializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/dynamicagents.router.v1.RouterService/Embed',
+                request_serializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.EmbedResponse.FromString,
+                _registered_method=True)
+        self.Rerank = channel.unary_unary(
+                '/dynamicagents.router.v1.RouterService/Rerank',
+                request_serializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.RerankRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.RerankResponse.FromString,
+                _registered_method=True)
+        self.CountTokens = channel.unary_unary(
+                '/dynamicagents.router.v1.RouterService/CountTokens',
+                request_serializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.CountTokensRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.CountTokensResponse.FromString,
+                _registered_method=True)
+        self.ExplainRoute = channel.unary_unary(
+                '/dynamicagents.router.v1.RouterService/ExplainRoute',
+                request_serializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.ExplainRouteRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.ExplainRouteResponse.FromString,
+                _registered_method=True)
+        self.Health = channel.stream_stream(
+                '/dynamicagents.router.v1.RouterService/Health',
+                request_serializer=dynamicagents_dot_router_dot_v1_dot_health__pb2.HealthRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_router_dot_v1_dot_health__pb2.HealthResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer:
     """RouterService talks to model providers for the rest of the suite. Keys are resolved by Secrets at call time. A cancelled
     call closes the provider's connection. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 
-    What a provider's failure becomes, after the retries of the router configuration:
+    What a provider's failure becomes, after the retries of the router configuration. "again" says whether another attempt
+    may mend it.
 
-    | provider says                     | code                | reason                  |
-    | 400, 404 for the model, 413, 422  | INVALID_ARGUMENT    | UPSTREAM_REJECTED       |
-    | context window exceeded           | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED |
-    | content policy                    | FAILED_PRECONDITION | CONTENT_POLICY          |
-    | 401, 403                          | INTERNAL            | UPSTREAM_AUTH           |
-    | 402, 429                          | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   |
-    | no answer in time, 408            | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       |
-    | unreachable, cut stream, 5xx      | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    |
+    | provider says                                   | code                | reason                  | again |
+    | 400, 404, 413, 422, other 4xx                   | INVALID_ARGUMENT    | UPSTREAM_REJECTED       | no    |
+    | context window exceeded                         | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED | no    |
+    | content policy                                  | FAILED_PRECONDITION | CONTENT_POLICY          | no    |
+    | 401, 403                                        | INTERNAL            | UPSTREAM_AUTH           | no    |
+    | 402                                             | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | no    |
+    | 429; RetryInfo from Retry-After, in seconds or  | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | yes   |
+    |   as a date, at most an hour                    |                     |                         |       |
+    | 408, 504, no answer in time, slow first byte    | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       | yes   |
+    | 409, 500, 502, 503 (RetryInfo as of 429), 529,  | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+    |   other 5xx, a redirection                      |                     |                         |       |
+    | cannot be reached, TLS fails                    | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+    | a stream without its end (neither a reason to   | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+    |   finish nor [DONE]), or a broken connection    |                     |                         |       |
+    | what is no JSON, no UTF-8, of another type than | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+    |   asked for, an event above 8 MiB, an answer    |                     |                         |       |
+    |   above 64 MiB                                  |                     |                         |       |
+    | an error object within an answer of status 200  | by its code or type | as above                |       |
+    | nothing: the deployment cannot be called so     | FAILED_PRECONDITION | NOT_SUPPORTED           | no    |
+
+    A context window and a content policy are told by what the provider says, as LiteLLM knows it. What the provider says is
+    passed on to nobody: it may repeat the key.
     """
 
     def Chat(self, request, context):
-        """Asks a model and returns the whole answer. Codes: INVALID_ARGUMENT, NOT_FOUND (MODEL_GROUP_UNKNOWN),
+        """Asks a model and returns the whole answer. A conversation is refused before any provider is asked, with its field named
+        (INVALID_FIELD), where a tool's result answers no call before it, turns carry what is not theirs, media has no type or
+        is too large, or a schema is no schema of an object. Codes: INVALID_ARGUMENT, NOT_FOUND (MODEL_GROUP_UNKNOWN),
         FAILED_PRECONDITION (CONTENT_POLICY, SECRET_UNRESOLVED), RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -89,8 +147,8 @@ class RouterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ChatStream(self, request, context):
-        """Asks a model and returns its answer as it is made. Retries happen only before the first chunk; a stream that breaks
-        later ends in its error. The last chunk carries finish_reason and usage. Codes: as Chat.
+        """Asks a model and returns its answer as it is made. What becomes of a stream that breaks after its first chunk
+        is told by options.mid_stream_failure. The last chunk carries finish_reason and usage. Codes: as Chat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,6 +156,45 @@ class RouterServiceServicer:
 
     def ListModels(self, request, context):
         """Lists the model groups of the caller's tenant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Embed(self, request, context):
+        """Turns texts into vectors. Codes: as Chat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rerank(self, request, context):
+        """Orders documents by how well they answer a query. Codes: as Chat; FAILED_PRECONDITION where no deployment can.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountTokens(self, request, context):
+        """Counts the tokens of a conversation with the tokenizer of the group's first deployment; no provider is asked.
+        Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainRoute(self, request, context):
+        """Says which deployment a call would be sent to now, and why each other one would not. No provider is asked. With
+        `config` the choice is made from that configuration, as a dry run. Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Health(self, request_iterator, context):
+        """Follows the health of deployments: a snapshot first, then each change as it happens, and heartbeats. The client says
+        what it watches, may ask for probes and report what it saw itself, at any time. Codes: INVALID_ARGUMENT,
+        RESOURCE_EXHAUSTED (too many watchers), UNAVAILABLE (SHUTTING_DOWN: watch again elsewhere).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,6 +218,31 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     request_deserializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.ListModelsRequest.FromString,
                     response_serializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.ListModelsResponse.SerializeToString,
             ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.EmbedRequest.FromString,
+                    response_serializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.EmbedResponse.SerializeToString,
+            ),
+            'Rerank': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rerank,
+                    request_deserializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.RerankRequest.FromString,
+                    response_serializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.RerankResponse.SerializeToString,
+            ),
+            'CountTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTokens,
+                    request_deserializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.CountTokensRequest.FromString,
+                    response_serializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.CountTokensResponse.SerializeToString,
+            ),
+            'ExplainRoute': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainRoute,
+                    request_deserializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.ExplainRouteRequest.FromString,
+                    response_serializer=dynamicagents_dot_router_dot_v1_dot_router__service__pb2.ExplainRouteResponse.SerializeToString,
+            ),
+            'Health': grpc.stream_stream_rpc_method_handler(
+                    servicer.Health,
+                    request_deserializer=dynamicagents_dot_router_dot_v1_dot_health__pb2.HealthRequest.FromString,
+                    response_serializer=dynamicagents_dot_router_dot_v1_dot_health__pb2.HealthResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'dynamicagents.router.v1.RouterService', rpc_method_handlers)
@@ -133,16 +255,31 @@ class RouterService:
     """RouterService talks to model providers for the rest of the suite. Keys are resolved by Secrets at call time. A cancelled
     call closes the provider's connection. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 
-    What a provider's failure becomes, after the retries of the router configuration:
+    What a provider's failure becomes, after the retries of the router configuration. "again" says whether another attempt
+    may mend it.
 
-    | provider says                     | code                | reason                  |
-    | 400, 404 for the model, 413, 422  | INVALID_ARGUMENT    | UPSTREAM_REJECTED       |
-    | context window exceeded           | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED |
-    | content policy                    | FAILED_PRECONDITION | CONTENT_POLICY          |
-    | 401, 403                          | INTERNAL            | UPSTREAM_AUTH           |
-    | 402, 429                          | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   |
-    | no answer in time, 408            | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       |
-    | unreachable, cut stream, 5xx      | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    |
+    | provider says                                   | code                | reason                  | again |
+    | 400, 404, 413, 422, other 4xx                   | INVALID_ARGUMENT    | UPSTREAM_REJECTED       | no    |
+    | context window exceeded                         | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED | no    |
+    | content policy                                  | FAILED_PRECONDITION | CONTENT_POLICY          | no    |
+    | 401, 403                                        | INTERNAL            | UPSTREAM_AUTH           | no    |
+    | 402                                             | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | no    |
+    | 429; RetryInfo from Retry-After, in seconds or  | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | yes   |
+    |   as a date, at most an hour                    |                     |                         |       |
+    | 408, 504, no answer in time, slow first byte    | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       | yes   |
+    | 409, 500, 502, 503 (RetryInfo as of 429), 529,  | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+    |   other 5xx, a redirection                      |                     |                         |       |
+    | cannot be reached, TLS fails                    | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+    | a stream without its end (neither a reason to   | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+    |   finish nor [DONE]), or a broken connection    |                     |                         |       |
+    | what is no JSON, no UTF-8, of another type than | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+    |   asked for, an event above 8 MiB, an answer    |                     |                         |       |
+    |   above 64 MiB                                  |                     |                         |       |
+    | an error object within an answer of status 200  | by its code or type | as above                |       |
+    | nothing: the deployment cannot be called so     | FAILED_PRECONDITION | NOT_SUPPORTED           | no    |
+
+    A context window and a content policy are told by what the provider says, as LiteLLM knows it. What the provider says is
+    passed on to nobody: it may repeat the key.
     """
 
     @staticmethod
@@ -216,6 +353,141 @@ class RouterService:
             '/dynamicagents.router.v1.RouterService/ListModels',
             dynamicagents_dot_router_dot_v1_dot_router__service__pb2.ListModelsRequest.SerializeToString,
             dynamicagents_dot_router_dot_v1_dot_router__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.router.v1.RouterService/Embed',
+            dynamicagents_dot_router_dot_v1_dot_router__service__pb2.EmbedRequest.SerializeToString,
+            dynamicagents_dot_router_dot_v1_dot_router__service__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rerank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.router.v1.RouterService/Rerank',
+            dynamicagents_dot_router_dot_v1_dot_router__service__pb2.RerankRequest.SerializeToString,
+            dynamicagents_dot_router_dot_v1_dot_router__service__pb2.RerankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.router.v1.RouterService/CountTokens',
+            dynamicagents_dot_router_dot_v1_dot_router__service__pb2.CountTokensRequest.SerializeToString,
+            dynamicagents_dot_router_dot_v1_dot_router__service__pb2.CountTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainRoute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.router.v1.RouterService/ExplainRoute',
+            dynamicagents_dot_router_dot_v1_dot_router__service__pb2.ExplainRouteRequest.SerializeToString,
+            dynamicagents_dot_router_dot_v1_dot_router__service__pb2.ExplainRouteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Health(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/dynamicagents.router.v1.RouterService/Health',
+            dynamicagents_dot_router_dot_v1_dot_health__pb2.HealthRequest.SerializeToString,
+            dynamicagents_dot_router_dot_v1_dot_health__pb2.HealthResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from dynamicagents.router.v1 import health_pb2 as _health_pb2
 from dynamicagents.router.v1 import router_service_pb2 as _router_service_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -30,16 +31,31 @@ class RouterServiceStub:
     """RouterService talks to model providers for the rest of the suite. Keys are resolved by Secrets at call time. A cancelled
     call closes the provider's connection. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 
-    What a provider's failure becomes, after the retries of the router configuration:
+    What a provider's failure becomes, after the retries of the router configuration. "again" says whether another attempt
+    may mend it.
 
-      | provider says                     | code                | reason                  |
-      | 400, 404 for the model, 413, 422  | INVALID_ARGUMENT    | UPSTREAM_REJECTED       |
-      | context window exceeded           | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED |
-      | content policy                    | FAILED_PRECONDITION | CONTENT_POLICY          |
-      | 401, 403                          | INTERNAL            | UPSTREAM_AUTH           |
-      | 402, 429                          | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   |
-      | no answer in time, 408            | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       |
-      | unreachable, cut stream, 5xx      | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    |
+      | provider says                                   | code                | reason                  | again |
+      | 400, 404, 413, 422, other 4xx                   | INVALID_ARGUMENT    | UPSTREAM_REJECTED       | no    |
+      | context window exceeded                         | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED | no    |
+      | content policy                                  | FAILED_PRECONDITION | CONTENT_POLICY          | no    |
+      | 401, 403                                        | INTERNAL            | UPSTREAM_AUTH           | no    |
+      | 402                                             | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | no    |
+      | 429; RetryInfo from Retry-After, in seconds or  | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | yes   |
+      |   as a date, at most an hour                    |                     |                         |       |
+      | 408, 504, no answer in time, slow first byte    | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       | yes   |
+      | 409, 500, 502, 503 (RetryInfo as of 429), 529,  | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+      |   other 5xx, a redirection                      |                     |                         |       |
+      | cannot be reached, TLS fails                    | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+      | a stream without its end (neither a reason to   | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+      |   finish nor [DONE]), or a broken connection    |                     |                         |       |
+      | what is no JSON, no UTF-8, of another type than | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+      |   asked for, an event above 8 MiB, an answer    |                     |                         |       |
+      |   above 64 MiB                                  |                     |                         |       |
+      | an error object within an answer of status 200  | by its code or type | as above                |       |
+      | nothing: the deployment cannot be called so     | FAILED_PRECONDITION | NOT_SUPPORTED           | no    |
+
+    A context window and a content policy are told by what the provider says, as LiteLLM knows it. What the provider says is
+    passed on to nobody: it may repeat the key.
     """
 
     @_typing.overload
@@ -47,59 +63,127 @@ class RouterServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RouterServiceAsyncStub: ...
     Chat: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ChatRequest, _router_service_pb2.ChatResponse]
-    """Asks a model and returns the whole answer. Codes: INVALID_ARGUMENT, NOT_FOUND (MODEL_GROUP_UNKNOWN),
+    """Asks a model and returns the whole answer. A conversation is refused before any provider is asked, with its field named
+    (INVALID_FIELD), where a tool's result answers no call before it, turns carry what is not theirs, media has no type or
+    is too large, or a schema is no schema of an object. Codes: INVALID_ARGUMENT, NOT_FOUND (MODEL_GROUP_UNKNOWN),
     FAILED_PRECONDITION (CONTENT_POLICY, SECRET_UNRESOLVED), RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED.
     """
     ChatStream: _grpc.UnaryStreamMultiCallable[_router_service_pb2.ChatStreamRequest, _router_service_pb2.ChatStreamResponse]
-    """Asks a model and returns its answer as it is made. Retries happen only before the first chunk; a stream that breaks
-    later ends in its error. The last chunk carries finish_reason and usage. Codes: as Chat.
+    """Asks a model and returns its answer as it is made. What becomes of a stream that breaks after its first chunk
+    is told by options.mid_stream_failure. The last chunk carries finish_reason and usage. Codes: as Chat.
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ListModelsRequest, _router_service_pb2.ListModelsResponse]
     """Lists the model groups of the caller's tenant."""
+    Embed: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.EmbedRequest, _router_service_pb2.EmbedResponse]
+    """Turns texts into vectors. Codes: as Chat."""
+    Rerank: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.RerankRequest, _router_service_pb2.RerankResponse]
+    """Orders documents by how well they answer a query. Codes: as Chat; FAILED_PRECONDITION where no deployment can."""
+    CountTokens: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.CountTokensRequest, _router_service_pb2.CountTokensResponse]
+    """Counts the tokens of a conversation with the tokenizer of the group's first deployment; no provider is asked.
+    Codes: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    ExplainRoute: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ExplainRouteRequest, _router_service_pb2.ExplainRouteResponse]
+    """Says which deployment a call would be sent to now, and why each other one would not. No provider is asked. With
+    `config` the choice is made from that configuration, as a dry run. Codes: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    Health: _grpc.StreamStreamMultiCallable[_health_pb2.HealthRequest, _health_pb2.HealthResponse]
+    """Follows the health of deployments: a snapshot first, then each change as it happens, and heartbeats. The client says
+    what it watches, may ask for probes and report what it saw itself, at any time. Codes: INVALID_ARGUMENT,
+    RESOURCE_EXHAUSTED (too many watchers), UNAVAILABLE (SHUTTING_DOWN: watch again elsewhere).
+    """
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
     """RouterService talks to model providers for the rest of the suite. Keys are resolved by Secrets at call time. A cancelled
     call closes the provider's connection. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 
-    What a provider's failure becomes, after the retries of the router configuration:
+    What a provider's failure becomes, after the retries of the router configuration. "again" says whether another attempt
+    may mend it.
 
-      | provider says                     | code                | reason                  |
-      | 400, 404 for the model, 413, 422  | INVALID_ARGUMENT    | UPSTREAM_REJECTED       |
-      | context window exceeded           | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED |
-      | content policy                    | FAILED_PRECONDITION | CONTENT_POLICY          |
-      | 401, 403                          | INTERNAL            | UPSTREAM_AUTH           |
-      | 402, 429                          | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   |
-      | no answer in time, 408            | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       |
-      | unreachable, cut stream, 5xx      | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    |
+      | provider says                                   | code                | reason                  | again |
+      | 400, 404, 413, 422, other 4xx                   | INVALID_ARGUMENT    | UPSTREAM_REJECTED       | no    |
+      | context window exceeded                         | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED | no    |
+      | content policy                                  | FAILED_PRECONDITION | CONTENT_POLICY          | no    |
+      | 401, 403                                        | INTERNAL            | UPSTREAM_AUTH           | no    |
+      | 402                                             | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | no    |
+      | 429; RetryInfo from Retry-After, in seconds or  | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | yes   |
+      |   as a date, at most an hour                    |                     |                         |       |
+      | 408, 504, no answer in time, slow first byte    | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       | yes   |
+      | 409, 500, 502, 503 (RetryInfo as of 429), 529,  | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+      |   other 5xx, a redirection                      |                     |                         |       |
+      | cannot be reached, TLS fails                    | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+      | a stream without its end (neither a reason to   | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+      |   finish nor [DONE]), or a broken connection    |                     |                         |       |
+      | what is no JSON, no UTF-8, of another type than | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+      |   asked for, an event above 8 MiB, an answer    |                     |                         |       |
+      |   above 64 MiB                                  |                     |                         |       |
+      | an error object within an answer of status 200  | by its code or type | as above                |       |
+      | nothing: the deployment cannot be called so     | FAILED_PRECONDITION | NOT_SUPPORTED           | no    |
+
+    A context window and a content policy are told by what the provider says, as LiteLLM knows it. What the provider says is
+    passed on to nobody: it may repeat the key.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Chat: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ChatRequest, _router_service_pb2.ChatResponse]  # type: ignore[assignment]
-    """Asks a model and returns the whole answer. Codes: INVALID_ARGUMENT, NOT_FOUND (MODEL_GROUP_UNKNOWN),
+    """Asks a model and returns the whole answer. A conversation is refused before any provider is asked, with its field named
+    (INVALID_FIELD), where a tool's result answers no call before it, turns carry what is not theirs, media has no type or
+    is too large, or a schema is no schema of an object. Codes: INVALID_ARGUMENT, NOT_FOUND (MODEL_GROUP_UNKNOWN),
     FAILED_PRECONDITION (CONTENT_POLICY, SECRET_UNRESOLVED), RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED.
     """
     ChatStream: _aio.UnaryStreamMultiCallable[_router_service_pb2.ChatStreamRequest, _router_service_pb2.ChatStreamResponse]  # type: ignore[assignment]
-    """Asks a model and returns its answer as it is made. Retries happen only before the first chunk; a stream that breaks
-    later ends in its error. The last chunk carries finish_reason and usage. Codes: as Chat.
+    """Asks a model and returns its answer as it is made. What becomes of a stream that breaks after its first chunk
+    is told by options.mid_stream_failure. The last chunk carries finish_reason and usage. Codes: as Chat.
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ListModelsRequest, _router_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the model groups of the caller's tenant."""
+    Embed: _aio.UnaryUnaryMultiCallable[_router_service_pb2.EmbedRequest, _router_service_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Turns texts into vectors. Codes: as Chat."""
+    Rerank: _aio.UnaryUnaryMultiCallable[_router_service_pb2.RerankRequest, _router_service_pb2.RerankResponse]  # type: ignore[assignment]
+    """Orders documents by how well they answer a query. Codes: as Chat; FAILED_PRECONDITION where no deployment can."""
+    CountTokens: _aio.UnaryUnaryMultiCallable[_router_service_pb2.CountTokensRequest, _router_service_pb2.CountTokensResponse]  # type: ignore[assignment]
+    """Counts the tokens of a conversation with the tokenizer of the group's first deployment; no provider is asked.
+    Codes: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    ExplainRoute: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ExplainRouteRequest, _router_service_pb2.ExplainRouteResponse]  # type: ignore[assignment]
+    """Says which deployment a call would be sent to now, and why each other one would not. No provider is asked. With
+    `config` the choice is made from that configuration, as a dry run. Codes: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    Health: _aio.StreamStreamMultiCallable[_health_pb2.HealthRequest, _health_pb2.HealthResponse]  # type: ignore[assignment]
+    """Follows the health of deployments: a snapshot first, then each change as it happens, and heartbeats. The client says
+    what it watches, may ask for probes and report what it saw itself, at any time. Codes: INVALID_ARGUMENT,
+    RESOURCE_EXHAUSTED (too many watchers), UNAVAILABLE (SHUTTING_DOWN: watch again elsewhere).
+    """
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     """RouterService talks to model providers for the rest of the suite. Keys are resolved by Secrets at call time. A cancelled
     call closes the provider's connection. Every method may also return UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 
-    What a provider's failure becomes, after the retries of the router configuration:
+    What a provider's failure becomes, after the retries of the router configuration. "again" says whether another attempt
+    may mend it.
 
-      | provider says                     | code                | reason                  |
-      | 400, 404 for the model, 413, 422  | INVALID_ARGUMENT    | UPSTREAM_REJECTED       |
-      | context window exceeded           | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED |
-      | content policy                    | FAILED_PRECONDITION | CONTENT_POLICY          |
-      | 401, 403                          | INTERNAL            | UPSTREAM_AUTH           |
-      | 402, 429                          | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   |
-      | no answer in time, 408            | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       |
-      | unreachable, cut stream, 5xx      | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    |
+      | provider says                                   | code                | reason                  | again |
+      | 400, 404, 413, 422, other 4xx                   | INVALID_ARGUMENT    | UPSTREAM_REJECTED       | no    |
+      | context window exceeded                         | INVALID_ARGUMENT    | CONTEXT_WINDOW_EXCEEDED | no    |
+      | content policy                                  | FAILED_PRECONDITION | CONTENT_POLICY          | no    |
+      | 401, 403                                        | INTERNAL            | UPSTREAM_AUTH           | no    |
+      | 402                                             | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | no    |
+      | 429; RetryInfo from Retry-After, in seconds or  | RESOURCE_EXHAUSTED  | UPSTREAM_RATE_LIMITED   | yes   |
+      |   as a date, at most an hour                    |                     |                         |       |
+      | 408, 504, no answer in time, slow first byte    | DEADLINE_EXCEEDED   | DEADLINE_EXCEEDED       | yes   |
+      | 409, 500, 502, 503 (RetryInfo as of 429), 529,  | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+      |   other 5xx, a redirection                      |                     |                         |       |
+      | cannot be reached, TLS fails                    | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+      | a stream without its end (neither a reason to   | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+      |   finish nor [DONE]), or a broken connection    |                     |                         |       |
+      | what is no JSON, no UTF-8, of another type than | UNAVAILABLE         | UPSTREAM_UNAVAILABLE    | yes   |
+      |   asked for, an event above 8 MiB, an answer    |                     |                         |       |
+      |   above 64 MiB                                  |                     |                         |       |
+      | an error object within an answer of status 200  | by its code or type | as above                |       |
+      | nothing: the deployment cannot be called so     | FAILED_PRECONDITION | NOT_SUPPORTED           | no    |
+
+    A context window and a content policy are told by what the provider says, as LiteLLM knows it. What the provider says is
+    passed on to nobody: it may repeat the key.
     """
 
     @_abc_1.abstractmethod
@@ -108,7 +192,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_service_pb2.ChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_router_service_pb2.ChatResponse, _abc.Awaitable[_router_service_pb2.ChatResponse]]:
-        """Asks a model and returns the whole answer. Codes: INVALID_ARGUMENT, NOT_FOUND (MODEL_GROUP_UNKNOWN),
+        """Asks a model and returns the whole answer. A conversation is refused before any provider is asked, with its field named
+        (INVALID_FIELD), where a tool's result answers no call before it, turns carry what is not theirs, media has no type or
+        is too large, or a schema is no schema of an object. Codes: INVALID_ARGUMENT, NOT_FOUND (MODEL_GROUP_UNKNOWN),
         FAILED_PRECONDITION (CONTENT_POLICY, SECRET_UNRESOLVED), RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED.
         """
 
@@ -118,8 +204,8 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_service_pb2.ChatStreamRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_router_service_pb2.ChatStreamResponse], _abc.AsyncIterator[_router_service_pb2.ChatStreamResponse]]:
-        """Asks a model and returns its answer as it is made. Retries happen only before the first chunk; a stream that breaks
-        later ends in its error. The last chunk carries finish_reason and usage. Codes: as Chat.
+        """Asks a model and returns its answer as it is made. What becomes of a stream that breaks after its first chunk
+        is told by options.mid_stream_failure. The last chunk carries finish_reason and usage. Codes: as Chat.
         """
 
     @_abc_1.abstractmethod
@@ -129,5 +215,52 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_router_service_pb2.ListModelsResponse, _abc.Awaitable[_router_service_pb2.ListModelsResponse]]:
         """Lists the model groups of the caller's tenant."""
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _router_service_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_service_pb2.EmbedResponse, _abc.Awaitable[_router_service_pb2.EmbedResponse]]:
+        """Turns texts into vectors. Codes: as Chat."""
+
+    @_abc_1.abstractmethod
+    def Rerank(
+        self,
+        request: _router_service_pb2.RerankRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_service_pb2.RerankResponse, _abc.Awaitable[_router_service_pb2.RerankResponse]]:
+        """Orders documents by how well they answer a query. Codes: as Chat; FAILED_PRECONDITION where no deployment can."""
+
+    @_abc_1.abstractmethod
+    def CountTokens(
+        self,
+        request: _router_service_pb2.CountTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_service_pb2.CountTokensResponse, _abc.Awaitable[_router_service_pb2.CountTokensResponse]]:
+        """Counts the tokens of a conversation with the tokenizer of the group's first deployment; no provider is asked.
+        Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainRoute(
+        self,
+        request: _router_service_pb2.ExplainRouteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_service_pb2.ExplainRouteResponse, _abc.Awaitable[_router_service_pb2.ExplainRouteResponse]]:
+        """Says which deployment a call would be sent to now, and why each other one would not. No provider is asked. With
+        `config` the choice is made from that configuration, as a dry run. Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def Health(
+        self,
+        request_iterator: _MaybeAsyncIterator[_health_pb2.HealthRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_health_pb2.HealthResponse], _abc.AsyncIterator[_health_pb2.HealthResponse]]:
+        """Follows the health of deployments: a snapshot first, then each change as it happens, and heartbeats. The client says
+        what it watches, may ask for probes and report what it saw itself, at any time. Codes: INVALID_ARGUMENT,
+        RESOURCE_EXHAUSTED (too many watchers), UNAVAILABLE (SHUTTING_DOWN: watch again elsewhere).
+        """
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
