@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 SERVICE ?= execution
 NAME ?= registry
+N ?= 1000
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 export AGNO_TELEMETRY := false
 export UV_PYTHON_DOWNLOADS := never
 INSTALLED := .venv/.installed
 
-.PHONY: help install proto format lint breaking fresh test demo up bench migrate check clean
+.PHONY: help install proto format lint breaking fresh test demo up bench drill migrate check clean
 
 help: ## Print this.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +60,9 @@ format: $(INSTALLED) ## Format Python and contracts.
 
 bench: $(INSTALLED) ## Measure against a bare gRPC server: make bench NAME=registry.
 	$(BIN)/python -m bench.$(NAME)
+
+drill: $(INSTALLED) ## Kill Execution mid-run until N=1000 runs were hit. Needs DYNAMIC_AGENTS_TEST_POSTGRES.
+	DYNAMIC_AGENTS_TEST_KILLS=$(N) $(BIN)/pytest -q tests/suite/test_kill_drill.py
 
 migrate: $(INSTALLED) ## Bring the configured databases to this version's schema.
 	$(BIN)/dynamic-agents migrate

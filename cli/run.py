@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import grpc
@@ -14,6 +15,7 @@ from dynamicagents.execution.v1 import event_pb2, execution_pb2, execution_servi
 from google.protobuf.json_format import MessageToDict
 from rich.markup import escape
 
+from cli import questions
 from cli.connection import PORT_BASE, PortBase, call
 from cli.output import Failure, Json, console, print_json, status_failure
 
@@ -62,14 +64,21 @@ async def stream(
 
     cancelling = asyncio.create_task(cancel())
     view = View()
+    events = stub.ExecuteStream(request, **options)
+    answering = Answering(stub, options, events.cancel)
     try:
-        async for event in stub.ExecuteStream(request, **options):
+        async for event in events:
             last.CopyFrom(event)
             if as_json:
                 print_json(event)
             else:
                 view.show(event)
+                answering.follow(event)
+    except asyncio.CancelledError:
+        answering.check()
+        raise
     finally:
+        answering.stop()
         cancelling.cancel()
         with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
             await cancelling
@@ -85,6 +94,33 @@ def conclude(event: event_pb2.ExecuteEvent, *, as_json: bool) -> None:
         raise typer.Exit(130)
     if not event.HasField("execution_completed"):
         raise Failure("the stream ended without a terminal event", as_json=as_json)
+
+
+class Answering:
+    """Asks at the terminal what the run wants to know, while its events are read on."""
+
+    def __init__(self, stub: Any, options: dict[str, Any], give_up: Callable[[], Any]) -> None:
+        self._stub, self._options, self._give_up = stub, options, give_up
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, event: event_pb2.ExecuteEvent) -> None:
+        if event.HasField("heartbeat"):
+            return
+        self.stop()
+        if event.HasField("input_required"):
+            self._task = asyncio.create_task(questions.answer(self._stub, event, self._options))
+            self._task.add_done_callback(
+                lambda task: None if task.cancelled() or not task.exception() else self._give_up()
+            )
+
+    def stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+
+    def check(self) -> None:
+        """Raises what made it give up."""
+        if self._task and self._task.done() and not self._task.cancelled():
+            self._task.result()
 
 
 class View:
@@ -107,6 +143,9 @@ class View:
             case "reasoning_delta":
                 console.print(event.reasoning_delta.text, end="", markup=False, style="dim italic", soft_wrap=True)
                 self._open = True
+            case "heartbeat" if event.heartbeat.queue_position:
+                self.line()
+                console.print(f"[dim]queued, place {event.heartbeat.queue_position}[/dim]")
             case "tool_call_started":
                 self._tool_started(event.tool_call_started)
             case "tool_call_completed":

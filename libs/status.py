@@ -49,6 +49,8 @@ def to_status(error: errors.Error) -> status_pb2.Status:
         details.append(_bad_request(error.violations))
     if isinstance(error, errors.NotFound | errors.AlreadyExists):
         details.append(error_details_pb2.ResourceInfo(resource_type=error.kind, resource_name=_short(error.name)))
+    if isinstance(error, errors.FailedPrecondition):
+        details.append(_precondition_failure(error))
     if error.retry_after is not None:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(error.retry_after * 1e9))
@@ -69,6 +71,12 @@ def _bad_request(violations: Sequence[errors.Violation]) -> error_details_pb2.Ba
             del bad.field_violations[-1]
             break
     return bad
+
+
+def _precondition_failure(error: errors.FailedPrecondition) -> error_details_pb2.PreconditionFailure:
+    failure = error_details_pb2.PreconditionFailure()
+    failure.violations.add(type=error.reason_code, description=_short(error.message))
+    return failure
 
 
 def _short(text: str) -> str:

@@ -64,6 +64,11 @@ def resource(kind: Kind, resource_id: str, /, **fields: Any) -> dict[str, Any]:
     return {id_field(kind): resource_id, "spec": SPECS[kind], **fields}
 
 
+def of_size(size: int) -> dict[str, Any]:
+    """Spec of an agent, so many bytes long and a few more."""
+    return {"model": OFFLINE, "output_schema": {"type": "object", "title": "x" * size}}
+
+
 def team(*members: str, agents: Sequence[str] = ("member",)) -> dict[str, Any]:
     """Spec of a team of teams, and of agents."""
     of_agents = [{"agent_id": name} for name in agents]

@@ -2,27 +2,51 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 
+import grpc
 from dynamicagents.execution.v1 import execution_service_pb2_grpc as execution_grpc
+from dynamicagents.registry.v1 import watch_service_pb2_grpc
+from dynamicagents.secrets.v1 import secrets_service_pb2_grpc
 from dynamicagents.tools.v1 import tool_service_pb2_grpc as tool_grpc
 from opentelemetry.sdk.trace import TracerProvider
 
 from libs import client, database
+from libs.config import StartError
 from libs.server import Drain, Server, Servicer, listening
 from services.execution.config import ExecutionSettings
-from services.execution.gateways.agno import AgnoRunner
+from services.execution.gateways.agno.runner import AgnoRunner
+from services.execution.gateways.mcp.source import McpTools
+from services.execution.gateways.mcp.targets import Bounds as McpBounds
 from services.execution.gateways.registry import RegistryAgents
 from services.execution.gateways.router import RouterModels
+from services.execution.gateways.secrets import SecretsGateway
+from services.execution.service.admission import Admission, Bounds
 from services.execution.service.builtin import Builtin
-from services.execution.service.executions import Executions, Limits
+from services.execution.service.catalogue import Catalogue
+from services.execution.service.continuation import Continuation
+from services.execution.service.conversations import Conversations
+from services.execution.service.executions import Executions
+from services.execution.service.leases import Leases
+from services.execution.service.listing import Listing
 from services.execution.service.log import EventLog
+from services.execution.service.replay import Replays
+from services.execution.service.retention import Periods, Retention
+from services.execution.service.runs import Limits, Runs
+from services.execution.service.sessions import Sessions
+from services.execution.service.sources import ToolSource
+from services.execution.service.timeouts import Models, Patience, TimedModels
 from services.execution.service.tools import Tools
-from services.execution.servicer import ExecutionServicer, ToolServicer
-from services.execution.store import SqlExecutionStore
+from services.execution.servicer.executions import ExecutionServicer
+from services.execution.servicer.tools import ToolServicer
+from services.execution.store import SqlExecutionStore, SqlListing, SqlRetentionStore, SqlSessionStore
+from services.execution.store.calls import SqlCalls
+from services.execution.store.inputs import SqlInputStore
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-_REGISTRY = ("dynamicagents.registry.v1.AgentService", "dynamicagents.registry.v1.PromptService")
+_REGISTRY = tuple(f"dynamicagents.registry.v1.{name}Service" for name in ("Agent", "Prompt", "ToolDefinition"))
 
 
 @asynccontextmanager
@@ -33,39 +57,99 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
             client.channel(settings.registry_address, settings, provider, retried=_REGISTRY)
         )
         router = await stack.enter_async_context(client.channel(settings.router_address, settings, provider))
-        tools = Tools([Builtin()])
-        runner = AgnoRunner(RouterModels(router), tools)
+        mcp = await stack.enter_async_context(await _mcp(stack, registry, settings, provider))
+        tools = Tools([Builtin(), *map(_source, settings.tool_sources)], [mcp], limit=settings.tool_result_limit)
+        runner = AgnoRunner(_models(router, settings), tools)
         await runner.warm_up()
         store = SqlExecutionStore(db)
         log = await stack.enter_async_context(
             EventLog(store, window=settings.commit_window, patience=settings.database_patience)
         )
-        drain = Drain()
+        drain, limits, agents = Drain(), _limits(settings), RegistryAgents(registry)
+        inputs, admission = SqlInputStore(db), Admission(_bounds(settings))
+        continuation = Continuation(inputs)
+        sessions = Sessions(SqlSessionStore(db))
+        conversations = Conversations(runner, sessions)
+        runs = Runs(store, inputs, admission, log, conversations, tools, limits)
+        await stack.enter_async_context(Retention(SqlRetentionStore(db), _periods(settings)))
+        await stack.enter_async_context(Leases(store, SqlCalls(db), runs, continuation, drain, limits))
         executions = await stack.enter_async_context(
-            Executions(store, log, RegistryAgents(registry), runner, tools, drain, _limits(settings))
+            Executions(store, inputs, admission, continuation, log, agents, runs, tools, drain, limits)
         )
         servicers = [
             Servicer(
                 execution_grpc.add_ExecutionServiceServicer_to_server,
-                ExecutionServicer(executions),
+                ExecutionServicer(executions, Replays(store, conversations, runs), sessions, Listing(SqlListing(db))),
                 "dynamicagents.execution.v1.ExecutionService",
             ),
             Servicer(
                 tool_grpc.add_ToolServiceServicer_to_server,
-                ToolServicer(tools),
+                ToolServicer(tools, Catalogue(tools, agents, drain, heartbeat=settings.heartbeat)),
                 "dynamicagents.tools.v1.ToolService",
             ),
         ]
         yield await stack.enter_async_context(listening(settings, servicers, drain=drain, provider=provider))
 
 
+async def _mcp(
+    stack: AsyncExitStack, registry: grpc.aio.Channel, settings: ExecutionSettings, provider: TracerProvider | None
+) -> McpTools:
+    secrets = await stack.enter_async_context(client.channel(settings.secrets_address, settings, provider))
+    bounds = McpBounds(
+        commands=settings.mcp_commands,
+        variables=settings.mcp_variables,
+        patience=settings.mcp_patience,
+        idle=settings.mcp_idle,
+        ttl=settings.mcp_ttl,
+    )
+    return McpTools(
+        watch_service_pb2_grpc.WatchServiceStub(registry),
+        SecretsGateway(secrets_service_pb2_grpc.SecretsServiceStub(secrets)),
+        bounds,
+    )
+
+
+def _source(named: str) -> ToolSource:
+    module, _, attribute = named.partition(":")
+    try:
+        made: ToolSource = getattr(import_module(module), attribute)()
+    except Exception as error:
+        raise StartError(f"bad setting tool_sources of execution: {named}: {error}") from None
+    return made
+
+
 def _limits(settings: ExecutionSettings) -> Limits:
     return Limits(
-        max_executions=settings.max_executions,
         default_timeout=settings.default_timeout,
         resume_grace=settings.resume_grace,
         heartbeat=settings.heartbeat,
         lease=settings.lease,
         watch_poll=settings.watch_poll,
         drain_grace=settings.drain_grace,
+        max_deaths=settings.max_deaths,
+        input_timeout=settings.input_timeout,
     )
+
+
+def _periods(settings: ExecutionSettings) -> Periods:
+    return Periods(
+        events=timedelta(days=settings.event_retention) if settings.event_retention else None,
+        by_tenant={tenant: timedelta(days=days) for tenant, days in settings.tenant_event_retention.items()},
+        compact_after=timedelta(hours=settings.compact_after) if settings.compact_after else None,
+    )
+
+
+def _bounds(settings: ExecutionSettings) -> Bounds:
+    return Bounds(
+        running=settings.max_executions,
+        running_per_tenant=settings.max_executions_per_tenant,
+        queued=settings.max_queued,
+        queued_per_tenant=settings.max_queued_per_tenant,
+    )
+
+
+def _models(router: grpc.aio.Channel, settings: ExecutionSettings) -> Models:
+    models = RouterModels(router)
+    if not settings.model_patience:
+        return models
+    return TimedModels(models, Patience(settings.model_patience, settings.model_patience_floor))

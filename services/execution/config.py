@@ -9,7 +9,22 @@ class ExecutionSettings(Settings):
     service: ClassVar[str] = "execution"
 
     port: int = Field(50054, ge=0, le=65535, description="Port to listen on.")
-    max_executions: int = Field(1000, ge=1, description="Runs at once in one process; more are refused.")
+    max_message_bytes: int = Field(8 * 1024 * 1024, ge=65536, description="Largest message of a call, in bytes.")
+    max_executions: int = Field(500, ge=1, description="Runs at once in one process; more wait in its queue.")
+    max_executions_per_tenant: int = Field(
+        0, ge=0, description="Runs of one tenant at once in one process; 0: as many as max_executions."
+    )
+    max_queued: int = Field(
+        10_000, ge=0, description="Runs that may wait in one process; more are refused. 0: none waits."
+    )
+    max_queued_per_tenant: int = Field(0, ge=0, description="Of one tenant; 0: as many as max_queued.")
+    input_timeout: float = Field(
+        86_400.0, gt=0, description="Seconds that a run waits for an approval, a user's input or a tool's result."
+    )
+    model_patience: float = Field(
+        0.0, ge=0, description="A model call ends when it takes so many times what 95 % of its kind take; 0: never."
+    )
+    model_patience_floor: float = Field(10.0, gt=0, description="Seconds that model_patience grants at least.")
     default_timeout: float = Field(600.0, gt=0, description="Seconds a run may take when its caller does not say.")
     resume_grace: float = Field(30.0, ge=0, description="Seconds a run goes on with nobody watching it.")
     commit_window: float = Field(
@@ -17,9 +32,39 @@ class ExecutionSettings(Settings):
     )
     heartbeat: float = Field(15.0, gt=0, le=300, description="Seconds of silence after which a stream says so.")
     lease: float = Field(
-        15.0, gt=0.1, description="Seconds without a sign of its process after which a run counts as lost."
+        15.0, gt=0.1, description="Seconds without a sign of its process after which another one takes a run up."
+    )
+    tool_sources: tuple[str, ...] = Field(
+        (), description="Sources of tools of this installation's own, each as module:callable."
+    )
+    max_deaths: int = Field(3, ge=1, description="Processes that may die of a run before nobody takes it up again.")
+    event_retention: float = Field(
+        30.0, ge=0, description="Days that the events and journals of ended runs are kept; 0: for ever."
+    )
+    tenant_event_retention: dict[str, float] = Field(
+        {}, description="The same for single tenants: days by the tenant's name."
+    )
+    compact_after: float = Field(
+        0.0, ge=0, description="Hours after which the text of an ended run is stored in fewer rows; 0: never."
     )
     watch_poll: float = Field(0.2, gt=0, le=10, description="Seconds between looks at a run of another process.")
     database_patience: float = Field(
         10.0, ge=0, description="Seconds that a run outlasts a database that does not answer."
+    )
+    tool_result_limit: int = Field(
+        256 * 1024, ge=1024, description="Bytes of a tool's result that are handed on; the rest is cut off."
+    )
+    mcp_commands: tuple[str, ...] = Field(
+        (),
+        description="Beginnings of command lines that MCP servers over stdio may be, e.g. 'uvx mcp-server-time'; "
+        "arguments after them are whatever Registry says.",
+    )
+    mcp_variables: tuple[str, ...] = Field(
+        ("*_KEY", "*_TOKEN", "*_SECRET", "*_PASSWORD"),
+        description="Patterns of the environment variables that such a server may be given.",
+    )
+    mcp_patience: float = Field(10.0, gt=0, description="Seconds that an MCP server has to answer a connection.")
+    mcp_idle: float = Field(300.0, gt=0, description="Seconds after which a connection that nobody uses is closed.")
+    mcp_ttl: float = Field(
+        300.0, gt=0, description="Seconds for which an MCP server's tools are believed, unless it says otherwise."
     )

@@ -10,6 +10,7 @@ class RouterSettings(Settings):
     service: ClassVar[str] = "router"
 
     port: int = Field(50052, ge=0, le=65535, description="Port to listen on.")
+    max_message_bytes: int = Field(32 * 1024 * 1024, ge=65536, description="Largest message of a call, in bytes.")
     offline: bool = Field(True, description="Serve the group `offline`, a model that needs no network and no key.")
     offline_delay: float = Field(0.0, ge=0, le=60, description="Seconds that the offline model takes for each word.")
     max_watches: int = Field(1000, ge=1, le=100_000, description="Tenants whose configuration is followed at a time.")

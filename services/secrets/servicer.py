@@ -41,6 +41,7 @@ class SecretsServicer(secrets_service_pb2_grpc.SecretsServiceServicer):
     async def CreateSecret(
         self, request: secrets_service_pb2.CreateSecretRequest, context: Context
     ) -> secrets_service_pb2.CreateSecretResponse:
+        _require_text(request.secret)
         scope = _SCOPE_OF.get(request.secret.scope, Scope.SYSTEM)
         made = await self._secrets.create(identity.current(), scope, _draft(request), request.request_id)
         return secrets_service_pb2.CreateSecretResponse(secret=_secret(made))
@@ -65,6 +66,7 @@ class SecretsServicer(secrets_service_pb2_grpc.SecretsServiceServicer):
         secret = request.secret
         if not secret.secret_id:
             raise errors.invalid("secret.secret_id", "is required")
+        _require_text(secret)
         made = await self._secrets.update(identity.current(), secret.secret_id, _change(request), secret.etag)
         return secrets_service_pb2.UpdateSecretResponse(secret=_secret(made))
 
@@ -161,6 +163,16 @@ class SecretsServicer(secrets_service_pb2_grpc.SecretsServiceServicer):
         )
 
 
+def _require_text(secret: secret_pb2.Secret) -> None:
+    """PostgreSQL cannot keep a NUL; what the one database refuses, the other does not take."""
+    for field, texts in {
+        "display_name": (secret.display_name,),
+        "labels": (*secret.labels, *secret.labels.values()),
+    }.items():
+        if any("\0" in text for text in texts):
+            raise errors.invalid(f"secret.{field}", "contains a NUL character")
+
+
 def _revealed(values: Values) -> dict[str, str]:
     return {name: value.reveal() for name, value in values.items()}
 
@@ -175,8 +187,8 @@ def _draft(request: secrets_service_pb2.CreateSecretRequest) -> Draft:
 
 
 def _change(request: secrets_service_pb2.UpdateSecretRequest) -> Change:
-    """A mask of fields of the secret, of `values`, and of `values.<field>`."""
-    paths = list(request.update_mask.paths)
+    """A mask of fields of the secret, of `values`, and of `values.<field>`; without one, what is given changes."""
+    paths = list(request.update_mask.paths) or _given(request)
     given = {name: Value(text) for name, text in request.values.items()}
     single = [path.removeprefix("values.") for path in paths if path.startswith("values.")]
     others = [path for path in paths if path != "values" and not path.startswith("values.")]
@@ -196,6 +208,12 @@ def _change(request: secrets_service_pb2.UpdateSecretRequest) -> Change:
         given if "values" in paths else None,
         {name: given.get(name) for name in single},
     )
+
+
+def _given(request: secrets_service_pb2.UpdateSecretRequest) -> list[str]:
+    paths = ["display_name"] if request.secret.display_name else []
+    paths += ["labels"] if request.secret.labels else []
+    return [*paths, "values"] if request.values else paths
 
 
 def _secret(secret: Secret) -> secret_pb2.Secret:

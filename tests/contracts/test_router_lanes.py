@@ -299,7 +299,7 @@ async def test_refusals_by_their_text(provider: Provider, model: str, text: str,
 
 
 @pytest.mark.parametrize(
-    ("given", "seconds"), [(17, 17.0), (0.5, 0.5), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("soon", None)]
+    ("given", "seconds"), [(17, 17.0), (0.5, 0.5), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("nan", 0.0), ("soon", None)]
 )
 async def test_time_to_wait(provider: Provider, given: Any, seconds: float | None) -> None:
     _, failure, _ = await provider.both(Reply(status=429, retry_after=given))

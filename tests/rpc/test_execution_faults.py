@@ -18,7 +18,7 @@ from libs import errors, status
 from libs.database import Database
 from services.execution.store import SqlExecutionStore
 from tests import harness
-from tests.rpc.conftest import COMPLETED, FAILED, kinds, rest, text_of
+from tests.rpc.conftest import COMPLETED, FAILED, kinds, rest, sequences, text_of
 from tests.scripted_router import ScriptedRouter, call, calls, text
 
 Bench = Callable[..., Any]
@@ -145,8 +145,8 @@ async def breakable(address: str) -> AsyncIterator[tuple[str, Callable[[], None]
                 await writer.wait_closed()
 
 
-async def test_router_that_dies_in_the_middle(bench: Bench) -> None:
-    router = ScriptedRouter([[chat_pb2.ChatChunk(text="half"), 30.0], text("ok")])
+async def test_router_that_is_lost_in_the_middle_is_asked_again(bench: Bench) -> None:
+    router = ScriptedRouter([[chat_pb2.ChatChunk(text="half"), 30.0], text("whole")])
     async with router.serving() as real, breakable(real) as (address, break_it):
         at = await bench(router_address=address)
         await at.create()
@@ -154,9 +154,10 @@ async def test_router_that_dies_in_the_middle(bench: Bench) -> None:
         await stream.read()
         break_it()
         events = await rest(stream)
-        assert failure(events) == (code_pb2.UNAVAILABLE, "SERVICE_UNAVAILABLE")
-        assert len(router.requests) == 1
-        assert (await at.execute()).output == "ok"
+        assert kinds(events) == ["content_restarted", "content_delta", "usage_reported", "execution_completed"]
+        assert events[0].content_restarted.from_sequence == 2
+        assert events[-1].execution_completed.output == "whole"
+        assert len(router.requests) == 2
 
 
 async def test_router_that_stops_in_the_middle(bench: Bench) -> None:
@@ -166,8 +167,7 @@ async def test_router_that_stops_in_the_middle(bench: Bench) -> None:
         await at.create()
         stream, _ = await at.begin()
         await stream.read()
-    code, _ = failure(await rest(stream))
-    assert code == code_pb2.UNAVAILABLE
+    assert failure(await rest(stream)) == (code_pb2.UNAVAILABLE, "SERVICE_UNAVAILABLE")
 
 
 async def test_router_that_answers_without_an_end(bench: Bench) -> None:
@@ -229,7 +229,7 @@ async def test_loop_without_end(bench: Bench) -> None:
 
 
 async def test_full_server_refuses_at_once(bench: Bench) -> None:
-    at = await bench(max_executions=1)
+    at = await bench(max_executions=1, max_queued=0)
     at.router.turns = [[0.5, *text("ok")]]
     await at.create()
     stream, _ = await at.begin(request_id="r")
@@ -247,7 +247,7 @@ async def test_full_server_refuses_at_once(bench: Bench) -> None:
 
 
 async def test_limit_holds_when_all_come_at_once(bench: Bench) -> None:
-    at = await bench(max_executions=3)
+    at = await bench(max_executions=3, max_queued=0)
     at.router.turns = [[0.3, *text("ok")]]
     await at.create()
     results = await asyncio.gather(*(at.run() for _ in range(12)), return_exceptions=True)
@@ -292,8 +292,13 @@ async def test_database_that_stays_away_ends_the_run(bench: Bench, monkeypatch: 
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await at.run()
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    ended = await at.settled(execution_id)
-    assert harness.detail(ended.error, error_details_pb2.ErrorInfo).reason == "EXECUTION_LOST"
+    at.router.turns = [text("whole")]
+    events = await at.watch(execution_id)
+    restarted = next(event for event in events if event.HasField("content_restarted"))
+    assert restarted.content_restarted.from_sequence == 2
+    assert events[-1].execution_completed.output == "whole"
+    assert sequences(events) == list(range(1, len(events) + 1))
+    assert (await at.get(execution_id)).attempts == 2
 
 
 async def test_database_that_comes_back_is_not_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +321,7 @@ async def test_database_that_comes_back_is_not_noticed(bench: Bench, monkeypatch
 
 
 async def test_acceptance_that_nobody_knows_of(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The row is committed, but the answer of the database is lost: nobody runs it, and its lease lapses."""
+    """The row is committed, but the answer of the database is lost: it is run once its lease has lapsed."""
     at = await bench(lease=0.4)
     await at.create()
     accept = SqlExecutionStore.accept
@@ -330,14 +335,14 @@ async def test_acceptance_that_nobody_knows_of(bench: Bench, monkeypatch: pytest
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await at.run(request_id="r")
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert failure(await at.run(request_id="r")) == (code_pb2.UNAVAILABLE, "EXECUTION_LOST")
+    assert kinds(await at.run(request_id="r"))[-1] == "execution_completed"
 
 
 async def test_a_part_of_an_agent_that_cannot_be_run_is_named(bench: Callable[..., Any]) -> None:
     at = await bench()
-    await at.create(history={"num_runs": 3})
+    await at.create(guardrails={"max_input_characters": 3})
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await at.run()
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     info = harness.detail(harness.status_of(caught.value), error_details_pb2.ErrorInfo)
-    assert (info.reason, info.metadata["field"]) == ("NOT_SUPPORTED", "agent.spec.history")
+    assert (info.reason, info.metadata["field"]) == ("NOT_SUPPORTED", "agent.spec.guardrails")

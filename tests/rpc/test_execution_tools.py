@@ -23,12 +23,15 @@ async def call(at: Any, tool_id: str, **arguments: Any) -> tool_service_pb2.Call
     return answer
 
 
+BUILTIN = ["builtin/ask_user", "builtin/calculator", "builtin/current_time"]
+
+
 async def test_listing(bench: Bench) -> None:
     at = await bench()
     listed = await at.tools.ListTools(tool_service_pb2.ListToolsRequest())
-    assert [tool.tool_id for tool in listed.tools] == ["builtin/calculator", "builtin/current_time"]
+    assert [tool.tool_id for tool in listed.tools] == BUILTIN
     assert listed.next_page_token == ""
-    calculator = listed.tools[0]
+    calculator = listed.tools[1]
     assert (calculator.function_name, calculator.source) == ("calculator", "builtin")
     assert calculator.annotations.read_only
     assert calculator.annotations.idempotent
@@ -39,9 +42,9 @@ async def test_listing(bench: Bench) -> None:
 
 async def test_pages(bench: Bench) -> None:
     at = await bench()
-    first = await at.tools.ListTools(tool_service_pb2.ListToolsRequest(page_size=1))
-    second = await at.tools.ListTools(tool_service_pb2.ListToolsRequest(page_size=1, page_token=first.next_page_token))
-    assert [tool.tool_id for tool in (*first.tools, *second.tools)] == ["builtin/calculator", "builtin/current_time"]
+    first = await at.tools.ListTools(tool_service_pb2.ListToolsRequest(page_size=2))
+    second = await at.tools.ListTools(tool_service_pb2.ListToolsRequest(page_size=2, page_token=first.next_page_token))
+    assert [tool.tool_id for tool in (*first.tools, *second.tools)] == BUILTIN
     assert second.next_page_token == ""
 
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,13 +15,14 @@ from dynamicagents.router.v1 import chat_pb2
 from google.rpc import code_pb2, error_details_pb2
 
 from libs import database
-from services.execution import model
 from services.execution.app import MIGRATIONS
+from services.execution.model.executions import Execution, Status
 from services.execution.service.log import first
 from services.execution.store import SqlExecutionStore
+from services.execution.store.tables import executions, jobs
 from tests import harness
-from tests.rpc.conftest import CANCELLED, COMPLETED, FAILED, RUNNING, execute, kinds, rest, sequences, text_of
-from tests.scripted_router import Step, call, calls, text
+from tests.rpc.conftest import CANCELLED, COMPLETED, RUNNING, execute, kinds, rest, sequences, text_of
+from tests.scripted_router import Step, text
 
 Bench = Callable[..., Any]
 CANCEL = execution_service_pb2.ON_DISCONNECT_CANCEL
@@ -69,8 +71,10 @@ async def test_watching_after_what_is_not_there_yet(bench: Bench, where: str) ->
         for _ in range(2):  # while it runs, and after
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await asked.watch(execution_id, 99)
-            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-            assert harness.fields_of(caught.value) == ["after_sequence"]
+            assert caught.value.code() is grpc.StatusCode.OUT_OF_RANGE
+            info = harness.detail(harness.status_of(caught.value), error_details_pb2.ErrorInfo)
+            last = (await at.get(execution_id)).last_sequence
+            assert (info.reason, dict(info.metadata)) == ("SEQUENCE_UNKNOWN", {"last_sequence": str(last)})
             await at.cancel(execution_id)
 
 
@@ -247,7 +251,7 @@ async def test_callers_that_vanish_at_any_time_leave_no_run_behind(
         store = SqlExecutionStore(db)
         for n in range(40):
             found = await store.by_request("default", f"r-{n}")
-            assert found is None or found.status is model.Status.CANCELLED
+            assert found is None or found.status is Status.CANCELLED
 
 
 async def test_vanished_caller_is_waited_for(bench: Bench) -> None:
@@ -313,26 +317,35 @@ async def test_run_that_ends_unwatched_leaves_no_task_behind(bench: Bench) -> No
     assert (await at.settled(execution_id)).status == COMPLETED
     await asyncio.sleep(0.05)
     names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
-    assert not [name for name in names if name in ("Executions._abandon", "Executions._run", "Executions._touch")]
+    assert not [name for name in names if name in ("Runs._abandon", "Runs._run", "Executions._touch")]
 
 
 # Processes that end
 
 
-async def test_shutdown_ends_runs_and_tells_their_watchers(bench: Bench) -> None:
-    at = await bench()
+async def test_shutdown_hands_runs_over(bench: Bench, database_settings: dict[str, Any]) -> None:
+    at = await bench(lease=60, **database_settings)
     at.router.turns = [[chat_pb2.ChatChunk(text="so"), 30.0]]
     await at.create()
     async with at.beside(drain_grace=1.0) as beside:
         stream, execution_id = await beside.begin()
-        _, unwatched = await beside.begin(on_disconnect=CONTINUE)
+        left, unwatched = await beside.begin(on_disconnect=CONTINUE)
+        await left.read()
+        left.cancel()
+        await stream.read()
         reading = asyncio.create_task(rest(stream))
-        await asyncio.sleep(0.1)
-    events = await reading
-    assert kinds(events) == ["content_delta", "execution_cancelled"]
-    assert events[-1].execution_cancelled.reason == "server shutting down"
-    assert (await at.get(execution_id)).status == CANCELLED
-    assert (await at.watch(unwatched))[-1].execution_cancelled.reason == "server shutting down"
+        at.router.turns = [slow("w", "hole")]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await reading
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert harness.reason_of(caught.value) == "SHUTTING_DOWN"
+    for one in (execution_id, unwatched):
+        events = await at.watch(one)
+        assert kinds(events)[-1] == "execution_completed"
+        assert "content_restarted" in kinds(events)
+        assert sequences(events) == list(range(1, len(events) + 1))
+        ended = await at.get(one)
+        assert (ended.output, ended.attempts) == ("whole", 2)
 
 
 async def test_run_that_ends_within_the_grace_is_left_alone(bench: Bench) -> None:
@@ -362,40 +375,76 @@ async def test_shutdown_sends_watchers_of_other_processes_runs_elsewhere(bench: 
     assert (await at.get(execution_id)).status == RUNNING
 
 
-async def test_run_of_a_process_that_died_ends(bench: Bench, database_settings: dict[str, Any]) -> None:
+async def test_run_of_a_process_that_died_is_taken_up(bench: Bench, database_settings: dict[str, Any]) -> None:
     at = await bench(lease=0.4, **database_settings)
-    now = datetime.now(UTC)
-    lost = model.Execution("default", "lost", "helper", 1, model.Status.RUNNING, "hi", now, "gone", last_sequence=1)
+    await at.create()
+    done = await at.execute()
     async with database.opened(at.settings, MIGRATIONS) as db:
-        await SqlExecutionStore(db).accept(lost, first("helper", 1, ""), now + timedelta(seconds=0.3))
+        store = SqlExecutionStore(db)
+        asked = await store.assignment("default", done.execution_id)
+        assert asked is not None
+        asked = replace(asked, deadline=datetime.now(UTC) + timedelta(seconds=20))
+        lost = Execution("default", "lost", "helper", 1, Status.RUNNING, "hi", datetime.now(UTC), "gone")
+        await store.accept(replace(lost, last_sequence=1), first("helper", 1, ""), asked, 0.3)
+        late = replace(asked, deadline=datetime.now(UTC))
+        await store.accept(replace(lost, execution_id="late", last_sequence=1), first("helper", 1, ""), late, 0.3)
     events = await at.watch("lost")
-    assert kinds(events) == ["execution_started", "execution_failed"]
-    assert sequences(events) == [1, 2]
-    error = events[-1].execution_failed.error
+    assert list(dict.fromkeys(kinds(events))) == [
+        "execution_started",
+        "content_delta",
+        "usage_reported",
+        "execution_completed",
+    ]
+    assert sequences(events) == list(range(1, len(events) + 1))
+    found = await at.get("lost")
+    assert (found.status, found.attempts, found.output) == (COMPLETED, 2, "Hello there")
+    assert kinds(await at.watch("late")) == ["execution_started", "execution_failed"]
+    assert harness.detail_of_event((await at.watch("late"))[-1]).reason == "DEADLINE_EXCEEDED"
+
+
+async def test_run_that_nobody_can_take_up_ends(bench: Bench, database_settings: dict[str, Any]) -> None:
+    """It was accepted by a version that did not keep what was asked."""
+    at = await bench(lease=0.4, **database_settings)
+    await at.create()
+    done = await at.execute()
+    async with database.opened(at.settings, MIGRATIONS) as db, db.write() as connection:
+        of = executions.c.execution_id == done.execution_id
+        await connection.execute(jobs.delete())
+        await connection.execute(executions.update().where(of).values(status="running"))
+    error = (await at.settled(done.execution_id)).error
     assert error.code == code_pb2.UNAVAILABLE
     assert harness.detail(error, error_details_pb2.ErrorInfo).reason == "EXECUTION_LOST"
-    assert (await at.get("lost")).status == FAILED
 
 
-async def test_lease_is_kept_while_it_runs(bench: Bench) -> None:
-    at = await bench(lease=0.4)
-    at.router.turns = [[1.2, *calls(call("missing", "{}"))], text("ok")]
+async def test_run_that_kills_its_processes_is_given_up(bench: Bench) -> None:
+    at = await bench(lease=0.4, max_deaths=2)
     await at.create()
-    async with at.beside():
-        assert kinds(await at.run())[-1] == "execution_completed"
+    done = await at.execute()
+    async with database.opened(at.settings, MIGRATIONS) as db, db.write() as connection:
+        of = executions.c.execution_id == done.execution_id
+        await connection.execute(executions.update().where(of).values(status="running", deaths=1))
+    error = (await at.settled(done.execution_id)).error
+    assert error.code == code_pb2.ABORTED
+    info = harness.detail(error, error_details_pb2.ErrorInfo)
+    assert (info.reason, dict(info.metadata)) == ("POISONED", {"attempts": "2"})
 
 
-async def test_run_whose_row_was_taken_ends_here_too(bench: Bench) -> None:
-    at = await bench()
-    at.router.turns = [[chat_pb2.ChatChunk(text="a"), 0.3, chat_pb2.ChatChunk(text="b"), 30.0]]
+async def test_run_that_was_taken_away_stops_and_its_watchers_go_along(
+    bench: Bench, database_settings: dict[str, Any]
+) -> None:
+    """Its process was so slow that its lease lapsed."""
+    at = await bench(lease=60, **database_settings)
+    at.router.turns = [[chat_pb2.ChatChunk(text="half"), 30.0]]
     await at.create()
     stream, execution_id = await at.begin()
-    await stream.read()
+    assert (await stream.read()).content_delta.text == "half"
+    at.router.turns = [text("whole")]
     async with database.opened(at.settings, MIGRATIONS) as db, db.write() as connection:
-        await connection.exec_driver_sql("UPDATE executions SET owner = 'somebody else'")
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await rest(stream)
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert harness.reason_of(caught.value) == "EXECUTION_LOST"
-    await asyncio.wait_for(at.router.cancelled.wait(), 1)
-    assert (await at.get(execution_id)).status == RUNNING
+        long_ago = datetime(2000, 1, 1, tzinfo=UTC)
+        await connection.execute(executions.update().values(lease_time=long_ago, owner="another"))
+    events = await rest(stream)
+    assert kinds(events) == ["content_restarted", "content_delta", "usage_reported", "execution_completed"]
+    assert events[0].content_restarted.from_sequence == 2
+    assert sequences(events) == [3, 4, 5, 6]
+    await asyncio.wait_for(at.router.cancelled.wait(), 5)
+    assert (await at.get(execution_id)).attempts == 2

@@ -47,7 +47,7 @@ class Watcher:
                 return found
 
     async def read(self) -> Any:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await self.call.read()
 
     async def until(self, right: Callable[[health_pb2.DeploymentHealth], bool], name: str = "main") -> Any:
@@ -114,7 +114,7 @@ async def test_snapshot_and_changes(bench: Bench) -> None:
 async def test_circuit_opens_and_closes(bench: Bench) -> None:
     await bench.add()
     await bench.add("spare")
-    await configure(bench, allowed_fails=0, cooldown={"seconds": 2}, num_retries=0)
+    await configure(bench, allowed_fails=0, cooldown={"seconds": 3}, num_retries=0)
     watcher = Watcher(bench.stubs)
     await watcher.watch(deployment_ids=["main"])
     await watcher.until(lambda d: True)
@@ -126,7 +126,7 @@ async def test_circuit_opens_and_closes(bench: Bench) -> None:
     half = await watcher.until(lambda d: d.circuit == health_pb2.CIRCUIT_STATE_HALF_OPEN)
     assert not half.HasField("cooldown_until")
     bench.provider.reply = Reply()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while watcher.known["main"].requests < 2:
             await bench.chat()
             watcher.known |= {d.deployment_id: d for d in (await watcher.watch(deployment_ids=["main"])).deployments}

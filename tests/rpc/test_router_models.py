@@ -23,7 +23,7 @@ async def bench(make_settings: Callable[..., Any]) -> AsyncIterator[Bench]:
 
 async def listed(bench: Bench, *names: str) -> dict[str, router_service_pb2.ModelGroup]:
     """The groups, once these have reached the Router."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             response = await bench.stubs.ListModels(router_service_pb2.ListModelsRequest())
             found = {group.model: group for group in response.models}
@@ -74,7 +74,7 @@ async def configure(bench: Bench, **fields: Any) -> None:
 
 async def cached(bench: Bench) -> router_service_pb2.ChatResponse:
     """Asks until the answer comes from the cache."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (answer := await bench.chat()).answered_by.cached:
             pass
     return answer

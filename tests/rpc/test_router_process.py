@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,21 +17,21 @@ ROOT = Path(__file__).parents[2]
 
 
 @asynccontextmanager
-async def process() -> AsyncIterator[tuple[asyncio.subprocess.Process, grpc.aio.Channel]]:
+async def process(**environment: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, grpc.aio.Channel]]:
     """A Router of its own, alone, that listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    env = {**os.environ, "DYNAMIC_AGENTS_ROUTER_PORT": str(port)}
+    env = {**os.environ, "DYNAMIC_AGENTS_ROUTER_PORT": str(port), **environment}
     running = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.router", cwd=ROOT, env=env)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            await asyncio.wait_for(channel.channel_ready(), 20)
+            await asyncio.wait_for(channel.channel_ready(), 60)
             yield running, channel
     finally:
         if running.returncode is None:
             running.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(running.wait(), 20)
+        await asyncio.wait_for(running.wait(), 60)
 
 
 async def test_listens_at_once_and_serves_when_the_model_library_is_there() -> None:
@@ -43,17 +42,16 @@ async def test_listens_at_once_and_serves_when_the_model_library_is_there() -> N
         early = router_service_pb2.ChatRequest(
             model="offline", messages=[chat_pb2.ChatMessage(role=chat_pb2.ROLE_USER, content="Hello")]
         )
-        answer = await router_service_pb2_grpc.RouterServiceStub(channel).Chat(early, timeout=30)
+        answer = await router_service_pb2_grpc.RouterServiceStub(channel).Chat(early, timeout=60)
         assert answer.answered_by.offline
-        assert (await asyncio.wait_for(seen.read(), 20)).status == health_pb2.HealthCheckResponse.SERVING
+        assert (await asyncio.wait_for(seen.read(), 60)).status == health_pb2.HealthCheckResponse.SERVING
         seen.cancel()
         running.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(running.wait(), 10) == 0
+        assert await asyncio.wait_for(running.wait(), 60) == 0
 
 
-async def test_stops_at_once_while_the_model_library_is_still_imported() -> None:
-    async with process() as (running, _):
-        started = time.monotonic()
+async def test_stops_while_the_model_library_is_still_imported(tmp_path: Path) -> None:
+    (tmp_path / "litellm.py").write_text("import time\ntime.sleep(600)\n")
+    async with process(PYTHONPATH=str(tmp_path)) as (running, _):
         running.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(running.wait(), 10) == 0
-        assert time.monotonic() - started < 4
+        assert await asyncio.wait_for(running.wait(), 60) == 0

@@ -44,7 +44,7 @@ async def explain(bench: Bench, model: str = "gpt", **fields: Any) -> router_ser
 
 async def until(condition: Callable[[], Any]) -> None:
     """The Router follows the Registry by and by."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await condition():
             await asyncio.sleep(0.01)
 
@@ -217,7 +217,7 @@ async def test_calls_in_flight_end_well_while_the_configuration_changes(bench: B
     bench.provider.reply = Reply(words=["one "] * 20, word_delay=0.02)
     await bench.add("first")
     running = [asyncio.create_task(bench.stream()) for _ in range(20)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(bench.provider.asked) < 20:
             await asyncio.sleep(0.01)
     for number in range(10):

@@ -49,7 +49,7 @@ def free_port() -> int:
 
 @pytest.fixture
 async def bench(make_settings: Callable[..., Any]) -> AsyncIterator[Bench]:
-    async with router_bench.running(make_settings, openai_port=free_port()) as made:
+    async with router_bench.running(make_settings, openai_port=free_port(), max_message_bytes=2**22) as made:
         await made.add()
         yield made
 
@@ -74,7 +74,7 @@ async def configure(bench: Bench, **fields: Any) -> None:
 
 async def served(client: AsyncOpenAI, **fields: Any) -> Any:
     """Asks until the newest configuration has reached the Router."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await client.chat.completions.create(**{"model": "gpt", "messages": SAID, **fields})
@@ -160,7 +160,7 @@ async def test_parts_and_formats(bench: Bench, client: AsyncOpenAI) -> None:
 async def test_embeddings(bench: Bench, client: AsyncOpenAI) -> None:
     await served(client)
     await bench.add("vectors", "embed", model="openai/text-embedding-3-small")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "embed" not in [model.id async for model in await client.models.list()]:
             await asyncio.sleep(0.02)
     packed = await client.embeddings.create(model="embed", input=["a", "b"])
@@ -278,7 +278,7 @@ async def test_client_that_goes_away(bench: Bench, client: AsyncOpenAI) -> None:
     stream = await served(client, stream=True)
     await anext(stream)
     await stream.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await bench.provider.disconnected.wait()
 
 
@@ -287,7 +287,7 @@ async def test_client_that_goes_away_before_the_answer(bench: Bench, client: Asy
     bench.provider.called.clear()
     bench.provider.reply = Reply(first_byte_delay=60)
     asking = asyncio.create_task(client.chat.completions.create(model="gpt", messages=SAID))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await bench.provider.called.wait()
         asking.cancel()
         await bench.provider.disconnected.wait()
@@ -296,7 +296,7 @@ async def test_client_that_goes_away_before_the_answer(bench: Bench, client: Asy
 async def test_cached_answers(bench: Bench, client: AsyncOpenAI) -> None:
     await served(client)
     await configure(bench, cache={"ttl": {"seconds": 60}})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             answer = await client.chat.completions.with_raw_response.create(model="gpt", messages=SAID)
             if answer.headers.get("x-cache") == "hit":

@@ -19,6 +19,7 @@ from libs import deadline, errors
 from services.secrets.app import app
 from services.secrets.config import SecretsSettings
 from services.secrets.gateways.a8n import A8n
+from services.secrets.gateways.a8n import a8n as a8n_backend
 from services.secrets.gateways.http import Call, Limits, Transport
 from services.secrets.model import Owner
 from services.secrets.service.backend import Memory
@@ -534,6 +535,61 @@ async def test_cache_over_a8n(identity: A8nServer) -> None:
         with pytest.raises(errors.PermissionDenied):
             await read(ann)
         await memory.close()
+
+
+@pytest.mark.parametrize("body", ["", "null", "{}"])
+async def test_a_change_may_be_answered_with_nothing(identity: A8nServer, body: str) -> None:
+    identity.add("one", "openai", {"api_key": CANARY})
+    limits = Limits(timeout=5.0, retries=0, breaker_failures=99, breaker_seconds=0.1)
+    async with a8n_backend(identity.url, lambda: a8n.TOKEN, "default", limits) as backend:
+        secret = await backend.get(Owner("default"), "one")
+        identity.fail(status=200, body=body)
+        assert await backend.update(Owner("default"), secret, "Other", {}, None) == secret
+        identity.fail(status=200, body=body)
+        await backend.delete(Owner("default"), secret)
+        assert [call.split()[0] for call in identity.calls] == ["GET", "PATCH", "GET", "DELETE"]
+
+
+async def test_null_is_no_absence(secrets: Stub, identity: A8nServer) -> None:
+    identity.add("one", "openai", {"api_key": CANARY})
+    identity.fail(status=200, body="null")
+    assert await resolve(secrets, "secret:openai:api_key") == [UNAVAILABLE]
+    assert await resolve(secrets, "secret:openai:api_key") == [CANARY]
+
+
+async def test_values_outlast_an_outage(make_settings: Callable[..., Any], identity: A8nServer) -> None:
+    settings = make_settings(
+        SecretsSettings,
+        a8n_url=identity.url,
+        a8n_token=a8n.TOKEN,
+        a8n_retries=0,
+        cache_ttl=0.05,
+        a8n_breaker_failures=99,
+    )
+    identity.add("one", "openai", {"api_key": CANARY})
+    identity.add("two", "groq", {"api_key": CANARY})
+    async with harness.running(app, settings) as (_, channel):
+        secrets: Any = secrets_service_pb2_grpc.SecretsServiceStub(channel)
+        ask = secrets_service_pb2.GetSecretValuesRequest
+        for secret_id in ("one", "two"):
+            assert not (await secrets.GetSecretValues(ask(secret_id=secret_id))).stale
+        identity.fail(times=1000, status=500)
+        async with asyncio.timeout(10):
+            while not (answer := await secrets.GetSecretValues(ask(secret_id="one"))).stale:
+                await asyncio.sleep(0.01)
+        assert (answer.values, answer.age.ToNanoseconds() > 0) == ({"api_key": CANARY}, True)
+        absent = await refusal(secrets.GetSecretValues(ask(secret_id="three")))
+        assert harness.reason_of(absent) == "UPSTREAM_UNAVAILABLE"
+        identity.faults.clear()
+        identity.remove("one")
+        assert (await refusal(secrets.GetSecretValues(ask(secret_id="one")))).code() is grpc.StatusCode.NOT_FOUND
+        identity.fail(status=401)
+        refused = await refusal(secrets.GetSecretValues(ask(secret_id="two")))
+        assert harness.reason_of(refused) == "UPSTREAM_AUTH"
+        identity.fail(times=1000, status=500)
+        for secret_id in ("one", "two"):  # what is gone or refused does not come back
+            error = await refusal(secrets.GetSecretValues(ask(secret_id=secret_id)))
+            assert harness.reason_of(error) == "UPSTREAM_UNAVAILABLE"
 
 
 async def test_truncated_and_large_bodies(secrets: Stub, identity: A8nServer) -> None:

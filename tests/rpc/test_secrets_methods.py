@@ -132,6 +132,48 @@ async def test_update_of_values_is_served_at_once(secrets: Stub) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "place"),
+    [({"name": "a\0"}, "secret.display_name"), ({"labels": {"a": "\0"}}, "secret.labels")],
+)
+async def test_a_nul_is_refused_with_its_place(secrets: Stub, fields: dict[str, Any], place: str) -> None:
+    assert harness.fields_of(await refusal(create(secrets, **fields))) == [place]
+    made = await create(secrets)
+    name, labels = fields.get("name"), fields.get("labels")
+    error = await refusal(update(secrets, made.secret_id, "display_name", "labels", display_name=name, labels=labels))
+    assert harness.fields_of(error) == [place]
+
+
+async def test_update_without_a_mask_changes_what_is_given(secrets: Stub) -> None:
+    made = await create(secrets, name="Key", labels={"a": "b"})
+    asked = secrets_service_pb2.UpdateSecretRequest(
+        secret=secret_pb2.Secret(secret_id=made.secret_id), values={"api_key": "sk-2"}
+    )
+    changed = (await secrets.UpdateSecret(asked)).secret
+    assert (changed.version, changed.display_name, changed.labels) == (2, "Key", {"a": "b"})
+    assert await values(secrets, made.secret_id) == {"api_key": "sk-2"}
+    changed = await update(secrets, made.secret_id, display_name="Other", labels={"c": "d"})
+    assert (changed.version, changed.display_name, changed.labels) == (2, "Other", {"c": "d"})
+
+
+async def test_updates_without_an_etag_all_come_to_pass(
+    make_settings: Callable[..., Any], database_settings: dict[str, Any]
+) -> None:
+    settings = make_settings(SecretsSettings, **database_settings)
+    await database.migrate(settings, MIGRATIONS)
+    async with harness.running(app, settings) as (_, one), harness.running(app, settings) as (_, other):
+        stubs: list[Any] = [secrets_service_pb2_grpc.SecretsServiceStub(channel) for channel in (one, other)]
+        made = await create(stubs[0])
+        changes = [update(stubs[n % 2], made.secret_id, "values", values={"api_key": f"sk-{n + 2}"}) for n in range(20)]
+        assert sorted(each.version for each in await asyncio.gather(*changes)) == list(range(2, 22))
+        gone = secrets_service_pb2.DeleteSecretRequest(secret_id=made.secret_id)
+        meanwhile = [update(stubs[1], made.secret_id, "values", values={"api_key": "x"}) for _ in range(5)]
+        deleted, *others = await asyncio.gather(stubs[0].DeleteSecret(gone), *meanwhile, return_exceptions=True)
+        assert isinstance(deleted, secrets_service_pb2.DeleteSecretResponse)
+        failed = [each for each in others if isinstance(each, grpc.aio.AioRpcError)]
+        assert {harness.reason_of(each) for each in failed} <= {"RESOURCE_NOT_FOUND"}
+
+
+@pytest.mark.parametrize(
     ("paths", "given", "field"),
     [
         ((), {}, "update_mask"),

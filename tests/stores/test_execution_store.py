@@ -16,28 +16,43 @@ from libs import database, errors, status
 from services.execution import store as schema
 from services.execution.app import MIGRATIONS
 from services.execution.config import ExecutionSettings
-from services.execution.model import (
+from services.execution.model.agents import Agent
+from services.execution.model.events import (
     EVENTS,
+    CitationsReported,
     ContentDelta,
+    ContentRestarted,
     Event,
-    Execution,
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
     ExecutionStarted,
+    InputReceived,
+    InputRequired,
     LoggedEvent,
     ReasoningDelta,
-    Status,
+    StateChanged,
     ToolCallCompleted,
+    ToolCallProgress,
     ToolCallStarted,
-    Usage,
     UsageReported,
 )
-from services.execution.service.log import Append, first
+from services.execution.model.executions import ExecuteRequest, Execution, OnDisconnect, Status, Usage
+from services.execution.model.journal import Step, StepKind
+from services.execution.model.turns import Assignment
+from services.execution.service.log import first
+from services.execution.service.record import Append
 from services.execution.store import SqlExecutionStore
+from services.execution.store.calls import SqlCalls
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 USAGE = Usage(1, 2, 3, 4, 0.5, 6, 7).to_dict()
+ASSIGNMENT = Assignment(
+    ExecuteRequest("helper", "hi", metadata={"k": "v"}, on_disconnect=OnDisconnect.CONTINUE),
+    Agent("helper", 3, "", {"model": {"temperature": 1e20, "b": 1, "a": 0.1}}),
+    "me",
+    NOW,
+)
 LOST = ExecutionFailed(errors.to_dict(errors.Unavailable("died", reason="EXECUTION_LOST")), USAGE)
 
 
@@ -63,7 +78,7 @@ def execution(execution_id: str = "run", **fields: Any) -> Execution:
         "input": "hi",
         "create_time": NOW,
         "owner": "me",
-        "session_id": "s",
+        "session_id": f"s-{execution_id}",
         "user_id": "u",
         "metadata": {"k": "v"},
         "request_digest": "digest",
@@ -75,8 +90,7 @@ def execution(execution_id: str = "run", **fields: Any) -> Execution:
 
 async def accepted(store: SqlExecutionStore, execution_id: str = "run", lease: float = 60, **fields: Any) -> Execution:
     made = execution(execution_id, **fields)
-    until = datetime.now(UTC) + timedelta(seconds=lease)
-    assert await store.accept(made, first("helper", 3, "s"), until)
+    assert await store.accept(made, first("helper", 3, "s"), ASSIGNMENT, lease)
     return made
 
 
@@ -84,8 +98,8 @@ def event(sequence: int, what: Event) -> LoggedEvent:
     return LoggedEvent(sequence, NOW, ("helper",), what)
 
 
-def append(execution: Execution, *events: LoggedEvent, owner: str = "me") -> Append:
-    return Append(execution.tenant, execution.execution_id, owner, events, USAGE)
+def append(execution: Execution, *events: LoggedEvent) -> Append:
+    return Append(execution.tenant, execution.execution_id, execution.attempts, events, USAGE)
 
 
 async def sequences(store: SqlExecutionStore, execution: Execution) -> list[int]:
@@ -110,17 +124,15 @@ async def test_accepted_execution_can_be_read_with_its_first_event(store: SqlExe
 
 async def test_request_id_is_taken_once_a_tenant(store: SqlExecutionStore) -> None:
     await accepted(store, "one", request_id="req")
-    lease = datetime.now(UTC)
-    assert not await store.accept(execution("two", request_id="req"), first("helper", 3, ""), lease)
+    assert not await store.accept(execution("two", request_id="req"), first("helper", 3, ""), ASSIGNMENT, 60)
     assert await store.get("acme", "two") is None
     assert await store.events("acme", "two", after=0, limit=9) == []
     await accepted(store, "three", request_id="req", tenant="other")
 
 
 async def test_request_id_is_taken_once_at_the_same_time(store: SqlExecutionStore) -> None:
-    lease = datetime.now(UTC)
     made = [execution(f"run-{n}", request_id="req") for n in range(8)]
-    won = await asyncio.gather(*(store.accept(one, first("helper", 3, ""), lease) for one in made))
+    won = await asyncio.gather(*(store.accept(one, first("helper", 3, ""), ASSIGNMENT, 60) for one in made))
     assert sorted(won) == [False] * 7 + [True]
     assert await store.by_request("acme", "req") == made[won.index(True)]
 
@@ -179,18 +191,17 @@ async def test_nothing_follows_a_terminal_event(store: SqlExecutionStore) -> Non
     await store.append([append(made, event(2, ExecutionCompleted("out", None, USAGE)))])
     before = await found(store, made)
     assert await store.append([append(made, event(3, ContentDelta("late")))]) == {"run"}
+    assert await claimed(store) == []
     await store.request_cancel("acme", "run", "late")
     await store.touch("acme", "run", NOW)
-    await store.close(before, LOST)
     assert await found(store, made) == before
     assert await sequences(store, made) == [1, 2]
 
 
-async def test_another_owner_cannot_append(store: SqlExecutionStore) -> None:
-    mine, other = await accepted(store, "mine"), await accepted(store, "other", owner="you")
-    lost = await store.append(
-        [append(mine, event(2, ContentDelta("a"))), append(other, event(2, ContentDelta("b")), owner="me")]
-    )
+async def test_another_attempt_cannot_append(store: SqlExecutionStore) -> None:
+    mine, other = await accepted(store, "mine"), await accepted(store, "other", attempts=2)
+    late = replace(other, attempts=1)
+    lost = await store.append([append(mine, event(2, ContentDelta("a"))), append(late, event(2, ContentDelta("b")))])
     assert lost == {"other"}
     assert await sequences(store, mine) == [1, 2]
     assert await sequences(store, other) == [1]
@@ -205,7 +216,12 @@ async def test_append_to_no_execution(store: SqlExecutionStore) -> None:
 async def test_group_is_committed_whole_or_not_at_all(store: SqlExecutionStore) -> None:
     one, two = await accepted(store, "one"), await accepted(store, "two")
     with pytest.raises(sa.exc.IntegrityError):
-        await store.append([append(one, event(2, ContentDelta("x"))), append(two, event(1, ContentDelta("taken")))])
+        await store.append(
+            [
+                append(one, event(2, ContentDelta("x"))),
+                append(two, event(2, ContentDelta("x")), event(1, ContentDelta("taken"))),
+            ]
+        )
     assert await sequences(store, one) == [1]
     assert (await found(store, one)).last_sequence == 1
 
@@ -224,13 +240,20 @@ EXAMPLES: Sequence[Event] = [
     ExecutionStarted("helper", 3, ""),
     ContentDelta("ü 漢 🙂 \n\t\x01"),
     ReasoningDelta(""),
+    ContentRestarted(7),
     ToolCallStarted("c", "builtin/x", {"a": [1, 2.5, None, True, {"b": "ü"}], "": {}}),
+    ToolCallProgress("c", "builtin/x", 0.5, 2.0, "half"),
     ToolCallCompleted("c", "builtin/x", '{"a": 1}', True, 0.125),
     UsageReported(1, 2, 3, 4, None, "d", "m", True),
     UsageReported(2**60, cost_usd=1e-9),
     ExecutionCompleted("out", {"a": []}, USAGE),
     LOST,
     ExecutionCancelled("", USAGE),
+    StateChanged({"a": {"b": [1]}}, 3),
+    CitationsReported([{"url": "https://example.com", "title": "", "quote": ""}]),
+    InputReceived("c", None, "ann"),
+    InputReceived("c", False),
+    InputRequired([{"input_id": "c", "user_input": {"prompt": "?"}}], "2026-01-02T03:04:05.678901+00:00"),
 ]
 
 
@@ -281,22 +304,32 @@ async def test_every_error_survives_store_and_wire(store: SqlExecutionStore) -> 
 # Leases
 
 
+async def claimed(
+    store: SqlExecutionStore, owner: str = "new", besides: Sequence[str] = (), limit: int = 9
+) -> list[str]:
+    return [one.execution_id for one in await store.claim(owner, 60, besides=besides, limit=limit)]
+
+
+async def test_what_was_asked_is_kept(store: SqlExecutionStore) -> None:
+    made = await accepted(store)
+    assert await store.assignment("acme", "run") == ASSIGNMENT
+    assert await store.assignment("other", "run") is None
+    assert made.attempts == 1
+
+
 async def test_renewing(store: SqlExecutionStore) -> None:
     mine, other = await accepted(store, "mine", -1), await accepted(store, "other", -1, owner="you")
-    lease = datetime.now(UTC) + timedelta(seconds=60)
-    assert await store.renew("me", ["mine", "other"], lease) == []
-    assert [one.execution_id for one in await store.lapsed(datetime.now(UTC))] == ["other"]
-    await store.append([append(other, event(2, LOST), owner="you")])
-    assert await store.lapsed(datetime.now(UTC)) == []
-    assert (await found(store, mine)).status is Status.RUNNING
+    assert await store.renew("me", ["mine", "other"], 60) == {"mine": None}
+    assert await claimed(store) == ["other"]
+    assert (await found(store, mine)).attempts == 1
+    assert (await found(store, other)).attempts == 2
 
 
 async def test_only_the_runs_that_are_named_are_renewed(store: SqlExecutionStore) -> None:
     await accepted(store, "mine", -1)
-    lease = datetime.now(UTC) + timedelta(seconds=60)
-    assert await store.renew("me", [], lease) == []
-    assert await store.renew("me", ["another"], lease) == []
-    assert len(await store.lapsed(datetime.now(UTC))) == 1
+    assert await store.renew("me", [], 60) == {}
+    assert await store.renew("me", ["another"], 60) == {}
+    assert await claimed(store) == ["mine"]
 
 
 async def test_renewing_tells_what_somebody_wants_cancelled(store: SqlExecutionStore) -> None:
@@ -305,9 +338,7 @@ async def test_renewing_tells_what_somebody_wants_cancelled(store: SqlExecutionS
     await accepted(store, "three", owner="you")
     for name, reason in (("two", ""), ("three", "x")):
         await store.request_cancel("acme", name, reason)
-    lease = datetime.now(UTC) + timedelta(seconds=60)
-    wanted = await store.renew("me", ["one", "two", "three"], lease)
-    assert [(one.execution_id, one.cancel_reason) for one in wanted] == [("two", "")]
+    assert await store.renew("me", ["one", "two", "three"], 60) == {"one": None, "two": ""}
 
 
 async def test_touch(store: SqlExecutionStore) -> None:
@@ -316,48 +347,99 @@ async def test_touch(store: SqlExecutionStore) -> None:
     assert (await found(store, made)).watch_time == NOW
 
 
-async def test_closing_a_lapsed_execution(store: SqlExecutionStore) -> None:
+async def test_lapsed_execution_is_claimed_once(store: SqlExecutionStore) -> None:
     await accepted(store, lease=-1)
-    lapsed = (await store.lapsed(datetime.now(UTC)))[0]
-    await store.close(lapsed, LOST)
-    await store.close(lapsed, LOST)
-    read = await found(store, lapsed)
-    assert (read.status, read.error, read.last_sequence) == (Status.FAILED, LOST.error, 2)
-    assert read.end_time is not None
-    assert [e.event for e in await store.events("acme", "run", after=1, limit=9)] == [LOST]
-    assert await store.lapsed(datetime.now(UTC)) == []
+    await accepted(store, "alive")
+    won = await asyncio.gather(*(claimed(store, f"p{n}") for n in range(8)))
+    assert sorted(won) == [[]] * 7 + [["run"]]
+    read = await store.get("acme", "run")
+    assert read is not None
+    assert (read.owner, read.attempts, read.deaths) == (f"p{won.index(['run'])}", 2, 1)
 
 
-async def test_execution_that_was_renewed_or_went_on_is_not_closed(store: SqlExecutionStore) -> None:
-    renewed, moved = await accepted(store, "renewed", -1), await accepted(store, "moved", -1)
-    await store.renew("me", ["renewed"], datetime.now(UTC) + timedelta(seconds=60))
-    await store.append([append(moved, event(2, ContentDelta("x")))])
-    for one in (renewed, moved):
-        await store.close(one, LOST)
-        assert (await found(store, one)).status is Status.RUNNING
+async def test_runs_of_its_own_are_not_claimed_and_not_more_than_asked_for(store: SqlExecutionStore) -> None:
+    for n in range(4):
+        await accepted(store, f"run-{n}", lease=n - 10)
+    assert await claimed(store, besides=["run-0"], limit=2) == ["run-1", "run-2"]
+    assert await claimed(store, besides=["run-0"]) == ["run-3"]
 
 
-async def test_closing_races_with_its_owner_and_with_others(store: SqlExecutionStore) -> None:
+async def test_released_execution_is_free_at_once_and_nobody_died(store: SqlExecutionStore) -> None:
+    made = await accepted(store)
+    await store.release(replace(made, attempts=7))
+    assert await claimed(store) == []
+    await store.release(made)
+    assert await claimed(store) == ["run"]
+    assert (await found(store, made)).deaths == 0
+
+
+async def test_who_lost_an_execution_cannot_write_for_it(store: SqlExecutionStore) -> None:
+    made = await accepted(store, lease=-1)
+    assert await claimed(store, "me") == ["run"]
+    step = Step(1, StepKind.MODEL, "group", "digest", NOW)
+    late = replace(append(made, event(2, ContentDelta("late"))), steps=[step])
+    assert await store.append([late]) == {"run"}
+    assert await store.steps("acme", "run") == []
+    assert await store.append([replace(late, attempt=2)]) == set()
+    assert await sequences(store, made) == [1, 2]
+
+
+async def test_claiming_races_with_the_owner(store: SqlExecutionStore) -> None:
     for n in range(10):
         made = await accepted(store, f"run-{n}", lease=-1)
         done = append(made, event(2, ExecutionCompleted("out", None, USAGE)))
-        work = [store.close(made, LOST), store.append([done]), store.close(made, LOST)]
+        work: list[Any] = [claimed(store), store.append([done]), store.renew("me", [made.execution_id], -1)]
         random.shuffle(work)
         await asyncio.gather(*work)
-        terminal = [e for e in await store.events("acme", f"run-{n}", after=0, limit=9) if e.event.terminal]
-        assert [one.sequence for one in terminal] == [2]
-        expected = Status.COMPLETED if isinstance(terminal[0].event, ExecutionCompleted) else Status.FAILED
-        assert (await found(store, made)).status is expected
+        read = await found(store, made)
+        assert (read.status, read.attempts) in [(Status.COMPLETED, 1), (Status.RUNNING, 2)]
+        assert await sequences(store, made) == ([1, 2] if read.status is Status.COMPLETED else [1])
+
+
+async def test_second_attempt_at_a_commit_whose_answer_was_lost(store: SqlExecutionStore) -> None:
+    made = await accepted(store)
+    for last in (event(3, ContentDelta("b")), event(3, ContentDelta("b"))):
+        assert await store.append([append(made, event(2, ContentDelta("a")), last)]) == set()
+    done = append(made, event(4, ExecutionCompleted("out", None, USAGE)))
+    assert await store.append([done]) == await store.append([done]) == set()
+    assert await sequences(store, made) == [1, 2, 3, 4]
+
+
+# The journal
+
+
+async def test_steps_are_kept_as_they_begin_and_as_they_end(store: SqlExecutionStore) -> None:
+    made = await accepted(store, lease=-1)
+    await claimed(store)
+    begun = Step(2, StepKind.TOOL, "builtin/x", "digest", NOW, "call")
+    done = replace(begun, result={"output": "ü", "n": 0.1}, is_error=True, end_time=NOW, end_sequence=3)
+    model = Step(1, StepKind.MODEL, "group", "digest", NOW, result={"text": ""}, end_time=NOW, end_sequence=2)
+    steps = lambda *kept: replace(append(made), attempt=2, steps=kept)  # noqa: E731
+    await store.append([steps(begun)])
+    assert await store.steps("acme", "run") == [begun]
+    assert (await found(store, made)).deaths == 1
+    await store.append([steps(replace(model, result=None, end_time=None), model, done)])
+    assert await store.steps("acme", "run") == [model, done]
+    assert await store.steps("other", "run") == []
+    assert (await found(store, made)).deaths == 0
+
+
+async def test_where_a_turn_that_was_not_completed_begins(store: SqlExecutionStore) -> None:
+    made = await accepted(store)
+    said: list[Event] = [ContentDelta("a"), UsageReported(), ReasoningDelta("b"), ContentDelta("c")]
+    await store.append([append(made, *(event(n, one) for n, one in enumerate(said, 2)))])
+    assert await store.partial_from("acme", "run", 0) == 2
+    assert await store.partial_from("acme", "run", 3) == 4
+    assert await store.partial_from("acme", "run", 5) is None
 
 
 async def test_appending_and_renewing_side_by_side(store: SqlExecutionStore) -> None:
     made = [await accepted(store, f"run-{n:02}") for n in range(40)]
     ids = [one.execution_id for one in made]
-    lease = datetime.now(UTC) + timedelta(seconds=60)
 
     async def renewing() -> None:
         for _ in range(30):
-            await store.renew("me", ids, lease)
+            await store.renew("me", ids, 60)
 
     async def appending() -> None:
         for n in range(2, 17):
@@ -380,3 +462,16 @@ async def test_migrated_schema_is_the_one_in_use(db: database.Database) -> None:
 
     async with db.read() as connection:
         assert await connection.run_sync(differences) == []
+
+
+async def test_released_execution_is_called_out(db: database.Database, store: SqlExecutionStore) -> None:
+    heard: asyncio.Queue[None] = asyncio.Queue()
+    hearing = asyncio.create_task(SqlCalls(db).hear(lambda: heard.put_nowait(None)))
+    if db.is_sqlite:
+        return await hearing
+    async with asyncio.timeout(10):
+        await heard.get()  # it begins with a look
+        await store.release(await accepted(store))
+        await heard.get()
+    hearing.cancel()
+    return None

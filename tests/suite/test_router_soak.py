@@ -18,6 +18,7 @@ import grpc
 import pytest
 from dynamicagents.registry.v1 import router_config_pb2, router_config_service_pb2, router_config_service_pb2_grpc
 from dynamicagents.router.v1 import chat_pb2, health_pb2, router_service_pb2, router_service_pb2_grpc
+from google.protobuf.field_mask_pb2 import FieldMask
 from grpc_health.v1 import health_pb2 as grpc_health
 from grpc_health.v1 import health_pb2_grpc
 
@@ -132,6 +133,10 @@ async def configured(channel: grpc.aio.Channel, url: str) -> None:
             deployment_id=name, model_group=name, model="openai/chunks-20", api_base=base
         )
         await configs.AddDeployment(router_config_service_pb2.AddDeploymentRequest(deployment=deployment))
+    at_once = router_config_service_pb2.UpdateRouterConfigRequest(
+        router_config=router_config_pb2.RouterConfig(num_retries=0), update_mask=FieldMask(paths=["num_retries"])
+    )
+    await configs.UpdateRouterConfig(at_once)
 
 
 @pytest.mark.timeout(600 + CALLS // 50)

@@ -133,11 +133,11 @@ async def test_the_callers_deadline_ends_the_providers_call(upstream: OpenAIServ
 async def test_tenants_with_tokens(upstream: OpenAIServer, tmp_path: Path) -> None:
     secret = "s" * 40
 
-    def token(tenant: str, scope: str) -> str:
-        claims = {"sub": "crm", "tenant": tenant, "scope": scope, "exp": time.time() + 600}
+    def token(tenant: str, scope: str, subject: str = "crm") -> str:
+        claims = {"sub": subject, "tenant": tenant, "scope": scope, "exp": time.time() + 600}
         return jwt.encode(claims, secret, algorithm="HS256")
 
-    settings = {"jwt_secret": secret, "service_token": token("system", "service")}
+    settings = {"jwt_secret": secret, "service_token": token("system", "service", "router")}
     async with four_services.serving(tmp_path / "data", **settings) as suite:
         suite.metadata = (("authorization", f"Bearer {token('acme', 'secrets.write')}"),)
         await suite.keep_key("sk-acme")

@@ -38,6 +38,12 @@ def test_every_error_survives_the_wire(kind: type[errors.Error]) -> None:
     assert str(received) == str(sent)
 
 
+def test_a_failed_precondition_is_named() -> None:
+    sent = errors.FailedPrecondition("agent 'a' is referred to by team t", reason="RESOURCE_REFERENCED")
+    (failed,) = harness.detail(status.to_status(sent), error_details_pb2.PreconditionFailure).violations
+    assert (failed.type, failed.description) == ("RESOURCE_REFERENCED", "agent 'a' is referred to by team t")
+
+
 def test_every_error_has_its_own_code() -> None:
     assert set(status.CODES) == set(KINDS)
     assert len(set(status.CODES.values())) == len(KINDS)

@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +21,32 @@ from agno.models.message import Message
 from agno.run.cancel import get_cancellation_manager
 
 from libs import errors
-from services.execution.gateways.agno import AgnoRunner, RouterModel
-from services.execution.model import (
-    Agent,
-    Answer,
-    BoundTool,
+from services.execution.gateways.agno.model import RouterModel
+from services.execution.gateways.agno.runner import AgnoRunner
+from services.execution.model.agents import Agent
+from services.execution.model.events import (
+    CitationsReported,
     ContentDelta,
+    ContentRestarted,
     Event,
-    Job,
-    ModelCall,
-    ModelPiece,
     ReasoningDelta,
-    Tool,
-    ToolCall,
+    StateChanged,
     ToolCallCompleted,
     ToolCallStarted,
-    Usage,
     UsageReported,
 )
-from services.execution.service.tools import Tools
+from services.execution.model.executions import ExecuteRequest, Usage
+from services.execution.model.sessions import Background, Kept, Memory, Pin
+from services.execution.model.tools import BoundTool, Tool
+from services.execution.model.turns import Answer, Job, ModelCall, ModelPiece, ToolCall
+from services.execution.service.outputs import Unfit
+from services.execution.service.own_tools import STATE, OwnTools, own_tools
+from services.execution.service.tools import Tools, idempotency_key
+from tests.memory_journal import MemoryJournal
 
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 Turn = list[ModelPiece | Exception | float]
+STATE_NAME = STATE.removeprefix("builtin/")
 
 
 def says(*words: str) -> Turn:
@@ -107,15 +113,19 @@ class Rig:
     events: list[Event] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
+    journal: MemoryJournal = field(default_factory=MemoryJournal)
+
+    def __post_init__(self) -> None:
+        self.journal.emit = self.note
 
     async def run(self, text: str = "hi", *, description: str = "", timeout: float = 30.0, **spec: Any) -> Answer:
         tools = Tools([self.source])
         bound = tuple(BoundTool(tool, timeout) for tool in self.source.tools())
         agent = Agent("helper", 3, description, {"model": {"model": "group"}, **spec})
-        job = Job("run-1", agent, text, "", "", bound, self.usage)
-        return await AgnoRunner(self.models, tools).run(job, self._emit)
+        job = Job("run-1", agent, ExecuteRequest("helper", text), bound, self.usage, NOW)
+        return await AgnoRunner(self.models, tools).run(job, self.journal)
 
-    def _emit(self, event: Event) -> None:
+    def note(self, event: Event) -> None:
         self.events.append(event)
         self.times.append(time.perf_counter())
 
@@ -196,8 +206,9 @@ async def test_runs_with_one_session_or_none_know_nothing_of_each_other() -> Non
         for text in ("first", "second"):
             models = Models([says("ok")])
             agent = Agent("helper", 1, "", {"model": {"model": "group"}})
-            job = Job(f"run-{text}", agent, text, session, "", (), Usage())
-            await AgnoRunner(models, Tools([])).run(job, lambda _: None)
+            request = ExecuteRequest("helper", text, session_id=session)
+            job = Job(f"run-{text}", agent, request, (), Usage(), NOW)
+            await AgnoRunner(models, Tools([])).run(job, MemoryJournal())
             assert [m["content"] for m in models.calls[0].messages] == [text]
 
 
@@ -233,7 +244,7 @@ async def test_runs_leave_nothing_behind() -> None:
 def test_telemetry_is_off_whatever_the_environment_says() -> None:
     code = (
         "import asyncio, os, threading\n"
-        "from services.execution.gateways.agno import AgnoRunner\n"
+        "from services.execution.gateways.agno.runner import AgnoRunner\n"
         "asyncio.run(AgnoRunner(None, None).warm_up())\n"
         "print(os.environ['AGNO_TELEMETRY'], [t.name for t in threading.enumerate()])\n"
     )
@@ -517,10 +528,11 @@ async def test_turn_without_usage_does_not_count_the_one_before_again() -> None:
 
 async def test_model_answers_whole_too() -> None:
     at = rig(says("a", "b"))
-    from services.execution.gateways.agno import Turns
+    from services.execution.gateways.agno.turns import Turns
 
-    job = Job("run-1", Agent("helper", 1, "", {"model": {"model": "g"}}), "hi", "", "", (), at.usage)
-    model = RouterModel(id="g", turns=Turns(job, at.events.append, at.models, Tools([])))
+    agent = Agent("helper", 1, "", {"model": {"model": "g"}})
+    job = Job("run-1", agent, ExecuteRequest("helper", "hi"), (), at.usage, NOW)
+    model = RouterModel(id="g", turns=Turns(job, MemoryJournal(at.events.append), at.models, Tools([])))
     whole = await model.ainvoke([Message(role="user", content="hi")], Message(role="assistant"))
     assert whole.content == "ab"
     assert whole.response_usage.input_tokens == 10
@@ -570,11 +582,98 @@ async def test_error_of_the_model_stays_what_it_is_and_is_not_retried(error: err
 
 
 async def test_failure_after_some_text_is_a_failure() -> None:
-    at = rig([ModelPiece(text="half"), errors.Unavailable("gone")])
+    at = rig([ModelPiece(text="half"), errors.Unavailable("gone", reason="UPSTREAM_UNAVAILABLE")])
     with pytest.raises(errors.Unavailable):
         await at.run()
     assert [e.text for e in at.of(ContentDelta)] == ["half"]
     assert len(at.models.calls) == at.models.closed == 1
+
+
+async def test_turn_that_breaks_off_with_router_is_asked_again() -> None:
+    at = rig([ModelPiece(text="ha"), errors.Unavailable("lost")], says("whole"))
+    assert (await at.run()).output == "whole"
+    said = [e for e in at.events if not isinstance(e, UsageReported)]
+    assert said == [ContentDelta("ha"), ContentRestarted(1), ContentDelta("whole")]
+    assert at.usage.model_calls == 1
+
+
+async def test_turn_that_breaks_off_each_time_is_a_failure() -> None:
+    at = rig([ModelPiece(reasoning="hm"), errors.Unavailable("lost")])
+    with pytest.raises(errors.Unavailable):
+        await at.run()
+    assert len(at.of(ReasoningDelta)) == len(at.models.calls) == 3
+    assert len(at.of(ContentRestarted)) == 2
+
+
+async def test_turn_that_router_begins_again() -> None:
+    wrong = [ModelPiece(text="ha"), ModelPiece(tool_calls=[ToolCall("c", "f", "{}")])]
+    at = rig([*wrong, ModelPiece(restarted=True), *says("whole")], f=lambda _: "never")
+    assert (await at.run()).output == "whole"
+    assert [e.kind for e in at.events[:3]] == ["content_delta", "content_restarted", "content_delta"]
+    assert at.source.calls == []
+
+
+# Runs that are taken up
+
+
+def _taken_up(at: Rig, after: int) -> tuple[Rig, MemoryJournal]:
+    """The same run in another process, which finds the first steps in the journal."""
+    kept = {number: step for number, step in at.journal.steps.items() if number <= after}
+    again = Rig(Models(at.models.turns[1:]), at.source, journal=MemoryJournal(steps=kept))
+    return again, again.journal
+
+
+async def test_run_that_is_taken_up_does_nothing_twice() -> None:
+    at = rig(asks(("f", '{"n": 1}'), ("g", "{}")), says("done"), f=lambda given: f"f {given['n']}", g=lambda _: "g")
+    answer = await at.run(add_datetime_to_context=True)
+    assert [(s.number, s.kind, s.name) for s in at.journal.steps.values()] == [
+        (1, "model", "group"),
+        (2, "tool", "test/f"),
+        (3, "tool", "test/g"),
+        (4, "model", "group"),
+    ]
+    calls = list(at.source.calls)
+    again, journal = _taken_up(at, 3)
+    assert await again.run(add_datetime_to_context=True) == answer
+    assert again.usage == at.usage
+    assert again.source.calls == calls
+    assert again.models.calls == at.models.calls[1:]
+    shape = [(event.kind, getattr(event, "call_id", "")) for event in [*journal.said_again, *again.events]]
+    assert shape == [(event.kind, getattr(event, "call_id", "")) for event in at.events]
+
+
+async def test_tool_that_may_not_be_called_twice_is_in_doubt() -> None:
+    at = rig(asks(("f", "{}")), says("done"), f=lambda _: "f")
+    await at.run()
+    again, journal = _taken_up(at, 2)
+    journal.steps[2] = replace(journal.steps[2], result=None, end_time=None)
+    with pytest.raises(errors.Aborted) as caught:
+        await again.run()
+    assert caught.value.reason_code == "TOOL_CALL_IN_DOUBT"
+    assert caught.value.metadata == {"tool_id": "test/f", "call_id": "call-1"}
+    assert len(again.source.calls) == 1
+
+
+async def test_run_that_asks_for_something_else_than_before() -> None:
+    at = rig(asks(("f", "{}")), says("done"), f=lambda _: "f")
+    await at.run()
+    again, _ = _taken_up(at, 4)
+    with pytest.raises(errors.Aborted) as caught:
+        await again.run("another input")
+    assert (caught.value.reason_code, caught.value.metadata) == ("JOURNAL_MISMATCH", {"step": "1"})
+
+
+async def test_tools_are_given_a_key_for_each_call() -> None:
+    keys: list[str] = []
+
+    def note(_: Any) -> str:
+        keys.append(idempotency_key())
+        return "ok"
+
+    at = rig(asks(("f", "{}"), ("f", "{}")), says("done"), f=note)
+    await at.run()
+    assert keys == ["run-1/2/call-1", "run-1/3/call-2"]
+    assert idempotency_key() == ""
 
 
 async def test_defect_in_the_model_port_tells_nothing() -> None:
@@ -645,9 +744,191 @@ async def test_structured_answer_is_sent_whole_and_as_data() -> None:
 )
 async def test_answer_that_does_not_fit_is_a_failure(answer: str, schema: dict[str, Any]) -> None:
     at = rig(says(answer))
-    with pytest.raises(errors.FailedPrecondition) as caught:
+    with pytest.raises(Unfit) as caught:
         await at.run(output_schema=schema)
-    assert caught.value.reason_code == "OUTPUT_INVALID"
+    assert caught.value.error().reason_code == "OUTPUT_INVALID"
+    assert caught.value.text == answer
+    assert not at.of(ContentDelta)
+    assert len(at.models.calls) == (1 if "$ref" in schema else 2)
+
+
+async def test_answer_that_does_not_fit_is_asked_for_once_more() -> None:
+    at = rig(asks(("f", "{}")), says("About 42"), says('```json\n{"n": 42}\n```'), f=lambda _: "done")
+    answer = await at.run(output_schema=SCHEMA)
+    assert answer.structured_output == {"n": 42}
+    assert answer.output == '```json\n{"n": 42}\n```'
+    assert [e.text for e in at.of(ContentDelta)] == [answer.output]
+    asked = at.models.calls[2]
+    assert [m["role"] for m in asked.messages] == ["user", "assistant", "tool", "assistant", "user"]
+    assert asked.messages[3]["content"] == "About 42"
+    assert "is not a JSON object" in asked.messages[4]["content"]
+    assert (asked.tools, asked.tool_choice, asked.output_schema) == ([], "", SCHEMA)
+
+
+async def test_schema_of_the_request_goes_before_that_of_the_agent() -> None:
+    at = rig(says('{"n": 1}'))
+    request = ExecuteRequest("helper", "hi", output_schema=SCHEMA)
+    job = Job("run-1", Agent("helper", 3, "", {"output_schema": {"required": ["m"]}}), request, (), Usage(), NOW)
+    answer = await AgnoRunner(at.models, Tools([])).run(job, at.journal)
+    assert answer.structured_output == {"n": 1}
+    assert at.models.calls[0].output_schema == SCHEMA
+
+
+# Conversations
+
+
+def talking(text: str = "hi", *, own: OwnTools | None = None, **job: Any) -> Callable[[Rig], Any]:
+    """Runs a job of a session."""
+    given = {"session_id": "talk", "user_id": "ann", **job.pop("request", {})}
+    spec = {"model": {"model": "group"}, **job.pop("spec", {})}
+    bound = own_tools(spec, given["user_id"])
+
+    def run(at: Rig) -> Any:
+        made = Job(
+            "run-1", Agent("helper", 3, "", spec), ExecuteRequest("helper", text, **given), bound, at.usage, NOW, **job
+        )
+        return AgnoRunner(at.models, Tools([])).run(made, at.journal, own)
+
+    return run
+
+
+async def test_history_goes_between_the_instructions_and_the_input() -> None:
+    call = {"id": "call-1", "type": "function", "function": {"name": "f", "arguments": "{ }"}}
+    history = (
+        {"role": "user", "content": "before", "tool_calls": [], "media": [{"url": "https://example.com/a.png"}]},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "done", "tool_calls": [], "tool_call_id": "call-1"},
+        {"role": "assistant", "content": "{x}", "tool_calls": []},
+    )
+    at = rig(asks((STATE_NAME, '{"set": {"a": 1}}')), says("ok"))
+    spec = {"instructions": ["Be brief."], "session": {"agentic_state": True}}
+    media = ({"url": "https://example.com/b.png", "mime_type": "image/png"},)
+    answer = await talking(request={"media": media}, spec=spec, background=Background(history))(at)
+    first, second = at.models.calls
+    assert [m["role"] for m in first.messages] == ["system", "user", "assistant", "tool", "assistant", "user"]
+    assert tuple(first.messages[1:5]) == history
+    assert first.messages[5]["media"] == list(media)
+    assert second.messages[:6] == first.messages
+    renamed = second.messages[6]["tool_calls"][0]["id"]
+    assert renamed not in ("", "call-1")
+    kept = answer.kept.messages
+    assert [(m["role"], m["content"]) for m in kept] == [
+        ("user", "hi"),
+        ("assistant", ""),
+        ("tool", '{"a":1}'),
+        ("assistant", "ok"),
+    ]
+    assert kept[0]["media"] == list(media)
+    assert (kept[1]["tool_calls"][0]["id"], kept[2]["tool_call_id"]) == (renamed, renamed)
+
+
+async def test_what_the_agent_wants_to_know_is_in_its_instructions() -> None:
+    pin = Pin(summary="We spoke of tea.", state={"cups": 2}, memories=(Memory("m1", "likes tea"),))
+    spec = {
+        "memory": {"add_to_context": True},
+        "session": {"add_state_to_context": True, "add_summary_to_context": True},
+    }
+    at = rig(says("ok"))
+    await talking(spec=spec, background=Background(pin=pin))(at)
+    for part in ("likes tea", "We spoke of tea.", '{"cups":2}'):
+        assert part in at.system()
+
+
+async def test_summary_and_memories_are_asked_for_after_the_answer() -> None:
+    learnt = '{"remember": ["drinks green tea", "likes tea"], "forget": ["m1", "m9"]}'
+    at = rig(says("Enjoy."), says(" Tea was offered. "), says(learnt))
+    pin = Pin(summary="Earlier.", memories=(Memory("m1", "drinks black tea"), Memory("m2", "likes tea")))
+    spec = {"memory": {"update_on_run": True}, "session": {"summaries": True}}
+    answer = await talking("Green tea!", spec=spec, background=Background(pin=pin))(at)
+    assert answer.output == "Enjoy."
+    assert answer.kept.summary == "Tea was offered."
+    assert (answer.kept.learnt, answer.kept.forgotten) == (("drinks green tea",), ("m1",))
+    assert [e.text for e in at.of(ContentDelta)] == ["Enjoy."]
+    assert len(at.of(UsageReported)) == at.usage.model_calls == 3
+    _, summary, memories = at.models.calls
+    assert "Earlier." in summary.messages[1]["content"]
+    assert "user: Green tea!" in summary.messages[1]["content"]
+    assert "m2: likes tea" in memories.messages[1]["content"]
+    assert memories.output_schema is not None
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        [errors.Unavailable("lost", reason="UPSTREAM_UNAVAILABLE")],
+        says(""),
+        says("no JSON"),
+        says('{"remember": "tea"}'),
+        says('{"remember": [1, {"a": 2}, "  "], "forget": null}'),
+    ],
+)
+async def test_what_goes_wrong_after_the_answer_makes_nothing_fail(second: Turn) -> None:
+    at = rig(says("Enjoy."), second)
+    answer = await talking(spec={"memory": {"update_on_run": True}})(at)
+    assert (answer.output, answer.kept.learnt, answer.kept.forgotten) == ("Enjoy.", (), ())
+
+
+async def test_questions_to_go_on_with_are_proposed() -> None:
+    at = rig(says("Enjoy."), says('{"questions": ["More tea?", 1, "Cake?", "The bill?"]}'))
+    answer = await talking("Green tea!", spec={"num_followups": 2})(at)
+    assert (answer.output, answer.followups) == ("Enjoy.", ("More tea?", "Cake?"))
+    assert "user: Green tea!" in at.models.calls[1].messages[1]["content"]
+    assert at.models.calls[1].output_schema is not None
+    at = rig(says("Enjoy."), says("no JSON"))
+    assert (await talking(spec={"num_followups": 2})(at)).followups == ()
+
+
+async def test_limit_of_model_calls_holds_for_what_comes_after_the_answer() -> None:
+    at = rig(says("Enjoy."))
+    answer = await talking(spec={"session": {"summaries": True}, "max_model_calls": 1})(at)
+    assert (answer.output, answer.kept.summary, len(at.models.calls)) == ("Enjoy.", None, 1)
+
+
+async def test_nothing_is_kept_or_learnt_of_nobody() -> None:
+    at = rig(says("ok"))
+    spec = {"memory": {"update_on_run": True, "agentic": True}, "session": {"summaries": True}}
+    answer = await talking(request={"session_id": "", "user_id": ""}, spec=spec)(at)
+    assert answer.kept == Kept()
+    assert len(at.models.calls) == 1
+    assert at.models.calls[0].tools == []
+
+
+async def test_own_tools_change_state_and_memories() -> None:
+    at = rig(
+        asks(
+            (STATE_NAME, '{"set": {"a": 1, "b": 2}}'),
+            (STATE_NAME, '{"remove": ["a"]}'),
+            (STATE_NAME, '{"remove": ["nothing"]}'),
+            (STATE_NAME, '{"set": 1}'),
+            ("update_user_memory", '{"remember": ["likes tea", "likes tea"], "forget": ["m1", "m9"]}'),
+        ),
+        says("ok"),
+    )
+    pin = Pin(state={"old": True}, state_version=4, memories=(Memory("m1", "hates tea"),))
+    own = OwnTools(pin)
+    spec = {"memory": {"agentic": True}, "session": {"agentic_state": True}}
+    answer = await talking(spec=spec, own=own, background=Background(pin=pin))(at)
+    assert [(e.state, e.version) for e in at.of(StateChanged)] == [
+        ({"old": True, "a": 1, "b": 2}, 5),
+        ({"old": True, "b": 2}, 6),
+    ]
+    assert [e.is_error for e in at.of(ToolCallCompleted)].count(True) == 1
+    assert (answer.kept.learnt, answer.kept.forgotten) == (("likes tea",), ("m1",))
+    assert "m1: hates tea" in at.system()
+
+
+async def test_state_that_grows_too_large_is_refused() -> None:
+    at = rig(asks((STATE_NAME, orjson.dumps({"set": {"a": "x" * 2**20}}).decode())), says("ok"))
+    await talking(spec={"session": {"agentic_state": True}})(at)
+    assert [e.is_error for e in at.of(ToolCallCompleted)] == [True]
+    assert not at.of(StateChanged)
+
+
+async def test_citations_are_reported_with_the_turn_that_has_them() -> None:
+    source = {"url": "https://example.com", "title": "Example", "quote": "so"}
+    at = rig([ModelPiece(text="so", citations=[source]), ModelPiece(citations=[source]), *says()])
+    await at.run()
+    assert at.of(CitationsReported) == [CitationsReported([source, source])]
 
 
 async def test_warm_up_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:

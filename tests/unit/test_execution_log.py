@@ -3,28 +3,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from libs import errors
-from services.execution.model import (
+from services.execution.model.events import (
     ContentDelta,
     Event,
-    Execution,
     ExecutionCompleted,
     Heartbeat,
     LoggedEvent,
     ReasoningDelta,
-    Status,
     ToolCallCompleted,
     ToolCallStarted,
-    Usage,
     UsageReported,
 )
-from services.execution.service.log import Append, EventLog, Record, first
+from services.execution.model.executions import Execution, Status, Usage
+from services.execution.model.journal import Step, StepKind
+from services.execution.service.log import EventLog, first
+from services.execution.service.record import Append, Record
 
 DONE = ExecutionCompleted("done", None, {})
 
@@ -64,7 +64,7 @@ async def opened(store: Store, *, window: float = 0.005, patience: float = 5.0) 
             store.kept[execution_id] = [started]
             now = datetime.now(UTC)
             execution = Execution("acme", execution_id, "helper", 1, Status.RUNNING, "hi", now, "me", last_sequence=1)
-            return log.open(execution, started, Usage())
+            return log.open(execution, Usage(), started)
 
         new.log = log  # type: ignore[attr-defined]
         yield new
@@ -221,7 +221,7 @@ async def test_usage_goes_with_the_events() -> None:
         record.append(DONE)
         await ended(record)
     assert store.groups[0][0].usage["model_calls"] == 3
-    assert (store.groups[0][0].owner, store.groups[0][0].tenant) == ("me", "acme")
+    assert (store.groups[0][0].attempt, store.groups[0][0].tenant) == (1, "acme")
 
 
 async def test_database_that_comes_back_loses_nothing() -> None:
@@ -287,9 +287,11 @@ async def test_run_that_lost_its_ownership_breaks_alone() -> None:
         for record in (mine, other):
             record.append(DONE)
         assert len(await read(new, other)) == 2
-        with pytest.raises(errors.Unavailable) as caught:
-            await read(new, mine)
-    assert caught.value.reason_code == "EXECUTION_LOST"
+        assert [event.sequence for event in await read(new, mine)] == [1]
+        assert mine.failure
+        assert (mine.moved, mine.failure.reason_code, other.moved) == (True, "EXECUTION_LOST", False)
+        with pytest.raises(errors.Unavailable):
+            await mine.stored()
 
 
 async def test_watcher_behind_the_tail_reads_the_rest_from_the_store() -> None:
@@ -374,3 +376,69 @@ async def test_closing_commits_what_waits() -> None:
     async with opened(store, window=0.05) as new:
         new().append(DONE)
     assert [event.sequence for event in store.kept["run"]] == [1, 2]
+
+
+async def test_who_writes_faster_than_the_store_has_to_wait() -> None:
+    gate, produced = asyncio.Event(), 0
+    async with opened(Store(before=lambda _: gate.wait()), window=0) as new:
+        record = new()
+
+        async def produce() -> None:
+            nonlocal produced
+            for _ in range(200):
+                produced += 1
+                record.append(ContentDelta("x" * 10_000))
+                await record.room()
+                await asyncio.sleep(0)
+            record.append(DONE)
+
+        producing = asyncio.create_task(produce())
+        seen = -1
+        while seen != produced or produced == 0:
+            seen = produced
+            await asyncio.sleep(0.05)
+        assert produced < 60
+        gate.set()
+        events = await read(new, record)
+        await producing
+    assert len("".join(texts(events))) == 2_000_000
+
+
+async def test_what_is_waited_for_is_committed_at_once() -> None:
+    async with opened(Store(), window=1000) as new:
+        record = new()
+        record.append(ContentDelta("a"))
+        async with asyncio.timeout(5):
+            await record.stored()
+        record.append(DONE)
+        async with asyncio.timeout(5):
+            await record.stored()
+        assert record.ended
+
+
+async def test_steps_are_committed_with_the_events_before_them() -> None:
+    store = Store()
+    async with opened(store) as new:
+        record = new()
+        step = Step(1, StepKind.MODEL, "group", "digest", datetime.now(UTC))
+        record.append(ContentDelta("a"))
+        record.keep(step)
+        record.append(UsageReported())
+        record.keep(replace(step, end_time=datetime.now(UTC)))
+        record.append(DONE)
+        await ended(record)
+    assert [[(s.end_sequence, s.end_time is None) for s in one.steps] for one in store.groups[0]] == [
+        [(2, True), (3, False)]
+    ]
+
+
+async def test_number_of_what_comes_next_stays_true() -> None:
+    async with opened(Store()) as new:
+        record = new()
+        record.append(ContentDelta("a"))
+        marked = record.mark()
+        record.append(ContentDelta("b"))
+        record.append(DONE)
+        events = await read(new, record)
+    assert marked == 3
+    assert texts(events) == ["a", "b"]

@@ -1,20 +1,31 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from libs import deadline, errors
-from services.execution.model import DEFAULT_TOOL_TIMEOUT, BoundTool, Tool
+from libs import deadline, errors, identity, server
+from libs.identity import Caller
+from services.execution.model.agents import Agent
+from services.execution.model.tools import DEFAULT_TOOL_TIMEOUT, BoundTool, SourceStatus, Tool
 from services.execution.service.builtin import Builtin, calculate, current_time
+from services.execution.service.catalogue import Catalogue, Query
+from services.execution.service.names import fitted
 from services.execution.service.schemas import validator
-from services.execution.service.tools import ToolError, Tools, violations
+from services.execution.service.sources import Changes
+from services.execution.service.tools import ASK_USER, ToolError, Tools, clipped, violations
 
 CALCULATOR = "builtin/calculator"
+ROOT = Path(__file__).parents[2]
+ANN = Caller("default", "ann", frozenset())
 
 
 @pytest.mark.parametrize(
@@ -182,23 +193,35 @@ class Many:
         return str(await self._does())
 
 
-def test_pages_of_tools() -> None:
+async def listing(tools: Tools, page_size: int = 0, token: str = "", **query: Any) -> tuple[list[str], str]:
+    catalogue = Catalogue(tools, Nobody(), server.Drain(), heartbeat=1)
+    page = await catalogue.list(ANN, Query(**query), page_size, token)
+    return [tool.tool_id for tool in page.tools], page.next_token
+
+
+class Nobody:
+    async def get(self, agent_id: str, revision: int) -> Agent:
+        raise errors.NotFound("agent", agent_id)
+
+
+async def test_pages_of_tools() -> None:
     tools = Tools([Many(5), Builtin()])
-    seen, token = [], ""
+    seen: list[str] = []
+    token = ""
     while True:
-        page, token = tools.list(2, token)
-        seen += [tool.tool_id for tool in page]
+        page, token = await listing(tools, 2, token)
+        seen += page
         if not token:
             break
-    assert seen == sorted([*(f"many/t00{n}" for n in range(5)), CALCULATOR, "builtin/current_time"])
-    assert len(Tools([Many(60)]).list(0, "")[0]) == 50
-    assert Tools([]).list(0, "") == ([], "")
+    assert seen == sorted([*(f"many/t00{n}" for n in range(5)), CALCULATOR, "builtin/current_time", ASK_USER])
+    assert len((await listing(Tools([Many(60)])))[0]) == 50
+    assert await listing(Tools([])) == ([], "")
 
 
 @pytest.mark.parametrize("token", ["x", "!!", "bm90IGpzb24=", "ü"])
-def test_bad_page_token(token: str) -> None:
+async def test_bad_page_token(token: str) -> None:
     with pytest.raises(errors.InvalidArgument) as caught:
-        Tools([Builtin()]).list(0, token)
+        await listing(Tools([Builtin()]), token=token)
     assert caught.value.violations[0].field == "page_token"
 
 
@@ -238,8 +261,9 @@ async def test_violations_name_fields(arguments: dict[str, Any], fields: list[st
 
 def test_violations_fetch_nothing() -> None:
     tool = Tool("x/y", "y", "", "", {"$ref": "http://127.0.0.1:9/schema"}, "1")
-    with pytest.raises(Exception, match=r"127\.0\.0\.1"):
-        violations(tool, {})
+    assert [v.description for v in violations(tool, {})] == [
+        "the schema refers to what it does not have, or to itself without end"
+    ]
 
 
 async def test_calling_directly() -> None:
@@ -291,7 +315,7 @@ async def test_cancelling_a_call_is_no_error_of_the_tool() -> None:
 def test_version_follows_the_contract() -> None:
     one, other = Builtin().tools(), Builtin().tools()
     assert [tool.version for tool in one] == [tool.version for tool in other]
-    assert len({tool.version for tool in one}) == 2
+    assert len({tool.version for tool in one}) == len(one)
 
 
 def test_a_pattern_binds_what_begins_with_it() -> None:
@@ -318,3 +342,89 @@ def test_a_schemas_pattern_takes_linear_time() -> None:
     assert len(found) == 2
     assert not list(validator(schema).iter_errors({"text": "aaa", "xx": 1}))
     assert [error.message for error in validator(schema).iter_errors({"xx": "no"})] == ["'no' is not of type 'integer'"]
+
+
+class Live:
+    """A source whose tools come and go."""
+
+    name = "mcp"
+
+    def __init__(self, *tools: Tool, says: str = "") -> None:
+        self.now, self.says, self.changes = list(tools), says, Changes()
+
+    async def find(self, caller: Caller, pattern: str) -> Sequence[Tool]:
+        return [tool for tool in self.now if tool.tool_id.startswith(pattern.removesuffix("*"))]
+
+    async def known(self, caller: Caller) -> tuple[Sequence[Tool], Sequence[SourceStatus]]:
+        return self.now, []
+
+    async def call(self, tool: Tool, arguments: Mapping[str, Any]) -> str:
+        return self.says
+
+
+def live(tool_id: str, **fields: Any) -> Tool:
+    return Tool(tool_id, tool_id.rpartition("/")[2], "", "", {"type": "object"}, "1", **fields)
+
+
+async def test_tools_that_come_and_go_are_pinned() -> None:
+    source = Live(live("mcp/crm/find", timeout=2.0), live("mcp/crm/odd", unusable=True), live("mcp/web/find"))
+    tools = Tools([Builtin()], [source])
+    spec = {
+        "tools": [{"tool_id": "mcp/crm/*", "timeout": "9s"}, {"tool_id": CALCULATOR}],
+        "mcp_server_ids": ["web"],
+    }
+    agent = await tools.pinned(ANN, Agent("a", 1, "", spec))
+    bound = tools.bind(spec, agent.functions)
+    assert [(one.tool.tool_id, one.tool.function_name, one.timeout) for one in bound] == [
+        ("mcp/crm/find", "find", 2.0),
+        (CALCULATOR, "calculator", DEFAULT_TOOL_TIMEOUT),
+        ("mcp/web/find", "mcp_web_find", DEFAULT_TOOL_TIMEOUT),
+    ]
+    source.now = []
+    assert tools.bind(spec, agent.functions) == bound
+    with pytest.raises(errors.FailedPrecondition) as caught:
+        tools.bind(spec, (await tools.pinned(ANN, Agent("a", 1, "", spec))).functions)
+    assert caught.value.reason_code == "TOOL_UNKNOWN"
+
+
+def test_names_that_every_provider_takes() -> None:
+    assert fitted("a.b/c d-é_1") == "a_b_c_d-__1"
+    long = fitted("x" * 100)
+    assert len(long) == 64
+    assert long != fitted("x" * 101)
+    same = [live(f"mcp/{'s' * n}/{'t' * 70}") for n in range(1, 30)]
+    bound = Tools([], [Live(*same)]).bind(
+        {"tools": [{"tool_id": "mcp/*"}]},
+        [dataclasses.asdict(tool) for tool in [*same, live("mcp/x/update_session_state")]],
+    )
+    names = [one.tool.function_name for one in bound]
+    assert len(set(names)) == 30
+    assert all(len(name) <= 64 for name in names)
+    assert "update_session_state" not in names
+
+
+@pytest.mark.parametrize(
+    ("says", "is_error", "output"),
+    [
+        ('{"n": 1}', False, '{"n": 1}'),
+        ('{"n": "x"}', True, "the tool's result breaks its output schema: result.n: 'x' is not of type 'integer'"),
+        ("no JSON", True, "the tool's result is not JSON, which its output schema asks for"),
+    ],
+)
+async def test_results_are_checked(says: str, is_error: bool, output: str) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    tool = live("mcp/crm/n", output_schema=schema)
+    identity.enter(ANN)
+    result = await Tools([], [Live(tool, says=says)]).call_directly("mcp/crm/n", {})
+    assert (result.is_error, result.output) == (is_error, output)
+
+
+def test_what_speaks_mcp_is_not_imported_before_it_is_needed() -> None:
+    code = "import sys, services.execution.app; print([name for name in ('mcp', 'mcp_types') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_clipping_leaves_characters_whole() -> None:
+    assert clipped("é" * 10, 20) == "é" * 10
+    assert clipped("é" * 11, 21) == "é" * 10 + "\n[cut off: the result has 22 bytes, the limit is 21]"

@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from libs.identity import Caller
+from services.router.gateways import redis_cache
 from services.router.gateways.redis_cache import RedisStore
 from services.router.model import (
     AnsweredBy,
@@ -126,6 +127,18 @@ async def test_a_deployment_that_is_gone_still_has_answered() -> None:
     assert found.answered_by == AnsweredBy(Deployment("main", "gpt", "openai/a"), cached=True)
 
 
+@pytest.mark.parametrize("kept", [b"no json", b"[]", b'{"usage": {"other": 1}}'])
+async def test_an_answer_that_cannot_be_read_is_none(kept: bytes) -> None:
+    store = MemoryStore()
+    answers = cache(store)
+    await answers.keep(CALLER, TABLE, CALL, ANSWER)
+    (name,) = store._answers
+    await store.put(name, kept, 60.0)
+    assert await answers.find(CALLER, TABLE, CALL) is None
+    await answers.keep(CALLER, TABLE, CALL, ANSWER)
+    assert await answers.find(CALLER, TABLE, CALL)
+
+
 async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
@@ -146,7 +159,8 @@ async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert store._bytes == 0
 
 
-async def test_redis(redis_url: str) -> None:
+async def test_redis(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_cache, "_PATIENCE", 60.0)
     prefix = f"test-{uuid.uuid4().hex}:"
     async with Redis.from_url(redis_url) as redis:
         answers = cache(RedisStore(redis, prefix=prefix))

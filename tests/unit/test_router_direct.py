@@ -64,7 +64,7 @@ async def failed(upstream: LiteLLMUpstream, asked: Deployment, **parameters: str
     return caught.value
 
 
-async def settled(condition: Any, within: float = 10.0) -> None:
+async def settled(condition: Any, within: float = 60.0) -> None:
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.01)
@@ -85,7 +85,7 @@ async def test_leaving_closes_the_connection(upstream: LiteLLMUpstream, kind: An
         task = asyncio.create_task(whole(upstream, deployment(server, model)))
         await server.called.wait()
         task.cancel()
-        await asyncio.wait_for(server.disconnected.wait(), 5)
+        await asyncio.wait_for(server.disconnected.wait(), 30)
 
 
 async def test_closing_the_stream_closes_the_connection(upstream: LiteLLMUpstream, server: OpenAIServer) -> None:
@@ -93,7 +93,7 @@ async def test_closing_the_stream_closes_the_connection(upstream: LiteLLMUpstrea
     async with aclosing(upstream.chat(deployment(server), Credentials(KEY), HELLO)) as chunks:
         assert (await anext(chunks)).text
         assert not server.disconnected.is_set()
-    await asyncio.wait_for(server.disconnected.wait(), 5)
+    await asyncio.wait_for(server.disconnected.wait(), 30)
 
 
 async def test_cancelled_streams_leave_nothing(upstream: LiteLLMUpstream, server: OpenAIServer) -> None:
@@ -305,6 +305,7 @@ async def test_vectors(upstream: LiteLLMUpstream, server: OpenAIServer, lane: La
     with pytest.raises(Failure) as caught:
         await upstream.embed(asked, Credentials(KEY), EmbedCall("e", ["a"]))
     assert (caught.value.error.reason_code, caught.value.error.retry_after) == ("UPSTREAM_RATE_LIMITED", 3.0)
+    assert len(server.asked) == 2
 
 
 async def test_order(upstream: LiteLLMUpstream, server: OpenAIServer) -> None:

@@ -12,20 +12,14 @@ import structlog
 from dynamicagents.router.v1 import chat_pb2, router_service_pb2, router_service_pb2_grpc
 from google.protobuf.json_format import ParseDict
 
-from libs import deadline, status
-from services.execution.model import ModelCall, ModelPiece, ToolCall, UsageReported
+from libs import chat, deadline, status
+from services.execution.model.events import UsageReported
+from services.execution.model.turns import ModelCall, ModelPiece, ToolCall
 
 log = structlog.get_logger()
 
 _ATTEMPTS: Final = 4
 _FIRST_DELAY: Final = 0.2
-_ROLES: Final = {
-    "system": chat_pb2.ROLE_SYSTEM,
-    "developer": chat_pb2.ROLE_SYSTEM,
-    "user": chat_pb2.ROLE_USER,
-    "assistant": chat_pb2.ROLE_ASSISTANT,
-    "tool": chat_pb2.ROLE_TOOL,
-}
 
 
 class RouterModels:
@@ -65,7 +59,7 @@ def _unreachable(error: grpc.aio.AioRpcError) -> bool:
 def _request(call: ModelCall) -> router_service_pb2.ChatStreamRequest:
     request = router_service_pb2.ChatStreamRequest(
         model=call.model,
-        messages=map(_message, call.messages),
+        messages=map(chat.from_dict, call.messages),
         tool_choice=call.tool_choice,
         execution_id=call.execution_id,
     )
@@ -88,27 +82,13 @@ def _offer(function: Mapping[str, Any], tool: chat_pb2.FunctionTool) -> None:
         tool.strict = bool(function["strict"])
 
 
-def _message(message: Mapping[str, Any]) -> chat_pb2.ChatMessage:
-    return chat_pb2.ChatMessage(
-        role=_ROLES[message["role"]],
-        content=message.get("content") or "",
-        tool_call_id=message.get("tool_call_id") or "",
-        name=message.get("name") or "",
-        tool_calls=[
-            chat_pb2.ToolCall(
-                call_id=call["id"], name=call["function"]["name"], arguments=call["function"]["arguments"]
-            )
-            for call in message.get("tool_calls") or ()
-        ],
-    )
-
-
 def _piece(chunk: chat_pb2.ChatChunk) -> ModelPiece:
     return ModelPiece(
         text=chunk.text,
         reasoning=chunk.reasoning,
         tool_calls=[ToolCall(call.call_id, call.name, call.arguments) for call in chunk.tool_calls],
         usage=_usage(chunk) if chunk.HasField("usage") else None,
+        citations=[{"url": said.url, "title": said.title, "quote": said.quote} for said in chunk.citations],
     )
 
 

@@ -12,10 +12,12 @@ from typing import Any, Final
 
 import simpleeval
 
-from services.execution.model import Tool
-from services.execution.service.tools import ToolError, digest
+from services.execution.model.tools import Tool
+from services.execution.service.sources import ToolError
+from services.execution.service.tools import ASK_USER, digest
 
 _MAX_EXPRESSION: Final = 1000
+_MAX_QUESTION: Final = 10_000
 _MAX_DIGITS: Final = 1000
 _TOO_LARGE: Final = 10**_MAX_DIGITS
 
@@ -96,6 +98,10 @@ def current_time(timezone: str = "UTC") -> str:
     return datetime.now(zone).isoformat(timespec="seconds")
 
 
+def _ask_user(**_: Any) -> str:
+    raise ToolError("only a run can ask its user")
+
+
 def _tool(name: str, title: str, description: str, properties: dict[str, Any], required: list[str]) -> Tool:
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
     return Tool(
@@ -117,6 +123,7 @@ class Builtin:
         self._calls: dict[str, Callable[..., str]] = {
             "builtin/calculator": calculate,
             "builtin/current_time": current_time,
+            ASK_USER: _ask_user,
         }
 
     def tools(self) -> Sequence[Tool]:
@@ -143,6 +150,26 @@ class Builtin:
                 "Returns the current date and time in a time zone, in ISO 8601.",
                 {"timezone": {"type": "string", "description": 'IANA name, e.g. "America/Sao_Paulo". Default UTC.'}},
                 [],
+            ),
+            _tool(
+                "ask_user",
+                "Ask the user",
+                "Asks the user a question and returns the answer: a text or, with a schema, a JSON object.",
+                {
+                    "prompt": {
+                        "type": "string",
+                        "minLength": 1,
+                        "maxLength": _MAX_QUESTION,
+                        "description": "The question.",
+                    },
+                    "schema": {
+                        "type": "object",
+                        "properties": {"type": {"const": "object"}},
+                        "required": ["type"],
+                        "description": "JSON Schema of the answer, an object. Left out: a text.",
+                    },
+                },
+                ["prompt"],
             ),
         )
 

@@ -8,120 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
 import structlog
 
 from libs import errors
-from services.execution.model import (
-    ContentDelta,
-    Event,
-    Execution,
+from services.execution.model.events import (
     ExecutionStarted,
     Heartbeat,
     LoggedEvent,
-    ReasoningDelta,
-    Usage,
 )
+from services.execution.model.executions import Execution, Usage
+from services.execution.service.record import Append, Record
+from services.execution.service.record import storable as storable
 
 log = structlog.get_logger()
 
-_TAIL: Final = 512
 _PAGE: Final = 500
-_RETRY_DELAY: Final = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """Events to commit for one execution, and its usage by then."""
-
-    tenant: str
-    execution_id: str
-    owner: str
-    events: Sequence[LoggedEvent]
-    usage: dict[str, Any]
+_FIRST_DELAY: Final = 0.1
+_LONGEST_DELAY: Final = 2.0
 
 
 class EventStore(Protocol):
     async def append(self, appends: Sequence[Append]) -> set[str]:
-        """Commits all in one transaction; gives the ids of executions that are no longer their owner's, left out."""
+        """Commits all in one transaction; gives the ids of executions that another attempt has taken, left out."""
 
     async def events(self, tenant: str, execution_id: str, *, after: int, limit: int) -> Sequence[LoggedEvent]: ...
-
-
-class Record:
-    """The log of one running execution: what waits to be committed, and the last that was."""
-
-    def __init__(self, execution: Execution, started: LoggedEvent, usage: Usage, committer: EventLog) -> None:
-        self.execution, self.usage = execution, usage
-        self.ended = False
-        self.failure: errors.Error | None = None
-        self.on_failure: Callable[[], None] | None = None
-        self._committer = committer
-        self._pending: list[tuple[datetime, Event]] = []
-        self._sequence = started.sequence
-        self._tail: deque[LoggedEvent] = deque([started], maxlen=_TAIL)
-        self._changed = asyncio.Event()
-
-    @property
-    def sequence(self) -> int:
-        """The last number given, to an event that may still be on its way to the store."""
-        return self._sequence
-
-    def append(self, event: Event) -> None:
-        if self.failure:
-            return
-        event = type(event)(**storable(event.to_dict()))
-        last = self._pending[-1][1] if self._pending else None
-        if isinstance(event, ContentDelta | ReasoningDelta) and type(last) is type(event):
-            last.text += event.text
-        else:
-            self._pending.append((datetime.now(UTC), event))
-        self._committer.wake(self)
-
-    def take(self) -> Append:
-        path = (self.execution.agent_id,)
-        events = []
-        for time, event in self._pending:
-            self._sequence += 1
-            events.append(LoggedEvent(self._sequence, time, path, event))
-        self._pending.clear()
-        owner = self.execution
-        return Append(owner.tenant, owner.execution_id, owner.owner, events, self.usage.to_dict())
-
-    def committed(self, events: Sequence[LoggedEvent]) -> None:
-        self._tail.extend(events)
-        self.ended = self.ended or any(e.event.terminal for e in events)
-        self._notify()
-
-    def broken(self, failure: errors.Error) -> None:
-        """Nothing more will be committed."""
-        self.failure, self.ended = failure, True
-        self._notify()
-        if self.on_failure:
-            self.on_failure()
-
-    def _notify(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-    def after(self, sequence: int) -> Sequence[LoggedEvent] | None:
-        """Committed events after `sequence`; None if some of them are no longer in memory."""
-        if self._tail[0].sequence > sequence + 1:
-            return None
-        return [event for event in self._tail if event.sequence > sequence]
-
-    async def wait(self, seconds: float) -> bool:
-        """Whether something was committed within `seconds`."""
-        changed = self._changed
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await changed.wait()
-        return changed.is_set()
 
 
 class EventLog:
@@ -130,7 +44,7 @@ class EventLog:
     def __init__(self, store: EventStore, *, window: float, patience: float) -> None:
         self._store, self._window, self._patience = store, window, patience
         self._waiting: dict[str, Record] = {}
-        self._work = asyncio.Event()
+        self._work, self._urgent = asyncio.Event(), asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
@@ -148,20 +62,27 @@ class EventLog:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
-    def open(self, execution: Execution, started: LoggedEvent, usage: Usage) -> Record:
-        """The log of an execution whose row and first event are committed."""
-        return Record(execution, started, usage, self)
+    def open(self, execution: Execution, usage: Usage, *tail: LoggedEvent) -> Record:
+        """The log of an execution whose row is committed, with the last of its events."""
+        return Record(execution, usage, self, tail)
 
     def wake(self, record: Record) -> None:
         self._waiting[record.execution.execution_id] = record
         self._idle.clear()
         self._work.set()
 
+    def hurry(self) -> None:
+        """Somebody waits for the commit: it does not wait for others."""
+        self._urgent.set()
+
     async def _run(self) -> None:
         while True:
             await self._work.wait()
-            await asyncio.sleep(self._window)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._window):
+                    await self._urgent.wait()
             self._work.clear()
+            self._urgent.clear()
             records, self._waiting = list(self._waiting.values()), {}
             await self._commit([(record, record.take()) for record in records])
             if not self._waiting:
@@ -186,13 +107,14 @@ class EventLog:
             if failure:
                 record.broken(failure)
             elif append.execution_id in lost:
-                record.broken(errors.Unavailable("another process owns this execution", reason="EXECUTION_LOST"))
+                record.broken(taken_over(), moved=True)
             else:
                 record.committed(append.events)
 
     async def _append(self, appends: Sequence[Append]) -> set[str]:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._patience
+        delay = _FIRST_DELAY
         while True:
             try:
                 return await self._store.append(appends)
@@ -200,10 +122,11 @@ class EventLog:
                 log.warning("events wait for the database", executions=len(appends))
                 if loop.time() > until:
                     raise
-                await asyncio.sleep(_RETRY_DELAY)
+                await asyncio.sleep(min(delay, max(0.0, until - loop.time())))
+                delay = min(2 * delay, _LONGEST_DELAY)
 
     async def follow(self, record: Record, after: int, heartbeat: float) -> AsyncGenerator[LoggedEvent, None]:
-        """Events after `after` up to the terminal one, as they are committed."""
+        """Events after `after` as they are committed, up to the terminal one or until the execution has moved."""
         execution = record.execution
         while True:
             ended = record.ended
@@ -215,7 +138,7 @@ class EventLog:
                 yield event
             if found:
                 continue
-            if record.failure:
+            if record.failure and not record.moved:
                 raise record.failure
             if ended:
                 return
@@ -249,21 +172,13 @@ class EventLog:
                 await pause(poll)
 
 
+def taken_over() -> errors.Unavailable:
+    return errors.Unavailable("another process goes on with this execution", reason="EXECUTION_LOST", retry_after=0.1)
+
+
 def first(agent_id: str, revision: int, session_id: str) -> LoggedEvent:
     return LoggedEvent(1, datetime.now(UTC), (agent_id,), ExecutionStarted(agent_id, revision, session_id))
 
 
-def storable(value: Any) -> Any:
-    """The value without NUL characters, which PostgreSQL refuses to keep."""
-    match value:
-        case str():
-            return value.replace("\0", "\ufffd")
-        case dict():
-            return {storable(key): storable(item) for key, item in value.items()}
-        case list():
-            return [storable(item) for item in value]
-    return value
-
-
-def beat(after: int) -> LoggedEvent:
-    return LoggedEvent(after, datetime.now(UTC), (), Heartbeat())
+def beat(after: int, queue_position: int = 0) -> LoggedEvent:
+    return LoggedEvent(after, datetime.now(UTC), (), Heartbeat(queue_position))

@@ -5,107 +5,204 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Final
 
 import orjson
 import structlog
 
-from libs import deadline, errors, pagination
+from libs import deadline, errors, identity
 from libs.errors import Violation
-from services.execution.model import DEFAULT_TOOL_TIMEOUT, BoundTool, Spec, Tool, ToolResult
-from services.execution.service.schemas import validator
+from libs.identity import Caller
+from services.execution.model.agents import Agent, Spec
+from services.execution.model.inputs import Kind
+from services.execution.model.tools import DEFAULT_TOOL_TIMEOUT, BoundTool, Tool, ToolResult
+from services.execution.service import schemas
+from services.execution.service.names import named
+from services.execution.service.sources import (
+    LiveSource,
+    ToolError,
+    ToolSource,
+    enter_key,
+    idempotency_key,
+)
+
+__all__ = ["ToolError", "ToolSource", "Tools", "enter_key", "idempotency_key"]
 
 log = structlog.get_logger()
 
 _DEEPEST: Final = 20
 """Protobuf's parsers give up at 100 messages within each other, and a Struct takes three for a level."""
-
-
-class ToolSource(Protocol):
-    def tools(self) -> Sequence[Tool]: ...
-
-    async def call(self, tool: Tool, arguments: Mapping[str, Any]) -> str:
-        """The output; raises ToolError with what the caller of the tool should know."""
-
-
-class ToolError(Exception):
-    """A tool cannot do what it was asked."""
+ASK_USER: Final = "builtin/ask_user"
+RESULT_LIMIT: Final = 256 * 1024
 
 
 class Tools:
-    def __init__(self, sources: Sequence[ToolSource]) -> None:
-        self._by_id = {tool.tool_id: (source, tool) for source in sources for tool in source.tools()}
+    """The tools of all sources. Those that come and go are pinned to an agent, as its functions are: whoever takes its
+    run up finds the same.
+    """
 
-    def list(self, page_size: int, page_token: str) -> tuple[Sequence[Tool], str]:
-        after = pagination.from_token(page_token, {})
-        size = pagination.page_size(page_size)
-        found = [tool for tool_id, (_, tool) in sorted(self._by_id.items()) if tool_id > after]
-        more = len(found) > size
-        return found[:size], pagination.to_token(found[size - 1].tool_id, {}) if more else ""
+    def __init__(
+        self, sources: Sequence[ToolSource], live: Sequence[LiveSource] = (), *, limit: int = RESULT_LIMIT
+    ) -> None:
+        self._by_id = {tool.tool_id: (source, tool) for source in sources for tool in source.tools()}
+        self._limit = limit
+        self.live = {source.name: source for source in live}
+
+    @property
+    def fixed(self) -> Sequence[Tool]:
+        return [tool for _, tool in self._by_id.values()]
 
     def get(self, tool_id: str) -> Tool:
         if tool_id not in self._by_id:
             raise errors.NotFound("tool", tool_id)
         return self._by_id[tool_id][1]
 
-    def bind(self, spec: Spec) -> tuple[BoundTool, ...]:
-        """The tools that an agent names, once each."""
-        bound: dict[str, BoundTool] = {}
-        for reference in spec.get("tools", ()):
-            seconds = float(reference["timeout"].removesuffix("s")) if "timeout" in reference else DEFAULT_TOOL_TIMEOUT
-            for tool in self._named(reference["tool_id"]):
-                bound.setdefault(tool.tool_id, BoundTool(tool, seconds))
-        return tuple(bound.values())
+    async def pinned(self, caller: Caller, agent: Agent) -> Agent:
+        """The agent with the tools that it names of live sources, as they are now."""
+        found: dict[str, Tool] = {}
+        for pattern in (reference["tool_id"] for reference in _references(agent.spec)):
+            if (source := self.live.get(pattern.partition("/")[0])) is not None:
+                found |= {tool.tool_id: tool for tool in await source.find(caller, pattern)}
+        return replace(agent, functions=(*agent.functions, *map(asdict, found.values()))) if found else agent
 
-    def _named(self, pattern: str) -> Sequence[Tool]:
-        if pattern.endswith("*"):
-            found = [tool for _, tool in self._by_id.values() if tool.tool_id.startswith(pattern[:-1])]
-        else:
-            found = [self._by_id[pattern][1]] if pattern in self._by_id else []
-        if not found:
-            raise errors.FailedPrecondition(
-                f"the agent names the tool {pattern!r}, which does not exist",
-                reason="TOOL_UNKNOWN",
-                metadata={"tool_id": pattern},
-            )
-        return found
+    def bind(self, spec: Spec, functions: Sequence[Mapping[str, Any]] = ()) -> tuple[BoundTool, ...]:
+        """The tools that an agent names, once each. Its functions are called by its caller."""
+        known = {tool_id: tool for tool_id, (_, tool) in self._by_id.items()}
+        known |= {function["tool_id"]: Tool(**function) for function in functions}
+        bound: dict[str, BoundTool] = {}
+        for reference in _references(spec):
+            for tool in _meant(known, reference["tool_id"]):
+                bound.setdefault(tool.tool_id, BoundTool(tool, _timeout(tool, reference), _asks(tool, reference)))
+        return named(list(bound.values()))
 
     async def call_directly(self, tool_id: str, arguments: Mapping[str, Any]) -> ToolResult:
-        """A call outside of any run: bad arguments are the caller's error."""
-        tool = self.get(tool_id)
+        """A call outside of any run: bad arguments are the caller's error, and a source that is lost is no result."""
+        tool = await self._found(tool_id)
+        if tool.unusable:
+            raise _unusable(tool)
         if problems := violations(tool, arguments):
             raise errors.InvalidArgument(problems)
-        return await self.call(BoundTool(tool, DEFAULT_TOOL_TIMEOUT), arguments)
+        return await self._timed(BoundTool(tool, tool.timeout or DEFAULT_TOOL_TIMEOUT), arguments)
+
+    async def _found(self, tool_id: str) -> Tool:
+        source = self.live.get(tool_id.partition("/")[0])
+        if source is None or tool_id.endswith("*"):
+            return self.get(tool_id)
+        if found := await source.find(identity.current(), tool_id):
+            return found[0]
+        raise errors.NotFound("tool", tool_id)
 
     async def call(self, bound: BoundTool, arguments: Mapping[str, Any]) -> ToolResult:
         """What the tool says; whatever goes wrong is a result with `is_error`."""
         started = time.perf_counter()
+        if problems := violations(bound.tool, arguments):
+            return ToolResult("; ".join(f"{v.field}: {v.description}" for v in problems), is_error=True)
+        try:
+            return await self._timed(bound, arguments)
+        except errors.Error as error:
+            return ToolResult(error.message, is_error=True, duration=time.perf_counter() - started)
+
+    async def _timed(self, bound: BoundTool, arguments: Mapping[str, Any]) -> ToolResult:
+        started = time.perf_counter()
         output, is_error = await self._outcome(bound, arguments)
-        return ToolResult(output, is_error, time.perf_counter() - started)
+        return ToolResult(clipped(output, self._limit), is_error, time.perf_counter() - started)
 
     async def _outcome(self, bound: BoundTool, arguments: Mapping[str, Any]) -> tuple[str, bool]:
-        if problems := violations(bound.tool, arguments):
-            return "; ".join(f"{v.field}: {v.description}" for v in problems), True
-        source, tool = self._by_id[bound.tool.tool_id]
+        tool = bound.tool
+        source: ToolSource | LiveSource = self.live.get(tool.source) or self._by_id[tool.tool_id][0]
         seconds = deadline.narrowed(bound.timeout) or 0.0
         try:
             async with asyncio.timeout(seconds):
-                return await source.call(tool, arguments), False
+                output = await source.call(tool, arguments)
+            problem = _problem_of_output(tool, output) if len(output) <= self._limit else None
+            return (problem, True) if problem else (output, False)
         except TimeoutError:
-            return f"the tool did not answer within {bound.timeout:g} s", True
+            return f"the tool did not answer within {seconds:.3g} s", True
         except ToolError as error:
             return str(error), True
+        except errors.Error:
+            raise
         except Exception:
             log.exception("tool failed unexpectedly", tool_id=tool.tool_id)
             return "the tool failed", True
 
 
+def _references(spec: Spec) -> Iterator[Mapping[str, Any]]:
+    yield from spec.get("tools", ())
+    for server in spec.get("mcp_server_ids", ()):
+        yield {"tool_id": f"mcp/{server}/*"}
+
+
+def _timeout(tool: Tool, reference: Mapping[str, Any]) -> float:
+    if "timeout" not in reference:
+        return tool.timeout or DEFAULT_TOOL_TIMEOUT
+    asked = float(reference["timeout"].removesuffix("s"))
+    return min(asked, tool.timeout) if tool.timeout else asked
+
+
+def _meant(known: Mapping[str, Tool], pattern: str) -> Sequence[Tool]:
+    if pattern.endswith("*"):
+        # Whoever wants runs that stop to ask says so by name.
+        begun = [tool for tool_id, tool in known.items() if tool_id.startswith(pattern[:-1]) and tool_id != ASK_USER]
+        found = [tool for tool in begun if not tool.unusable]
+    else:
+        found = [known[pattern]] if pattern in known else []
+    if not found:
+        raise errors.FailedPrecondition(
+            f"the agent names the tool {pattern!r}, which does not exist",
+            reason="TOOL_UNKNOWN",
+            metadata={"tool_id": pattern},
+        )
+    if found[0].unusable:
+        raise _unusable(found[0])
+    return found
+
+
+def _unusable(tool: Tool) -> errors.FailedPrecondition:
+    return errors.FailedPrecondition(
+        f"the tool {tool.tool_id!r} cannot be called: {tool.warning}",
+        reason="TOOL_UNUSABLE",
+        metadata={"tool_id": tool.tool_id},
+    )
+
+
+def _asks(tool: Tool, reference: Mapping[str, Any]) -> Kind | None:
+    if tool.tool_id == ASK_USER:
+        return Kind.USER_INPUT
+    if tool.source == "function":
+        return Kind.EXTERNAL_TOOL
+    return Kind.APPROVAL if reference.get("requires_confirmation") else None
+
+
 def violations(tool: Tool, arguments: Mapping[str, Any]) -> list[Violation]:
     return [
         Violation(".".join(["arguments", *map(str, error.absolute_path)]), error.message[:300])
-        for error in validator(tool.input_schema).iter_errors(dict(arguments))
+        for error in schemas.problems(tool.input_schema, dict(arguments))
     ]
+
+
+def _problem_of_output(tool: Tool, output: str) -> str | None:
+    """Why an output is not what the tool's output_schema says."""
+    if tool.output_schema is None:
+        return None
+    try:
+        value = orjson.loads(output)
+    except orjson.JSONDecodeError:
+        return "the tool's result is not JSON, which its output schema asks for"
+    problem = next(iter(schemas.problems(tool.output_schema, value)), None)
+    where = ".".join(["result", *map(str, problem.absolute_path)]) if problem else ""
+    return f"the tool's result breaks its output schema: {where}: {problem.message[:300]}" if problem else None
+
+
+def clipped(text: str, limit: int) -> str:
+    whole = text.encode(errors="replace")
+    if len(whole) <= limit:
+        return whole.decode()
+    return (
+        f"{whole[:limit].decode(errors='ignore')}\n[cut off: the result has {len(whole)} bytes, the limit is {limit}]"
+    )
 
 
 def parse_object(text: str) -> dict[str, Any] | None:
@@ -125,4 +222,4 @@ def _too_deep(value: Any, level: int = 0) -> bool:
 
 
 def digest(value: Any) -> str:
-    return hashlib.sha256(orjson.dumps(value)).hexdigest()
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from libs.errors import InvalidArgument, invalid
-from services.registry.model import Kind, id_field
+from services.registry.model import Kind, Resource, id_field
 
 Value = str | float | bool | datetime
 
@@ -24,6 +24,7 @@ _TOKEN: Final = re.compile(
     re.VERBOSE,
 )
 _AND: Final = re.compile(r"AND\s")
+_MARK: Final = re.compile(r"[^@]+@\d{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,18 @@ class Order:
     column: str = "resource_id"
     descending: bool = False
 
+    def mark(self, resource: Resource) -> str:
+        """Where a list ended: with the revision, for a later one may have another place in the order."""
+        by_id = self.column == "resource_id"
+        return resource.resource_id if by_id else f"{resource.resource_id}@{resource.revision}"
+
+    def knows(self, mark: str) -> bool:
+        return self.column == "resource_id" or _MARK.fullmatch(mark) is not None
+
 
 def parse_filter(text: str, kind: Kind) -> Sequence[Condition]:
+    if "\0" in text:
+        raise invalid("filter", "contains a NUL character")
     conditions: list[Condition] = []
     at = 0
     while at < len(text.rstrip()):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 from libs import errors, pagination
 from libs.errors import Violation
@@ -19,7 +21,9 @@ from services.registry.service.filters import Condition, Order, parse_filter, pa
 from services.registry.service.room import STEP, Room, page
 from services.registry.service.verification import Verify, View, Written, still_referenced, verify
 
+T = TypeVar("T")
 FORCE: Final = "registry.force"
+_ATTEMPTS: Final = 20
 _LONGEST_CHANGES: Final = 1024 * 1024
 """Characters of the changed fields that a page of revisions names, about."""
 
@@ -34,7 +38,7 @@ class ResourceStore(Protocol):
     async def page(
         self, tenant: str, kind: Kind, where: Sequence[Condition], order: Order, *, after: str, limit: int
     ) -> Sequence[Resource]:
-        """Current revisions that follow the resource `after` in the order; "" begins."""
+        """Current revisions that follow the order's mark `after`; "" begins."""
 
     async def history(
         self, tenant: str, kind: Kind, resource_id: str, *, before: int, limit: int
@@ -70,6 +74,7 @@ class Resources:
 
     def __init__(self, store: ResourceStore, announcer: Announcer, kind: Kind) -> None:
         self._store, self._announcer, self.kind = store, announcer, kind
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def create(
         self, caller: Caller, draft: Draft, request_id: str, *, validate_only: bool = False, digest: str = ""
@@ -121,32 +126,40 @@ class Resources:
         where, order = parse_filter(filter_, self.kind), parse_order(order_by, self.kind)
         query = {"kind": self.kind, "tenant": caller.tenant, "filter": filter_, "order_by": order_by}
         after = pagination.from_token(page_token, query)
+        if after and not order.knows(after):
+            raise errors.invalid("page_token", "is not a token of this service")
 
         async def read(after: str, limit: int) -> Sequence[Resource]:
             return await self._store.page(caller.tenant, self.kind, where, order, after=after, limit=limit)
 
-        found, more = await page(read, after, pagination.page_size(page_size), room)
-        return found, pagination.to_token(found[-1].resource_id, query) if more else ""
+        found, more = await page(read, after, pagination.page_size(page_size), room, order.mark)
+        return found, pagination.to_token(order.mark(found[-1]), query) if more else ""
 
     async def update(
         self, caller: Caller, patch: Draft, paths: Sequence[str], etag: str, *, validate_only: bool = False
     ) -> Resource:
-        current = await self._at(caller, patch.resource_id, etag)
-        return await self._change(
-            caller, current, model.patched(current.draft(), patch, [*paths]), validate_only=validate_only
-        )
+        async def change() -> Resource:
+            current = await self._at(caller, patch.resource_id, etag)
+            draft = model.patched(current.draft(), patch, [*paths])
+            return await self._change(caller, current, draft, validate_only=validate_only)
+
+        return await self._repeated(caller, patch.resource_id, etag, change)
 
     async def delete(self, caller: Caller, resource_id: str, etag: str, *, force: bool = False) -> None:
         if force:
             caller.require(FORCE)
-        current = await self._at(caller, resource_id, etag)
 
-        async def unreferenced(view: View) -> None:
-            if not force:
-                await still_referenced(view, current)
+        async def change() -> None:
+            current = await self._at(caller, resource_id, etag)
 
-        gone = current.next(current.draft(), caller.subject, deleted=True)
-        await self._commit(caller, gone, unreferenced)
+            async def unreferenced(view: View) -> None:
+                if not force:
+                    await still_referenced(view, current)
+
+            gone = current.next(current.draft(), caller.subject, deleted=True)
+            await self._commit(caller, gone, unreferenced)
+
+        await self._repeated(caller, resource_id, etag, change)
 
     async def revisions(
         self, caller: Caller, resource_id: str, page_size: int, page_token: str
@@ -188,17 +201,38 @@ class Resources:
         self, caller: Caller, mine: Draft, base_revision: int, etag: str
     ) -> tuple[Resource | None, Sequence[Conflict]]:
         """The merged resource, or the conflicts, with which nothing is stored."""
-        current = await self._at(caller, mine.resource_id, etag)
-        base = await self.get(caller, mine.resource_id, base_revision)
-        content, conflicts = merge(base.draft().content(), mine.content(), current.draft().content())
-        if conflicts:
-            return None, conflicts
-        return await self._change(caller, current, Draft(mine.resource_id, **content)), []
+
+        async def change() -> tuple[Resource | None, Sequence[Conflict]]:
+            current = await self._at(caller, mine.resource_id, etag)
+            base = await self.get(caller, mine.resource_id, base_revision)
+            content, conflicts = merge(base.draft().content(), mine.content(), current.draft().content())
+            if conflicts:
+                return None, conflicts
+            return await self._change(caller, current, Draft(mine.resource_id, **content)), []
+
+        return await self._repeated(caller, mine.resource_id, etag, change)
 
     async def rollback(self, caller: Caller, resource_id: str, revision: int, etag: str) -> Resource:
-        current = await self._at(caller, resource_id, etag)
-        old = await self.get(caller, resource_id, revision)
-        return await self._change(caller, current, old.draft(), always=True)
+        async def change() -> Resource:
+            current = await self._at(caller, resource_id, etag)
+            old = await self.get(caller, resource_id, revision)
+            return await self._change(caller, current, old.draft(), always=True)
+
+        return await self._repeated(caller, resource_id, etag, change)
+
+    async def _repeated(self, caller: Caller, resource_id: str, etag: str, change: Callable[[], Awaitable[T]]) -> T:
+        """Makes a change that names no etag again, where another one was committed meanwhile."""
+        if etag:
+            return await change()
+        lock = self._locks.setdefault((caller.tenant, resource_id), asyncio.Lock())
+        async with lock:
+            for attempt in range(_ATTEMPTS - 1):
+                try:
+                    return await change()
+                except errors.Aborted:
+                    # Two processes in step would let the same one lose each time.
+                    await asyncio.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # noqa: S311
+            return await change()
 
     async def _at(self, caller: Caller, resource_id: str, etag: str) -> Resource:
         if not resource_id:

@@ -42,7 +42,11 @@ def too_large(limit: int) -> errors.ResourceExhausted:
 
 
 async def page(
-    read: Callable[[str, int], Awaitable[Sequence[Resource]]], after: str, size: int, room: Room
+    read: Callable[[str, int], Awaitable[Sequence[Resource]]],
+    after: str,
+    size: int,
+    room: Room,
+    mark: Callable[[Resource], str],
 ) -> tuple[list[Resource], bool]:
     """Up to `size` of what `read` gives, fewer where no more fit, and whether there are more; never none of some."""
     found: list[Resource] = []
@@ -55,4 +59,4 @@ async def page(
             return found, True
         if len(batch) < asked:
             return found, False
-        after = batch[-1].resource_id
+        after = mark(batch[-1])

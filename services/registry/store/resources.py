@@ -39,13 +39,15 @@ class SqlResourceStore(SqlChangeStore):
             ids = (column, resources.c.resource_id)
             query = query.where(*(c < after if order.descending else c > after for c in ids))
         elif after:
+            last_id, _, revision = after.rpartition("@")
+            then = revisions.alias()
             last = (
-                sa.select(column)
-                .join(resources, CURRENT)
-                .where(revisions.c.tenant == tenant, revisions.c.kind == kind, revisions.c.resource_id == after)
+                sa.select(then.c[order.column])
+                .where(then.c.tenant == tenant, then.c.kind == kind)
+                .where(then.c.resource_id == last_id, then.c.revision == int(revision))
                 .scalar_subquery()
             )
-            here, there = sa.tuple_(column, revisions.c.resource_id), sa.tuple_(last, sa.literal(after))
+            here, there = sa.tuple_(column, revisions.c.resource_id), sa.tuple_(last, sa.literal(last_id))
             query = query.where(here < there if order.descending else here > there)
         return [to_resource(row) for row in await self._db.rows(query)]
 

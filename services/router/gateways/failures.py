@@ -101,7 +101,7 @@ def _retry_after(error: Any, headers: Mapping[str, str] | None) -> float | None:
     if not given and (found := _RETRY_DELAY.search(str(error))):
         given = found[1]
     seconds = _seconds(given)
-    return None if seconds is None else min(max(seconds, 0.0), _LONGEST_RETRY_AFTER)
+    return None if seconds is None else min(max(0.0, seconds), _LONGEST_RETRY_AFTER)  # so that nan is 0
 
 
 def _seconds(given: str) -> float | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, Final
 
 import litellm
@@ -82,8 +83,9 @@ async def chat(deployment: Deployment, credentials: Credentials, call: ChatCall)
             yield await answer.last()
             return
         try:
-            async for chunk in _pieces(deployment, answer, response):
-                yield chunk
+            async with aclosing(_pieces(deployment, answer, response)) as pieces:
+                async for piece in pieces:
+                    yield piece
         finally:
             await response.aclose()
     except Failure:
@@ -92,7 +94,7 @@ async def chat(deployment: Deployment, credentials: Credentials, call: ChatCall)
         raise failures.failure(deployment, error) from None
 
 
-async def _pieces(deployment: Deployment, answer: Answer, response: Any) -> AsyncIterator[Chunk]:
+async def _pieces(deployment: Deployment, answer: Answer, response: Any) -> AsyncGenerator[Chunk, None]:
     async for part in response:
         answers.read_piece(answer, part)
         if chunk := answer.take():

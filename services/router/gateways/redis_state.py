@@ -144,7 +144,7 @@ class RedisState:
         self._tokens[key] = self._tokens.get(key, 0) + tokens
 
     def cooled(self, tenant: str, deployment_id: str, seconds: float) -> None:
-        self._cooldowns[tenant, deployment_id] = time.monotonic() + seconds if seconds else 0.0
+        self._cooldowns[tenant, deployment_id] = time.monotonic() + seconds
         self._work.set()
 
     def spent(self, tenant: str, budget: str, amount: float, period: float) -> None:
@@ -192,8 +192,6 @@ class RedisState:
             key = self._cooldown_key(tenant, deployment_id)
             if until > now:
                 pipeline.set(key, "1", px=max(1, int((until - now) * 1000)))
-            elif not until:
-                pipeline.delete(key)
         if told:
             await pipeline.execute()
             for done in [done for done, until in told.items() if self._cooldowns.get(done) == until]:

@@ -26,6 +26,7 @@ from services.router.model import (
 )
 
 _ENVIRONMENT: Final = {
+    "DEFAULT_MAX_RETRIES": "0",  # its embeddings take a 0 of the caller for none said
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
     "LITELLM_MODE": "PRODUCTION",

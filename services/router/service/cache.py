@@ -43,7 +43,7 @@ class AnswerCache:
     async def find(self, caller: Caller, table: RoutingTable, call: ChatCall) -> Chunk | None:
         store = self._store(table, call)
         found = await store.get(_key(caller, table, call)) if store else None
-        return None if found is None else _chunk(orjson.loads(found), table)
+        return None if found is None else _read(found, table)
 
     async def keep(self, caller: Caller, table: RoutingTable, call: ChatCall, whole: Chunk) -> None:
         store = self._store(table, call)
@@ -120,6 +120,13 @@ def _kept(whole: Chunk) -> dict[str, Any]:
     if by := whole.answered_by:
         kept["deployment"] = [by.deployment.deployment_id, by.deployment.model_group, by.deployment.model]
     return kept
+
+
+def _read(found: bytes, table: RoutingTable) -> Chunk | None:
+    try:
+        return _chunk(orjson.loads(found), table)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None  # another version's, for all that is known
 
 
 def _chunk(kept: dict[str, Any], table: RoutingTable) -> Chunk:

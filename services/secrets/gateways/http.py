@@ -93,11 +93,13 @@ class Transport:
             raise _rejected(body, call)
         if status in (404, 405):
             return None
-        if status == 204:
-            return {}
-        if status not in (200, 201, 202):
+        if status not in (200, 201, 202, 204):
             raise _refused(status, user=bool(call.token))
-        return _parsed(body, strict=True)
+        if status == 204 or (call.method != "GET" and body.strip() in (b"", b"null")):
+            return {}  # it is done, and there is nothing to say
+        if (read := _parsed(body, strict=True)) is None:
+            raise unintelligible()
+        return read
 
     def _is_renewed(self) -> bool:
         try:

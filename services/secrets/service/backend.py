@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -68,6 +69,8 @@ class Memory:
         decisions = replace(policy, ttl=decision_ttl, max_stale=decision_ttl, ahead=(0.5, 0.9))
         self._decisions: Cache[tuple[Owner, bytes], bool] = Cache(decisions, clock=clock)
         self._providers: Cache[str, Provider | None] = Cache(policy, clock=clock)
+        self._seen: OrderedDict[tuple[Owner, str], Secret] = OrderedDict()
+        self._size = policy.size
 
     async def admit(self, owner: Owner) -> None:
         """Asks the backend anew after the decision's own time, whatever else is still fresh."""
@@ -120,6 +123,22 @@ class Memory:
             return hit
         return await self._values.get(key, ask, refresh=refresh)
 
+    def see(self, owner: Owner, secret: Secret) -> None:
+        self._seen[owner, secret.secret_id] = secret
+        self._seen.move_to_end((owner, secret.secret_id))
+        while len(self._seen) > self._size:
+            self._seen.popitem(last=False)
+
+    async def seen(self, owner: Owner, secret_id: str) -> Secret | None:
+        """A secret as the backend last told of it, for while it is silent; its values have their own time."""
+        secret = self._seen.get((owner, secret_id))
+        if secret:
+            await self.admit(owner)
+        return secret
+
+    def unsee(self, owner: Owner, secret_id: str) -> None:
+        self._seen.pop((owner, secret_id), None)
+
     async def provider(self, name: str) -> Provider | None:
         async def ask() -> Provider | None:
             return await self._backend.provider(name) or BUILT_IN.get(name)
@@ -134,6 +153,8 @@ class Memory:
 
         self._inventories.discard(lambda key: is_theirs(key[0]))
         self._values.discard(lambda key: is_theirs(key[0]))
+        for key in [key for key in self._seen if is_theirs(key[0])]:
+            del self._seen[key]
 
     def drop(self, owner: Owner, provider: str, secret_id: str) -> None:
         """The values of one secret."""

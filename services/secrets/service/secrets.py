@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -18,7 +21,7 @@ from services.secrets.service.backend import Backend, Memory
 from services.secrets.service.cache import Hit
 
 log = structlog.get_logger()
-_ATTEMPTS: Final = 5
+_ATTEMPTS: Final = 20
 Announce = Callable[[str], Awaitable[None]]
 """Tells every process that something of a tenant changed."""
 
@@ -36,6 +39,7 @@ class Secrets:
     ) -> None:
         self._backend, self._memory, self._trail, self._announce = backend, memory, trail, announce
         self._strict, self._readers = strict_providers, readers
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def create(self, caller: Caller, scope: Scope, draft: Draft, request_id: str) -> Secret:
         if not draft.provider:
@@ -84,23 +88,27 @@ class Secrets:
             raise
 
     async def update(self, caller: Caller, secret_id: str, change: Change, etag: str) -> Secret:
+        """A change that names no etag is made again where another one came first."""
         await self._permit_any(caller, WRITE, "update")
-        for attempt in range(_ATTEMPTS):
-            owner, current = await self._find(caller, secret_id)
-            await self._permit(caller, WRITE, "update", secret=current)
-            _require(current, etag)
-            values = await self._new_values(owner, current, change)
-            name = current.display_name if change.display_name is None else change.display_name
-            labels = current.labels if change.labels is None else change.labels
-            if attempt == 0:
-                await self._intend(caller, "update", **_of(current))
-            try:
-                made = await self._backend.update(owner, current, name, labels, values)
-            except errors.Aborted:
-                if etag or attempt == _ATTEMPTS - 1:
-                    raise
-            else:
-                break
+        lock = asyncio.Lock() if etag else self._locks.setdefault((caller.tenant, secret_id), asyncio.Lock())
+        async with lock:
+            for attempt in range(_ATTEMPTS):
+                owner, current = await self._find(caller, secret_id)
+                await self._permit(caller, WRITE, "update", secret=current)
+                _require(current, etag)
+                values = await self._new_values(owner, current, change)
+                name = current.display_name if change.display_name is None else change.display_name
+                labels = current.labels if change.labels is None else change.labels
+                if attempt == 0:
+                    await self._intend(caller, "update", **_of(current))
+                try:
+                    made = await self._backend.update(owner, current, name, labels, values)
+                    break
+                except errors.Aborted:
+                    if etag or attempt == _ATTEMPTS - 1:
+                        raise
+                # Two processes in step would let the same one lose each time.
+                await asyncio.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # noqa: S311
         await self._changed(caller, "update", made, values or {})
         return made
 
@@ -118,11 +126,19 @@ class Secrets:
 
     async def delete(self, caller: Caller, secret_id: str, etag: str) -> None:
         await self._permit_any(caller, WRITE, "delete")
-        owner, current = await self._find(caller, secret_id)
-        await self._permit(caller, WRITE, "delete", secret=current)
-        _require(current, etag)
-        await self._intend(caller, "delete", **_of(current))
-        await self._backend.delete(owner, current)
+        for attempt in range(_ATTEMPTS):
+            owner, current = await self._find(caller, secret_id)
+            await self._permit(caller, WRITE, "delete", secret=current)
+            _require(current, etag)
+            if attempt == 0:
+                await self._intend(caller, "delete", **_of(current))
+            try:
+                await self._backend.delete(owner, current)
+                break
+            except errors.Aborted:
+                if etag or attempt == _ATTEMPTS - 1:
+                    raise
+            await asyncio.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # noqa: S311
         await self._changed(caller, "delete", current, {})
 
     async def readable(self, caller: Caller, secret_id: str, action: str) -> tuple[Owner, Secret]:
@@ -131,7 +147,7 @@ class Secrets:
             await self._trail.write([self._trail.record(caller, action, "deny")])
             raise access.no_reader()
         await self._permit_any(caller, VALUES, action)
-        owner, secret = await self._find(caller, secret_id)
+        owner, secret = await self._find_or_remember(caller, secret_id)
         await self._permit(caller, VALUES, action, secret=secret)
         return owner, secret
 
@@ -185,6 +201,22 @@ class Secrets:
                 if isinstance(error, errors.PermissionDenied) and not owner.subject:
                     raise
         raise errors.NotFound("secret", secret_id)
+
+    async def _find_or_remember(self, caller: Caller, secret_id: str) -> tuple[Owner, Secret]:
+        owners = self._owners(caller, None)
+        try:
+            owner, secret = await self._find(caller, secret_id)
+        except errors.Unavailable:
+            for owner in owners:
+                if seen := await self._memory.seen(owner, secret_id):
+                    return owner, seen
+            raise
+        except errors.Error:
+            for owner in owners:
+                self._memory.unsee(owner, secret_id)
+            raise
+        self._memory.see(owner, secret)
+        return owner, secret
 
     def _owners(self, caller: Caller, scope: Scope | None) -> Sequence[Owner]:
         owners = [access.system(caller), access.user(caller)]

@@ -29,6 +29,8 @@ _PAUSE: Final = 0.02
 _FIGURES: Final = 1.0
 """Seconds between two changes of a deployment that differ in figures alone."""
 _SWEEP: Final = 10.0
+_MOST_SNAPSHOTS: Final = 100
+"""Kept of a tenant, for the filters that its watchers share."""
 _FOLLOWING: Final = 1.0
 """Seconds that a heartbeat waits for a configuration that is not known."""
 _REQUEST_AT_FAULT: Final = frozenset(
@@ -130,6 +132,7 @@ class Health:
             self._watches -= 1
             if not (board.watches or board.configured):
                 self._boards.pop(caller.tenant, None)
+                self._flags.pop(caller.tenant, None)
 
     async def table(self, caller: Caller) -> RoutingTable:
         return await self._configurations.table(caller)
@@ -151,6 +154,8 @@ class Health:
         board, flags = self._board(tenant), self._flags_of(tenant)
         known = board.snapshots.get((groups, ids))
         if known is None or (known.shared, known.config_fresh) != (flags.shared, flags.config_fresh):
+            if len(board.snapshots) >= _MOST_SNAPSHOTS:
+                board.snapshots.clear()
             known = board.snapshots[groups, ids] = board.snapshot(groups, ids, flags)
         return known
 

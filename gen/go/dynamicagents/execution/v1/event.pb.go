@@ -45,9 +45,15 @@ type ExecuteEvent struct {
 	//	*ExecuteEvent_ContentDelta
 	//	*ExecuteEvent_ReasoningDelta
 	//	*ExecuteEvent_ToolCallStarted
+	//	*ExecuteEvent_ToolCallProgress
 	//	*ExecuteEvent_ToolCallCompleted
+	//	*ExecuteEvent_InputRequired
+	//	*ExecuteEvent_ContentRestarted
+	//	*ExecuteEvent_StateChanged
 	//	*ExecuteEvent_UsageReported
 	//	*ExecuteEvent_Heartbeat
+	//	*ExecuteEvent_CitationsReported
+	//	*ExecuteEvent_InputReceived
 	//	*ExecuteEvent_ExecutionCompleted
 	//	*ExecuteEvent_ExecutionFailed
 	//	*ExecuteEvent_ExecutionCancelled
@@ -157,10 +163,46 @@ func (x *ExecuteEvent) GetToolCallStarted() *ToolCallStarted {
 	return nil
 }
 
+func (x *ExecuteEvent) GetToolCallProgress() *ToolCallProgress {
+	if x != nil {
+		if x, ok := x.Event.(*ExecuteEvent_ToolCallProgress); ok {
+			return x.ToolCallProgress
+		}
+	}
+	return nil
+}
+
 func (x *ExecuteEvent) GetToolCallCompleted() *ToolCallCompleted {
 	if x != nil {
 		if x, ok := x.Event.(*ExecuteEvent_ToolCallCompleted); ok {
 			return x.ToolCallCompleted
+		}
+	}
+	return nil
+}
+
+func (x *ExecuteEvent) GetInputRequired() *InputRequired {
+	if x != nil {
+		if x, ok := x.Event.(*ExecuteEvent_InputRequired); ok {
+			return x.InputRequired
+		}
+	}
+	return nil
+}
+
+func (x *ExecuteEvent) GetContentRestarted() *ContentRestarted {
+	if x != nil {
+		if x, ok := x.Event.(*ExecuteEvent_ContentRestarted); ok {
+			return x.ContentRestarted
+		}
+	}
+	return nil
+}
+
+func (x *ExecuteEvent) GetStateChanged() *StateChanged {
+	if x != nil {
+		if x, ok := x.Event.(*ExecuteEvent_StateChanged); ok {
+			return x.StateChanged
 		}
 	}
 	return nil
@@ -179,6 +221,24 @@ func (x *ExecuteEvent) GetHeartbeat() *Heartbeat {
 	if x != nil {
 		if x, ok := x.Event.(*ExecuteEvent_Heartbeat); ok {
 			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+func (x *ExecuteEvent) GetCitationsReported() *CitationsReported {
+	if x != nil {
+		if x, ok := x.Event.(*ExecuteEvent_CitationsReported); ok {
+			return x.CitationsReported
+		}
+	}
+	return nil
+}
+
+func (x *ExecuteEvent) GetInputReceived() *InputReceived {
+	if x != nil {
+		if x, ok := x.Event.(*ExecuteEvent_InputReceived); ok {
+			return x.InputReceived
 		}
 	}
 	return nil
@@ -216,7 +276,7 @@ type isExecuteEvent_Event interface {
 }
 
 type ExecuteEvent_ExecutionStarted struct {
-	// The run was accepted.
+	// The run has begun.
 	ExecutionStarted *ExecutionStarted `protobuf:"bytes,10,opt,name=execution_started,json=executionStarted,proto3,oneof"`
 }
 
@@ -235,9 +295,29 @@ type ExecuteEvent_ToolCallStarted struct {
 	ToolCallStarted *ToolCallStarted `protobuf:"bytes,13,opt,name=tool_call_started,json=toolCallStarted,proto3,oneof"`
 }
 
+type ExecuteEvent_ToolCallProgress struct {
+	// A tool says how far it is.
+	ToolCallProgress *ToolCallProgress `protobuf:"bytes,14,opt,name=tool_call_progress,json=toolCallProgress,proto3,oneof"`
+}
+
 type ExecuteEvent_ToolCallCompleted struct {
 	// A tool has answered.
 	ToolCallCompleted *ToolCallCompleted `protobuf:"bytes,15,opt,name=tool_call_completed,json=toolCallCompleted,proto3,oneof"`
+}
+
+type ExecuteEvent_InputRequired struct {
+	// The run waits for ContinueExecution; its status is EXECUTION_STATUS_INPUT_REQUIRED.
+	InputRequired *InputRequired `protobuf:"bytes,20,opt,name=input_required,json=inputRequired,proto3,oneof"`
+}
+
+type ExecuteEvent_ContentRestarted struct {
+	// The model's turn begins again: forget the deltas since from_sequence.
+	ContentRestarted *ContentRestarted `protobuf:"bytes,21,opt,name=content_restarted,json=contentRestarted,proto3,oneof"`
+}
+
+type ExecuteEvent_StateChanged struct {
+	// The session's state has changed.
+	StateChanged *StateChanged `protobuf:"bytes,22,opt,name=state_changed,json=stateChanged,proto3,oneof"`
 }
 
 type ExecuteEvent_UsageReported struct {
@@ -248,6 +328,16 @@ type ExecuteEvent_UsageReported struct {
 type ExecuteEvent_Heartbeat struct {
 	// Nothing happened for a while (15 s) and the stream is alive.
 	Heartbeat *Heartbeat `protobuf:"bytes,24,opt,name=heartbeat,proto3,oneof"`
+}
+
+type ExecuteEvent_CitationsReported struct {
+	// The model names its sources.
+	CitationsReported *CitationsReported `protobuf:"bytes,25,opt,name=citations_reported,json=citationsReported,proto3,oneof"`
+}
+
+type ExecuteEvent_InputReceived struct {
+	// An answer to input_required was taken.
+	InputReceived *InputReceived `protobuf:"bytes,26,opt,name=input_received,json=inputReceived,proto3,oneof"`
 }
 
 type ExecuteEvent_ExecutionCompleted struct {
@@ -273,11 +363,23 @@ func (*ExecuteEvent_ReasoningDelta) isExecuteEvent_Event() {}
 
 func (*ExecuteEvent_ToolCallStarted) isExecuteEvent_Event() {}
 
+func (*ExecuteEvent_ToolCallProgress) isExecuteEvent_Event() {}
+
 func (*ExecuteEvent_ToolCallCompleted) isExecuteEvent_Event() {}
+
+func (*ExecuteEvent_InputRequired) isExecuteEvent_Event() {}
+
+func (*ExecuteEvent_ContentRestarted) isExecuteEvent_Event() {}
+
+func (*ExecuteEvent_StateChanged) isExecuteEvent_Event() {}
 
 func (*ExecuteEvent_UsageReported) isExecuteEvent_Event() {}
 
 func (*ExecuteEvent_Heartbeat) isExecuteEvent_Event() {}
+
+func (*ExecuteEvent_CitationsReported) isExecuteEvent_Event() {}
+
+func (*ExecuteEvent_InputReceived) isExecuteEvent_Event() {}
 
 func (*ExecuteEvent_ExecutionCompleted) isExecuteEvent_Event() {}
 
@@ -331,7 +433,7 @@ func (x *Source) GetPath() []string {
 	return nil
 }
 
-// ExecutionStarted opens every execution.
+// ExecutionStarted opens every execution that has begun; one that ended in the queue has its terminal event alone.
 type ExecutionStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The agent that runs.
@@ -745,7 +847,9 @@ func (x *UsageReported) GetOffline() bool {
 
 // Heartbeat keeps a quiet stream alive.
 type Heartbeat struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// While the execution is queued: its place.
+	QueuePosition int32 `protobuf:"varint,1,opt,name=queue_position,json=queuePosition,proto3" json:"queue_position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -780,6 +884,371 @@ func (*Heartbeat) Descriptor() ([]byte, []int) {
 	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{8}
 }
 
+func (x *Heartbeat) GetQueuePosition() int32 {
+	if x != nil {
+		return x.QueuePosition
+	}
+	return 0
+}
+
+// ToolCallProgress says how far a tool is.
+type ToolCallProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in tool_call_started.
+	CallId string `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// As in tool_call_started.
+	ToolId string `protobuf:"bytes,2,opt,name=tool_id,json=toolId,proto3" json:"tool_id,omitempty"`
+	// How much is done, in the unit of total.
+	Progress float64 `protobuf:"fixed64,3,opt,name=progress,proto3" json:"progress,omitempty"`
+	// How much there is to do; 0 where not known.
+	Total float64 `protobuf:"fixed64,4,opt,name=total,proto3" json:"total,omitempty"`
+	// A word on it.
+	Message       string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolCallProgress) Reset() {
+	*x = ToolCallProgress{}
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolCallProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolCallProgress) ProtoMessage() {}
+
+func (x *ToolCallProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolCallProgress.ProtoReflect.Descriptor instead.
+func (*ToolCallProgress) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ToolCallProgress) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *ToolCallProgress) GetToolId() string {
+	if x != nil {
+		return x.ToolId
+	}
+	return ""
+}
+
+func (x *ToolCallProgress) GetProgress() float64 {
+	if x != nil {
+		return x.Progress
+	}
+	return 0
+}
+
+func (x *ToolCallProgress) GetTotal() float64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *ToolCallProgress) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+// ContentRestarted says that a turn of the model that had streamed partly is asked again: a deployment or a process was
+// lost.
+type ContentRestarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first sequence of the turn: forget its content_delta and reasoning_delta from there on.
+	FromSequence  int64 `protobuf:"varint,1,opt,name=from_sequence,json=fromSequence,proto3" json:"from_sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContentRestarted) Reset() {
+	*x = ContentRestarted{}
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContentRestarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContentRestarted) ProtoMessage() {}
+
+func (x *ContentRestarted) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContentRestarted.ProtoReflect.Descriptor instead.
+func (*ContentRestarted) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ContentRestarted) GetFromSequence() int64 {
+	if x != nil {
+		return x.FromSequence
+	}
+	return 0
+}
+
+// StateChanged says that the session's state has changed.
+type StateChanged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The whole state.
+	State *structpb.Struct `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	// Number of the change, from 1; the version of the session.
+	Version       int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateChanged) Reset() {
+	*x = StateChanged{}
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateChanged) ProtoMessage() {}
+
+func (x *StateChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateChanged.ProtoReflect.Descriptor instead.
+func (*StateChanged) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *StateChanged) GetState() *structpb.Struct {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+func (x *StateChanged) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// CitationsReported carries the sources of the turn that has just ended.
+type CitationsReported struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sources.
+	Citations     []*Citation `protobuf:"bytes,1,rep,name=citations,proto3" json:"citations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CitationsReported) Reset() {
+	*x = CitationsReported{}
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CitationsReported) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CitationsReported) ProtoMessage() {}
+
+func (x *CitationsReported) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CitationsReported.ProtoReflect.Descriptor instead.
+func (*CitationsReported) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CitationsReported) GetCitations() []*Citation {
+	if x != nil {
+		return x.Citations
+	}
+	return nil
+}
+
+// Citation is a source that the model names.
+type Citation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its address.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// Its title.
+	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
+	// The text that is quoted.
+	Quote         string `protobuf:"bytes,3,opt,name=quote,proto3" json:"quote,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Citation) Reset() {
+	*x = Citation{}
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Citation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Citation) ProtoMessage() {}
+
+func (x *Citation) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Citation.ProtoReflect.Descriptor instead.
+func (*Citation) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Citation) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Citation) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *Citation) GetQuote() string {
+	if x != nil {
+		return x.Quote
+	}
+	return ""
+}
+
+// InputReceived says that somebody has answered a question of input_required.
+type InputReceived struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The question.
+	InputId string `protobuf:"bytes,1,opt,name=input_id,json=inputId,proto3" json:"input_id,omitempty"`
+	// For an approval: whether it was given.
+	Approved *bool `protobuf:"varint,2,opt,name=approved,proto3,oneof" json:"approved,omitempty"`
+	// Subject of the token of who answered.
+	Subject       string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InputReceived) Reset() {
+	*x = InputReceived{}
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InputReceived) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InputReceived) ProtoMessage() {}
+
+func (x *InputReceived) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InputReceived.ProtoReflect.Descriptor instead.
+func (*InputReceived) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *InputReceived) GetInputId() string {
+	if x != nil {
+		return x.InputId
+	}
+	return ""
+}
+
+func (x *InputReceived) GetApproved() bool {
+	if x != nil && x.Approved != nil {
+		return *x.Approved
+	}
+	return false
+}
+
+func (x *InputReceived) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
 // ExecutionCompleted ends a run with an answer.
 type ExecutionCompleted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -788,14 +1257,16 @@ type ExecutionCompleted struct {
 	// The answer as data, where the agent has an output_schema.
 	StructuredOutput *structpb.Struct `protobuf:"bytes,2,opt,name=structured_output,json=structuredOutput,proto3" json:"structured_output,omitempty"`
 	// What the run took.
-	Usage         *ExecutionUsage `protobuf:"bytes,3,opt,name=usage,proto3" json:"usage,omitempty"`
+	Usage *ExecutionUsage `protobuf:"bytes,3,opt,name=usage,proto3" json:"usage,omitempty"`
+	// Questions to go on with, where the agent proposes some.
+	Followups     []string `protobuf:"bytes,4,rep,name=followups,proto3" json:"followups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExecutionCompleted) Reset() {
 	*x = ExecutionCompleted{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[9]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +1278,7 @@ func (x *ExecutionCompleted) String() string {
 func (*ExecutionCompleted) ProtoMessage() {}
 
 func (x *ExecutionCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[9]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +1291,7 @@ func (x *ExecutionCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionCompleted.ProtoReflect.Descriptor instead.
 func (*ExecutionCompleted) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{9}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExecutionCompleted) GetOutput() string {
@@ -844,20 +1315,29 @@ func (x *ExecutionCompleted) GetUsage() *ExecutionUsage {
 	return nil
 }
 
+func (x *ExecutionCompleted) GetFollowups() []string {
+	if x != nil {
+		return x.Followups
+	}
+	return nil
+}
+
 // ExecutionFailed ends a run with an error.
 type ExecutionFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The error, with the details that a failed call would carry.
 	Error *status.Status `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
 	// What the run took.
-	Usage         *ExecutionUsage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
+	Usage *ExecutionUsage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
+	// Where the error is OUTPUT_INVALID: the model's last text.
+	RawOutput     string `protobuf:"bytes,3,opt,name=raw_output,json=rawOutput,proto3" json:"raw_output,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExecutionFailed) Reset() {
 	*x = ExecutionFailed{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +1349,7 @@ func (x *ExecutionFailed) String() string {
 func (*ExecutionFailed) ProtoMessage() {}
 
 func (x *ExecutionFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +1362,7 @@ func (x *ExecutionFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionFailed.ProtoReflect.Descriptor instead.
 func (*ExecutionFailed) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{10}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExecutionFailed) GetError() *status.Status {
@@ -899,10 +1379,17 @@ func (x *ExecutionFailed) GetUsage() *ExecutionUsage {
 	return nil
 }
 
+func (x *ExecutionFailed) GetRawOutput() string {
+	if x != nil {
+		return x.RawOutput
+	}
+	return ""
+}
+
 // ExecutionCancelled ends a run that somebody did not want any more.
 type ExecutionCancelled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As given to CancelExecution, or "caller disconnected", or "server shutting down".
+	// As given to CancelExecution, or "caller disconnected".
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	// What the run took.
 	Usage         *ExecutionUsage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
@@ -912,7 +1399,7 @@ type ExecutionCancelled struct {
 
 func (x *ExecutionCancelled) Reset() {
 	*x = ExecutionCancelled{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1411,7 @@ func (x *ExecutionCancelled) String() string {
 func (*ExecutionCancelled) ProtoMessage() {}
 
 func (x *ExecutionCancelled) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1424,7 @@ func (x *ExecutionCancelled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionCancelled.ProtoReflect.Descriptor instead.
 func (*ExecutionCancelled) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{11}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExecutionCancelled) GetReason() string {
@@ -958,7 +1445,7 @@ var File_dynamicagents_execution_v1_event_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"&dynamicagents/execution/v1/event.proto\x12\x1adynamicagents.execution.v1\x1a*dynamicagents/execution/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xbe\b\n" +
+	"&dynamicagents/execution/v1/event.proto\x12\x1adynamicagents.execution.v1\x1a*dynamicagents/execution/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xd2\f\n" +
 	"\fExecuteEvent\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12.\n" +
@@ -968,10 +1455,16 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	" \x01(\v2,.dynamicagents.execution.v1.ExecutionStartedH\x00R\x10executionStarted\x12O\n" +
 	"\rcontent_delta\x18\v \x01(\v2(.dynamicagents.execution.v1.ContentDeltaH\x00R\fcontentDelta\x12U\n" +
 	"\x0freasoning_delta\x18\f \x01(\v2*.dynamicagents.execution.v1.ReasoningDeltaH\x00R\x0ereasoningDelta\x12Y\n" +
-	"\x11tool_call_started\x18\r \x01(\v2+.dynamicagents.execution.v1.ToolCallStartedH\x00R\x0ftoolCallStarted\x12_\n" +
+	"\x11tool_call_started\x18\r \x01(\v2+.dynamicagents.execution.v1.ToolCallStartedH\x00R\x0ftoolCallStarted\x12\\\n" +
+	"\x12tool_call_progress\x18\x0e \x01(\v2,.dynamicagents.execution.v1.ToolCallProgressH\x00R\x10toolCallProgress\x12_\n" +
 	"\x13tool_call_completed\x18\x0f \x01(\v2-.dynamicagents.execution.v1.ToolCallCompletedH\x00R\x11toolCallCompleted\x12R\n" +
+	"\x0einput_required\x18\x14 \x01(\v2).dynamicagents.execution.v1.InputRequiredH\x00R\rinputRequired\x12[\n" +
+	"\x11content_restarted\x18\x15 \x01(\v2,.dynamicagents.execution.v1.ContentRestartedH\x00R\x10contentRestarted\x12O\n" +
+	"\rstate_changed\x18\x16 \x01(\v2(.dynamicagents.execution.v1.StateChangedH\x00R\fstateChanged\x12R\n" +
 	"\x0eusage_reported\x18\x17 \x01(\v2).dynamicagents.execution.v1.UsageReportedH\x00R\rusageReported\x12E\n" +
-	"\theartbeat\x18\x18 \x01(\v2%.dynamicagents.execution.v1.HeartbeatH\x00R\theartbeat\x12a\n" +
+	"\theartbeat\x18\x18 \x01(\v2%.dynamicagents.execution.v1.HeartbeatH\x00R\theartbeat\x12^\n" +
+	"\x12citations_reported\x18\x19 \x01(\v2-.dynamicagents.execution.v1.CitationsReportedH\x00R\x11citationsReported\x12R\n" +
+	"\x0einput_received\x18\x1a \x01(\v2).dynamicagents.execution.v1.InputReceivedH\x00R\rinputReceived\x12a\n" +
 	"\x13execution_completed\x18\x1e \x01(\v2..dynamicagents.execution.v1.ExecutionCompletedH\x00R\x12executionCompleted\x12X\n" +
 	"\x10execution_failed\x18\x1f \x01(\v2+.dynamicagents.execution.v1.ExecutionFailedH\x00R\x0fexecutionFailed\x12a\n" +
 	"\x13execution_cancelled\x18  \x01(\v2..dynamicagents.execution.v1.ExecutionCancelledH\x00R\x12executionCancelledB\a\n" +
@@ -1006,15 +1499,41 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\rdeployment_id\x18\x06 \x01(\tR\fdeploymentId\x12\x14\n" +
 	"\x05model\x18\a \x01(\tR\x05model\x12\x18\n" +
 	"\aoffline\x18\b \x01(\bR\aofflineB\v\n" +
-	"\t_cost_usd\"\v\n" +
-	"\tHeartbeat\"\xb4\x01\n" +
+	"\t_cost_usd\"2\n" +
+	"\tHeartbeat\x12%\n" +
+	"\x0equeue_position\x18\x01 \x01(\x05R\rqueuePosition\"\x90\x01\n" +
+	"\x10ToolCallProgress\x12\x17\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
+	"\atool_id\x18\x02 \x01(\tR\x06toolId\x12\x1a\n" +
+	"\bprogress\x18\x03 \x01(\x01R\bprogress\x12\x14\n" +
+	"\x05total\x18\x04 \x01(\x01R\x05total\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\"7\n" +
+	"\x10ContentRestarted\x12#\n" +
+	"\rfrom_sequence\x18\x01 \x01(\x03R\ffromSequence\"W\n" +
+	"\fStateChanged\x12-\n" +
+	"\x05state\x18\x01 \x01(\v2\x17.google.protobuf.StructR\x05state\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\"W\n" +
+	"\x11CitationsReported\x12B\n" +
+	"\tcitations\x18\x01 \x03(\v2$.dynamicagents.execution.v1.CitationR\tcitations\"H\n" +
+	"\bCitation\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
+	"\x05title\x18\x02 \x01(\tR\x05title\x12\x14\n" +
+	"\x05quote\x18\x03 \x01(\tR\x05quote\"r\n" +
+	"\rInputReceived\x12\x19\n" +
+	"\binput_id\x18\x01 \x01(\tR\ainputId\x12\x1f\n" +
+	"\bapproved\x18\x02 \x01(\bH\x00R\bapproved\x88\x01\x01\x12\x18\n" +
+	"\asubject\x18\x03 \x01(\tR\asubjectB\v\n" +
+	"\t_approved\"\xd2\x01\n" +
 	"\x12ExecutionCompleted\x12\x16\n" +
 	"\x06output\x18\x01 \x01(\tR\x06output\x12D\n" +
 	"\x11structured_output\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x10structuredOutput\x12@\n" +
-	"\x05usage\x18\x03 \x01(\v2*.dynamicagents.execution.v1.ExecutionUsageR\x05usage\"}\n" +
+	"\x05usage\x18\x03 \x01(\v2*.dynamicagents.execution.v1.ExecutionUsageR\x05usage\x12\x1c\n" +
+	"\tfollowups\x18\x04 \x03(\tR\tfollowups\"\x9c\x01\n" +
 	"\x0fExecutionFailed\x12(\n" +
 	"\x05error\x18\x01 \x01(\v2\x12.google.rpc.StatusR\x05error\x12@\n" +
-	"\x05usage\x18\x02 \x01(\v2*.dynamicagents.execution.v1.ExecutionUsageR\x05usage\"n\n" +
+	"\x05usage\x18\x02 \x01(\v2*.dynamicagents.execution.v1.ExecutionUsageR\x05usage\x12\x1d\n" +
+	"\n" +
+	"raw_output\x18\x03 \x01(\tR\trawOutput\"n\n" +
 	"\x12ExecutionCancelled\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12@\n" +
 	"\x05usage\x18\x02 \x01(\v2*.dynamicagents.execution.v1.ExecutionUsageR\x05usageBz\n" +
@@ -1032,7 +1551,7 @@ func file_dynamicagents_execution_v1_event_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_execution_v1_event_proto_rawDescData
 }
 
-var file_dynamicagents_execution_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_dynamicagents_execution_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_dynamicagents_execution_v1_event_proto_goTypes = []any{
 	(*ExecuteEvent)(nil),          // 0: dynamicagents.execution.v1.ExecuteEvent
 	(*Source)(nil),                // 1: dynamicagents.execution.v1.Source
@@ -1043,40 +1562,55 @@ var file_dynamicagents_execution_v1_event_proto_goTypes = []any{
 	(*ToolCallCompleted)(nil),     // 6: dynamicagents.execution.v1.ToolCallCompleted
 	(*UsageReported)(nil),         // 7: dynamicagents.execution.v1.UsageReported
 	(*Heartbeat)(nil),             // 8: dynamicagents.execution.v1.Heartbeat
-	(*ExecutionCompleted)(nil),    // 9: dynamicagents.execution.v1.ExecutionCompleted
-	(*ExecutionFailed)(nil),       // 10: dynamicagents.execution.v1.ExecutionFailed
-	(*ExecutionCancelled)(nil),    // 11: dynamicagents.execution.v1.ExecutionCancelled
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 13: google.protobuf.Struct
-	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
-	(*ExecutionUsage)(nil),        // 15: dynamicagents.execution.v1.ExecutionUsage
-	(*status.Status)(nil),         // 16: google.rpc.Status
+	(*ToolCallProgress)(nil),      // 9: dynamicagents.execution.v1.ToolCallProgress
+	(*ContentRestarted)(nil),      // 10: dynamicagents.execution.v1.ContentRestarted
+	(*StateChanged)(nil),          // 11: dynamicagents.execution.v1.StateChanged
+	(*CitationsReported)(nil),     // 12: dynamicagents.execution.v1.CitationsReported
+	(*Citation)(nil),              // 13: dynamicagents.execution.v1.Citation
+	(*InputReceived)(nil),         // 14: dynamicagents.execution.v1.InputReceived
+	(*ExecutionCompleted)(nil),    // 15: dynamicagents.execution.v1.ExecutionCompleted
+	(*ExecutionFailed)(nil),       // 16: dynamicagents.execution.v1.ExecutionFailed
+	(*ExecutionCancelled)(nil),    // 17: dynamicagents.execution.v1.ExecutionCancelled
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*InputRequired)(nil),         // 19: dynamicagents.execution.v1.InputRequired
+	(*structpb.Struct)(nil),       // 20: google.protobuf.Struct
+	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
+	(*ExecutionUsage)(nil),        // 22: dynamicagents.execution.v1.ExecutionUsage
+	(*status.Status)(nil),         // 23: google.rpc.Status
 }
 var file_dynamicagents_execution_v1_event_proto_depIdxs = []int32{
-	12, // 0: dynamicagents.execution.v1.ExecuteEvent.time:type_name -> google.protobuf.Timestamp
+	18, // 0: dynamicagents.execution.v1.ExecuteEvent.time:type_name -> google.protobuf.Timestamp
 	1,  // 1: dynamicagents.execution.v1.ExecuteEvent.source:type_name -> dynamicagents.execution.v1.Source
 	2,  // 2: dynamicagents.execution.v1.ExecuteEvent.execution_started:type_name -> dynamicagents.execution.v1.ExecutionStarted
 	3,  // 3: dynamicagents.execution.v1.ExecuteEvent.content_delta:type_name -> dynamicagents.execution.v1.ContentDelta
 	4,  // 4: dynamicagents.execution.v1.ExecuteEvent.reasoning_delta:type_name -> dynamicagents.execution.v1.ReasoningDelta
 	5,  // 5: dynamicagents.execution.v1.ExecuteEvent.tool_call_started:type_name -> dynamicagents.execution.v1.ToolCallStarted
-	6,  // 6: dynamicagents.execution.v1.ExecuteEvent.tool_call_completed:type_name -> dynamicagents.execution.v1.ToolCallCompleted
-	7,  // 7: dynamicagents.execution.v1.ExecuteEvent.usage_reported:type_name -> dynamicagents.execution.v1.UsageReported
-	8,  // 8: dynamicagents.execution.v1.ExecuteEvent.heartbeat:type_name -> dynamicagents.execution.v1.Heartbeat
-	9,  // 9: dynamicagents.execution.v1.ExecuteEvent.execution_completed:type_name -> dynamicagents.execution.v1.ExecutionCompleted
-	10, // 10: dynamicagents.execution.v1.ExecuteEvent.execution_failed:type_name -> dynamicagents.execution.v1.ExecutionFailed
-	11, // 11: dynamicagents.execution.v1.ExecuteEvent.execution_cancelled:type_name -> dynamicagents.execution.v1.ExecutionCancelled
-	13, // 12: dynamicagents.execution.v1.ToolCallStarted.arguments:type_name -> google.protobuf.Struct
-	14, // 13: dynamicagents.execution.v1.ToolCallCompleted.duration:type_name -> google.protobuf.Duration
-	13, // 14: dynamicagents.execution.v1.ExecutionCompleted.structured_output:type_name -> google.protobuf.Struct
-	15, // 15: dynamicagents.execution.v1.ExecutionCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	16, // 16: dynamicagents.execution.v1.ExecutionFailed.error:type_name -> google.rpc.Status
-	15, // 17: dynamicagents.execution.v1.ExecutionFailed.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	15, // 18: dynamicagents.execution.v1.ExecutionCancelled.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	9,  // 6: dynamicagents.execution.v1.ExecuteEvent.tool_call_progress:type_name -> dynamicagents.execution.v1.ToolCallProgress
+	6,  // 7: dynamicagents.execution.v1.ExecuteEvent.tool_call_completed:type_name -> dynamicagents.execution.v1.ToolCallCompleted
+	19, // 8: dynamicagents.execution.v1.ExecuteEvent.input_required:type_name -> dynamicagents.execution.v1.InputRequired
+	10, // 9: dynamicagents.execution.v1.ExecuteEvent.content_restarted:type_name -> dynamicagents.execution.v1.ContentRestarted
+	11, // 10: dynamicagents.execution.v1.ExecuteEvent.state_changed:type_name -> dynamicagents.execution.v1.StateChanged
+	7,  // 11: dynamicagents.execution.v1.ExecuteEvent.usage_reported:type_name -> dynamicagents.execution.v1.UsageReported
+	8,  // 12: dynamicagents.execution.v1.ExecuteEvent.heartbeat:type_name -> dynamicagents.execution.v1.Heartbeat
+	12, // 13: dynamicagents.execution.v1.ExecuteEvent.citations_reported:type_name -> dynamicagents.execution.v1.CitationsReported
+	14, // 14: dynamicagents.execution.v1.ExecuteEvent.input_received:type_name -> dynamicagents.execution.v1.InputReceived
+	15, // 15: dynamicagents.execution.v1.ExecuteEvent.execution_completed:type_name -> dynamicagents.execution.v1.ExecutionCompleted
+	16, // 16: dynamicagents.execution.v1.ExecuteEvent.execution_failed:type_name -> dynamicagents.execution.v1.ExecutionFailed
+	17, // 17: dynamicagents.execution.v1.ExecuteEvent.execution_cancelled:type_name -> dynamicagents.execution.v1.ExecutionCancelled
+	20, // 18: dynamicagents.execution.v1.ToolCallStarted.arguments:type_name -> google.protobuf.Struct
+	21, // 19: dynamicagents.execution.v1.ToolCallCompleted.duration:type_name -> google.protobuf.Duration
+	20, // 20: dynamicagents.execution.v1.StateChanged.state:type_name -> google.protobuf.Struct
+	13, // 21: dynamicagents.execution.v1.CitationsReported.citations:type_name -> dynamicagents.execution.v1.Citation
+	20, // 22: dynamicagents.execution.v1.ExecutionCompleted.structured_output:type_name -> google.protobuf.Struct
+	22, // 23: dynamicagents.execution.v1.ExecutionCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	23, // 24: dynamicagents.execution.v1.ExecutionFailed.error:type_name -> google.rpc.Status
+	22, // 25: dynamicagents.execution.v1.ExecutionFailed.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	22, // 26: dynamicagents.execution.v1.ExecutionCancelled.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_execution_v1_event_proto_init() }
@@ -1090,21 +1624,28 @@ func file_dynamicagents_execution_v1_event_proto_init() {
 		(*ExecuteEvent_ContentDelta)(nil),
 		(*ExecuteEvent_ReasoningDelta)(nil),
 		(*ExecuteEvent_ToolCallStarted)(nil),
+		(*ExecuteEvent_ToolCallProgress)(nil),
 		(*ExecuteEvent_ToolCallCompleted)(nil),
+		(*ExecuteEvent_InputRequired)(nil),
+		(*ExecuteEvent_ContentRestarted)(nil),
+		(*ExecuteEvent_StateChanged)(nil),
 		(*ExecuteEvent_UsageReported)(nil),
 		(*ExecuteEvent_Heartbeat)(nil),
+		(*ExecuteEvent_CitationsReported)(nil),
+		(*ExecuteEvent_InputReceived)(nil),
 		(*ExecuteEvent_ExecutionCompleted)(nil),
 		(*ExecuteEvent_ExecutionFailed)(nil),
 		(*ExecuteEvent_ExecutionCancelled)(nil),
 	}
 	file_dynamicagents_execution_v1_event_proto_msgTypes[7].OneofWrappers = []any{}
+	file_dynamicagents_execution_v1_event_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_execution_v1_event_proto_rawDesc), len(file_dynamicagents_execution_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

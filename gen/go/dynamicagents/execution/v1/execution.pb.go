@@ -7,6 +7,7 @@
 package executionv1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -38,6 +39,10 @@ const (
 	ExecutionStatus_EXECUTION_STATUS_FAILED ExecutionStatus = 3
 	// It was cancelled.
 	ExecutionStatus_EXECUTION_STATUS_CANCELLED ExecutionStatus = 4
+	// It was accepted and waits for its turn.
+	ExecutionStatus_EXECUTION_STATUS_QUEUED ExecutionStatus = 5
+	// It waits for ContinueExecution: an approval, a user's input or a tool's result. It holds no process meanwhile.
+	ExecutionStatus_EXECUTION_STATUS_INPUT_REQUIRED ExecutionStatus = 6
 )
 
 // Enum value maps for ExecutionStatus.
@@ -48,13 +53,17 @@ var (
 		2: "EXECUTION_STATUS_COMPLETED",
 		3: "EXECUTION_STATUS_FAILED",
 		4: "EXECUTION_STATUS_CANCELLED",
+		5: "EXECUTION_STATUS_QUEUED",
+		6: "EXECUTION_STATUS_INPUT_REQUIRED",
 	}
 	ExecutionStatus_value = map[string]int32{
-		"EXECUTION_STATUS_UNSPECIFIED": 0,
-		"EXECUTION_STATUS_RUNNING":     1,
-		"EXECUTION_STATUS_COMPLETED":   2,
-		"EXECUTION_STATUS_FAILED":      3,
-		"EXECUTION_STATUS_CANCELLED":   4,
+		"EXECUTION_STATUS_UNSPECIFIED":    0,
+		"EXECUTION_STATUS_RUNNING":        1,
+		"EXECUTION_STATUS_COMPLETED":      2,
+		"EXECUTION_STATUS_FAILED":         3,
+		"EXECUTION_STATUS_CANCELLED":      4,
+		"EXECUTION_STATUS_QUEUED":         5,
+		"EXECUTION_STATUS_INPUT_REQUIRED": 6,
 	}
 )
 
@@ -121,7 +130,21 @@ type Execution struct {
 	// When it was accepted.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When it ended; unset while it runs.
-	EndTime       *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// While queued: how many are before it in its tenant's queue, plus one. Not in ListExecutions.
+	QueuePosition int32 `protobuf:"varint,18,opt,name=queue_position,json=queuePosition,proto3" json:"queue_position,omitempty"`
+	// Times that a process has taken it up; more than 1 where one died or it was continued.
+	Attempts int32 `protobuf:"varint,19,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// While it waits for input: what for.
+	InputRequired *InputRequired `protobuf:"bytes,20,opt,name=input_required,json=inputRequired,proto3" json:"input_required,omitempty"`
+	// The limits in force.
+	Budget *Budget `protobuf:"bytes,21,opt,name=budget,proto3" json:"budget,omitempty"`
+	// Order among the tenant's queued executions; higher first.
+	Priority int32 `protobuf:"varint,22,opt,name=priority,proto3" json:"priority,omitempty"`
+	// The steps so far. Only in GetExecution.
+	Steps []*Step `protobuf:"bytes,23,rep,name=steps,proto3" json:"steps,omitempty"`
+	// Questions to go on with, where the agent proposes some.
+	Followups     []string `protobuf:"bytes,24,rep,name=followups,proto3" json:"followups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -270,6 +293,55 @@ func (x *Execution) GetEndTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Execution) GetQueuePosition() int32 {
+	if x != nil {
+		return x.QueuePosition
+	}
+	return 0
+}
+
+func (x *Execution) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Execution) GetInputRequired() *InputRequired {
+	if x != nil {
+		return x.InputRequired
+	}
+	return nil
+}
+
+func (x *Execution) GetBudget() *Budget {
+	if x != nil {
+		return x.Budget
+	}
+	return nil
+}
+
+func (x *Execution) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *Execution) GetSteps() []*Step {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *Execution) GetFollowups() []string {
+	if x != nil {
+		return x.Followups
+	}
+	return nil
+}
+
 type isExecution_Target interface {
 	isExecution_Target()
 }
@@ -280,6 +352,589 @@ type Execution_AgentId struct {
 }
 
 func (*Execution_AgentId) isExecution_Target() {}
+
+// Step is one journaled model or tool call of a run. Its number is the same however often the run is taken up.
+type Step struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From 1, in the order in which the run came to it.
+	Step int32 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
+	// What it was.
+	//
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*Step_Model
+	//	*Step_ToolId
+	Kind isStep_Kind `protobuf_oneof:"kind"`
+	// Tool calls: as in tool_call_started.
+	CallId string `protobuf:"bytes,4,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// SHA-256 of what was asked, hexadecimal.
+	RequestDigest string `protobuf:"bytes,5,opt,name=request_digest,json=requestDigest,proto3" json:"request_digest,omitempty"`
+	// It has its result.
+	Completed bool `protobuf:"varint,6,opt,name=completed,proto3" json:"completed,omitempty"`
+	// The result is an error.
+	IsError bool `protobuf:"varint,7,opt,name=is_error,json=isError,proto3" json:"is_error,omitempty"`
+	// When it began.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// When its result was committed.
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Step) Reset() {
+	*x = Step{}
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Step) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Step) ProtoMessage() {}
+
+func (x *Step) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Step.ProtoReflect.Descriptor instead.
+func (*Step) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Step) GetStep() int32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *Step) GetKind() isStep_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *Step) GetModel() string {
+	if x != nil {
+		if x, ok := x.Kind.(*Step_Model); ok {
+			return x.Model
+		}
+	}
+	return ""
+}
+
+func (x *Step) GetToolId() string {
+	if x != nil {
+		if x, ok := x.Kind.(*Step_ToolId); ok {
+			return x.ToolId
+		}
+	}
+	return ""
+}
+
+func (x *Step) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *Step) GetRequestDigest() string {
+	if x != nil {
+		return x.RequestDigest
+	}
+	return ""
+}
+
+func (x *Step) GetCompleted() bool {
+	if x != nil {
+		return x.Completed
+	}
+	return false
+}
+
+func (x *Step) GetIsError() bool {
+	if x != nil {
+		return x.IsError
+	}
+	return false
+}
+
+func (x *Step) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Step) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+type isStep_Kind interface {
+	isStep_Kind()
+}
+
+type Step_Model struct {
+	// A model call; the model group.
+	Model string `protobuf:"bytes,2,opt,name=model,proto3,oneof"`
+}
+
+type Step_ToolId struct {
+	// A tool call; the tool's id.
+	ToolId string `protobuf:"bytes,3,opt,name=tool_id,json=toolId,proto3,oneof"`
+}
+
+func (*Step_Model) isStep_Kind() {}
+
+func (*Step_ToolId) isStep_Kind() {}
+
+// Budget bounds a run. A field of 0 is no limit. Checked before each step; a run that is over fails with BUDGET_EXCEEDED.
+type Budget struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// US dollars, of the calls whose price is known.
+	MaxCostUsd float64 `protobuf:"fixed64,1,opt,name=max_cost_usd,json=maxCostUsd,proto3" json:"max_cost_usd,omitempty"`
+	// Tokens of prompts and answers.
+	MaxTotalTokens int64 `protobuf:"varint,2,opt,name=max_total_tokens,json=maxTotalTokens,proto3" json:"max_total_tokens,omitempty"`
+	// Model calls. The agent's own limit holds too.
+	MaxModelCalls int32 `protobuf:"varint,3,opt,name=max_model_calls,json=maxModelCalls,proto3" json:"max_model_calls,omitempty"`
+	// Tool calls. The agent's own limit holds too.
+	MaxToolCalls int32 `protobuf:"varint,4,opt,name=max_tool_calls,json=maxToolCalls,proto3" json:"max_tool_calls,omitempty"`
+	// Members within members.
+	MaxDepth      int32 `protobuf:"varint,5,opt,name=max_depth,json=maxDepth,proto3" json:"max_depth,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Budget) Reset() {
+	*x = Budget{}
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Budget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Budget) ProtoMessage() {}
+
+func (x *Budget) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Budget.ProtoReflect.Descriptor instead.
+func (*Budget) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Budget) GetMaxCostUsd() float64 {
+	if x != nil {
+		return x.MaxCostUsd
+	}
+	return 0
+}
+
+func (x *Budget) GetMaxTotalTokens() int64 {
+	if x != nil {
+		return x.MaxTotalTokens
+	}
+	return 0
+}
+
+func (x *Budget) GetMaxModelCalls() int32 {
+	if x != nil {
+		return x.MaxModelCalls
+	}
+	return 0
+}
+
+func (x *Budget) GetMaxToolCalls() int32 {
+	if x != nil {
+		return x.MaxToolCalls
+	}
+	return 0
+}
+
+func (x *Budget) GetMaxDepth() int32 {
+	if x != nil {
+		return x.MaxDepth
+	}
+	return 0
+}
+
+// InputRequired says what a run waits for.
+type InputRequired struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All must be answered, in one ContinueExecution or in several.
+	Requests []*InputRequest `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	// When the wait ends, a day after it began unless the server is set up otherwise; then the run fails with INPUT_EXPIRED.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InputRequired) Reset() {
+	*x = InputRequired{}
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InputRequired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InputRequired) ProtoMessage() {}
+
+func (x *InputRequired) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InputRequired.ProtoReflect.Descriptor instead.
+func (*InputRequired) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *InputRequired) GetRequests() []*InputRequest {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+func (x *InputRequired) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+// InputRequest is one question.
+type InputRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names the question in ContinueExecution; unique within the execution.
+	InputId string `protobuf:"bytes,1,opt,name=input_id,json=inputId,proto3" json:"input_id,omitempty"`
+	// What is asked for.
+	//
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*InputRequest_Approval
+	//	*InputRequest_UserInput
+	//	*InputRequest_ExternalTool
+	Kind          isInputRequest_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InputRequest) Reset() {
+	*x = InputRequest{}
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InputRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InputRequest) ProtoMessage() {}
+
+func (x *InputRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InputRequest.ProtoReflect.Descriptor instead.
+func (*InputRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *InputRequest) GetInputId() string {
+	if x != nil {
+		return x.InputId
+	}
+	return ""
+}
+
+func (x *InputRequest) GetKind() isInputRequest_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *InputRequest) GetApproval() *ToolApproval {
+	if x != nil {
+		if x, ok := x.Kind.(*InputRequest_Approval); ok {
+			return x.Approval
+		}
+	}
+	return nil
+}
+
+func (x *InputRequest) GetUserInput() *UserInput {
+	if x != nil {
+		if x, ok := x.Kind.(*InputRequest_UserInput); ok {
+			return x.UserInput
+		}
+	}
+	return nil
+}
+
+func (x *InputRequest) GetExternalTool() *ExternalToolCall {
+	if x != nil {
+		if x, ok := x.Kind.(*InputRequest_ExternalTool); ok {
+			return x.ExternalTool
+		}
+	}
+	return nil
+}
+
+type isInputRequest_Kind interface {
+	isInputRequest_Kind()
+}
+
+type InputRequest_Approval struct {
+	// May this tool be called? Of tools with requires_confirmation.
+	Approval *ToolApproval `protobuf:"bytes,2,opt,name=approval,proto3,oneof"`
+}
+
+type InputRequest_UserInput struct {
+	// The model asks the user, by the tool builtin/ask_user.
+	UserInput *UserInput `protobuf:"bytes,3,opt,name=user_input,json=userInput,proto3,oneof"`
+}
+
+type InputRequest_ExternalTool struct {
+	// The caller is to call this tool itself. Of tools function/<tool_definition_id>.
+	ExternalTool *ExternalToolCall `protobuf:"bytes,4,opt,name=external_tool,json=externalTool,proto3,oneof"`
+}
+
+func (*InputRequest_Approval) isInputRequest_Kind() {}
+
+func (*InputRequest_UserInput) isInputRequest_Kind() {}
+
+func (*InputRequest_ExternalTool) isInputRequest_Kind() {}
+
+// ToolApproval asks whether a tool may be called.
+type ToolApproval struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in tool_call_started.
+	CallId string `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// The tool.
+	ToolId string `protobuf:"bytes,2,opt,name=tool_id,json=toolId,proto3" json:"tool_id,omitempty"`
+	// The arguments.
+	Arguments     *structpb.Struct `protobuf:"bytes,3,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolApproval) Reset() {
+	*x = ToolApproval{}
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolApproval) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolApproval) ProtoMessage() {}
+
+func (x *ToolApproval) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolApproval.ProtoReflect.Descriptor instead.
+func (*ToolApproval) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ToolApproval) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *ToolApproval) GetToolId() string {
+	if x != nil {
+		return x.ToolId
+	}
+	return ""
+}
+
+func (x *ToolApproval) GetArguments() *structpb.Struct {
+	if x != nil {
+		return x.Arguments
+	}
+	return nil
+}
+
+// UserInput asks the user.
+type UserInput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The question.
+	Prompt string `protobuf:"bytes,1,opt,name=prompt,proto3" json:"prompt,omitempty"`
+	// JSON Schema of the answer. Empty: a text.
+	Schema        *structpb.Struct `protobuf:"bytes,2,opt,name=schema,proto3" json:"schema,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserInput) Reset() {
+	*x = UserInput{}
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserInput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserInput) ProtoMessage() {}
+
+func (x *UserInput) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserInput.ProtoReflect.Descriptor instead.
+func (*UserInput) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UserInput) GetPrompt() string {
+	if x != nil {
+		return x.Prompt
+	}
+	return ""
+}
+
+func (x *UserInput) GetSchema() *structpb.Struct {
+	if x != nil {
+		return x.Schema
+	}
+	return nil
+}
+
+// ExternalToolCall asks the caller to call a tool of its own.
+type ExternalToolCall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in tool_call_started.
+	CallId string `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// The tool.
+	ToolId string `protobuf:"bytes,2,opt,name=tool_id,json=toolId,proto3" json:"tool_id,omitempty"`
+	// The arguments.
+	Arguments     *structpb.Struct `protobuf:"bytes,3,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExternalToolCall) Reset() {
+	*x = ExternalToolCall{}
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExternalToolCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExternalToolCall) ProtoMessage() {}
+
+func (x *ExternalToolCall) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExternalToolCall.ProtoReflect.Descriptor instead.
+func (*ExternalToolCall) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ExternalToolCall) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *ExternalToolCall) GetToolId() string {
+	if x != nil {
+		return x.ToolId
+	}
+	return ""
+}
+
+func (x *ExternalToolCall) GetArguments() *structpb.Struct {
+	if x != nil {
+		return x.Arguments
+	}
+	return nil
+}
 
 // ExecutionUsage adds up the model and tool calls of a run.
 type ExecutionUsage struct {
@@ -306,7 +961,7 @@ type ExecutionUsage struct {
 
 func (x *ExecutionUsage) Reset() {
 	*x = ExecutionUsage{}
-	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[1]
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -318,7 +973,7 @@ func (x *ExecutionUsage) String() string {
 func (*ExecutionUsage) ProtoMessage() {}
 
 func (x *ExecutionUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[1]
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -331,7 +986,7 @@ func (x *ExecutionUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionUsage.ProtoReflect.Descriptor instead.
 func (*ExecutionUsage) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{1}
+	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ExecutionUsage) GetInputTokens() int64 {
@@ -394,7 +1049,7 @@ var File_dynamicagents_execution_v1_execution_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_execution_v1_execution_proto_rawDesc = "" +
 	"\n" +
-	"*dynamicagents/execution/v1/execution.proto\x12\x1adynamicagents.execution.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xf5\x05\n" +
+	"*dynamicagents/execution/v1/execution.proto\x12\x1adynamicagents.execution.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xb8\b\n" +
 	"\tExecution\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x12\x1b\n" +
 	"\bagent_id\x18\x02 \x01(\tH\x00R\aagentId\x12\x1a\n" +
@@ -413,11 +1068,59 @@ const file_dynamicagents_execution_v1_execution_proto_rawDesc = "" +
 	"\rlast_sequence\x18\x0f \x01(\x03R\flastSequence\x12;\n" +
 	"\vcreate_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x125\n" +
-	"\bend_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x1a;\n" +
+	"\bend_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12%\n" +
+	"\x0equeue_position\x18\x12 \x01(\x05R\rqueuePosition\x12\x1a\n" +
+	"\battempts\x18\x13 \x01(\x05R\battempts\x12P\n" +
+	"\x0einput_required\x18\x14 \x01(\v2).dynamicagents.execution.v1.InputRequiredR\rinputRequired\x12:\n" +
+	"\x06budget\x18\x15 \x01(\v2\".dynamicagents.execution.v1.BudgetR\x06budget\x12\x1a\n" +
+	"\bpriority\x18\x16 \x01(\x05R\bpriority\x126\n" +
+	"\x05steps\x18\x17 \x03(\v2 .dynamicagents.execution.v1.StepR\x05steps\x12\x1c\n" +
+	"\tfollowups\x18\x18 \x03(\tR\tfollowups\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
-	"\x06target\"\xb1\x02\n" +
+	"\x06target\"\xc0\x02\n" +
+	"\x04Step\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\x05R\x04step\x12\x16\n" +
+	"\x05model\x18\x02 \x01(\tH\x00R\x05model\x12\x19\n" +
+	"\atool_id\x18\x03 \x01(\tH\x00R\x06toolId\x12\x17\n" +
+	"\acall_id\x18\x04 \x01(\tR\x06callId\x12%\n" +
+	"\x0erequest_digest\x18\x05 \x01(\tR\rrequestDigest\x12\x1c\n" +
+	"\tcompleted\x18\x06 \x01(\bR\tcompleted\x12\x19\n" +
+	"\bis_error\x18\a \x01(\bR\aisError\x129\n" +
+	"\n" +
+	"start_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendTimeB\x06\n" +
+	"\x04kind\"\xf5\x01\n" +
+	"\x06Budget\x122\n" +
+	"\fmax_cost_usd\x18\x01 \x01(\x01B\x10\xbaH\r\x12\v@\x01)\x00\x00\x00\x00\x00\x00\x00\x00R\n" +
+	"maxCostUsd\x121\n" +
+	"\x10max_total_tokens\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x0emaxTotalTokens\x12/\n" +
+	"\x0fmax_model_calls\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\rmaxModelCalls\x12-\n" +
+	"\x0emax_tool_calls\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\fmaxToolCalls\x12$\n" +
+	"\tmax_depth\x18\x05 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bmaxDepth\"\x92\x01\n" +
+	"\rInputRequired\x12D\n" +
+	"\brequests\x18\x01 \x03(\v2(.dynamicagents.execution.v1.InputRequestR\brequests\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"\x96\x02\n" +
+	"\fInputRequest\x12\x19\n" +
+	"\binput_id\x18\x01 \x01(\tR\ainputId\x12F\n" +
+	"\bapproval\x18\x02 \x01(\v2(.dynamicagents.execution.v1.ToolApprovalH\x00R\bapproval\x12F\n" +
+	"\n" +
+	"user_input\x18\x03 \x01(\v2%.dynamicagents.execution.v1.UserInputH\x00R\tuserInput\x12S\n" +
+	"\rexternal_tool\x18\x04 \x01(\v2,.dynamicagents.execution.v1.ExternalToolCallH\x00R\fexternalToolB\x06\n" +
+	"\x04kind\"w\n" +
+	"\fToolApproval\x12\x17\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
+	"\atool_id\x18\x02 \x01(\tR\x06toolId\x125\n" +
+	"\targuments\x18\x03 \x01(\v2\x17.google.protobuf.StructR\targuments\"T\n" +
+	"\tUserInput\x12\x16\n" +
+	"\x06prompt\x18\x01 \x01(\tR\x06prompt\x12/\n" +
+	"\x06schema\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x06schema\"{\n" +
+	"\x10ExternalToolCall\x12\x17\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
+	"\atool_id\x18\x02 \x01(\tR\x06toolId\x125\n" +
+	"\targuments\x18\x03 \x01(\v2\x17.google.protobuf.StructR\targuments\"\xb1\x02\n" +
 	"\x0eExecutionUsage\x12!\n" +
 	"\finput_tokens\x18\x01 \x01(\x03R\vinputTokens\x12#\n" +
 	"\routput_tokens\x18\x02 \x01(\x03R\foutputTokens\x12!\n" +
@@ -428,13 +1131,15 @@ const file_dynamicagents_execution_v1_execution_proto_rawDesc = "" +
 	"\vmodel_calls\x18\a \x01(\x05R\n" +
 	"modelCalls\x12\x1d\n" +
 	"\n" +
-	"tool_calls\x18\b \x01(\x05R\ttoolCalls*\xae\x01\n" +
+	"tool_calls\x18\b \x01(\x05R\ttoolCalls*\xf0\x01\n" +
 	"\x0fExecutionStatus\x12 \n" +
 	"\x1cEXECUTION_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18EXECUTION_STATUS_RUNNING\x10\x01\x12\x1e\n" +
 	"\x1aEXECUTION_STATUS_COMPLETED\x10\x02\x12\x1b\n" +
 	"\x17EXECUTION_STATUS_FAILED\x10\x03\x12\x1e\n" +
-	"\x1aEXECUTION_STATUS_CANCELLED\x10\x04Bz\n" +
+	"\x1aEXECUTION_STATUS_CANCELLED\x10\x04\x12\x1b\n" +
+	"\x17EXECUTION_STATUS_QUEUED\x10\x05\x12#\n" +
+	"\x1fEXECUTION_STATUS_INPUT_REQUIRED\x10\x06Bz\n" +
 	"\x1edev.dynamicagents.execution.v1P\x01ZVgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/execution/v1;executionv1b\x06proto3"
 
 var (
@@ -450,29 +1155,49 @@ func file_dynamicagents_execution_v1_execution_proto_rawDescGZIP() []byte {
 }
 
 var file_dynamicagents_execution_v1_execution_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dynamicagents_execution_v1_execution_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_dynamicagents_execution_v1_execution_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_dynamicagents_execution_v1_execution_proto_goTypes = []any{
 	(ExecutionStatus)(0),          // 0: dynamicagents.execution.v1.ExecutionStatus
 	(*Execution)(nil),             // 1: dynamicagents.execution.v1.Execution
-	(*ExecutionUsage)(nil),        // 2: dynamicagents.execution.v1.ExecutionUsage
-	nil,                           // 3: dynamicagents.execution.v1.Execution.MetadataEntry
-	(*structpb.Struct)(nil),       // 4: google.protobuf.Struct
-	(*status.Status)(nil),         // 5: google.rpc.Status
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*Step)(nil),                  // 2: dynamicagents.execution.v1.Step
+	(*Budget)(nil),                // 3: dynamicagents.execution.v1.Budget
+	(*InputRequired)(nil),         // 4: dynamicagents.execution.v1.InputRequired
+	(*InputRequest)(nil),          // 5: dynamicagents.execution.v1.InputRequest
+	(*ToolApproval)(nil),          // 6: dynamicagents.execution.v1.ToolApproval
+	(*UserInput)(nil),             // 7: dynamicagents.execution.v1.UserInput
+	(*ExternalToolCall)(nil),      // 8: dynamicagents.execution.v1.ExternalToolCall
+	(*ExecutionUsage)(nil),        // 9: dynamicagents.execution.v1.ExecutionUsage
+	nil,                           // 10: dynamicagents.execution.v1.Execution.MetadataEntry
+	(*structpb.Struct)(nil),       // 11: google.protobuf.Struct
+	(*status.Status)(nil),         // 12: google.rpc.Status
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_dynamicagents_execution_v1_execution_proto_depIdxs = []int32{
-	0, // 0: dynamicagents.execution.v1.Execution.status:type_name -> dynamicagents.execution.v1.ExecutionStatus
-	4, // 1: dynamicagents.execution.v1.Execution.structured_output:type_name -> google.protobuf.Struct
-	5, // 2: dynamicagents.execution.v1.Execution.error:type_name -> google.rpc.Status
-	2, // 3: dynamicagents.execution.v1.Execution.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	3, // 4: dynamicagents.execution.v1.Execution.metadata:type_name -> dynamicagents.execution.v1.Execution.MetadataEntry
-	6, // 5: dynamicagents.execution.v1.Execution.create_time:type_name -> google.protobuf.Timestamp
-	6, // 6: dynamicagents.execution.v1.Execution.end_time:type_name -> google.protobuf.Timestamp
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	0,  // 0: dynamicagents.execution.v1.Execution.status:type_name -> dynamicagents.execution.v1.ExecutionStatus
+	11, // 1: dynamicagents.execution.v1.Execution.structured_output:type_name -> google.protobuf.Struct
+	12, // 2: dynamicagents.execution.v1.Execution.error:type_name -> google.rpc.Status
+	9,  // 3: dynamicagents.execution.v1.Execution.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	10, // 4: dynamicagents.execution.v1.Execution.metadata:type_name -> dynamicagents.execution.v1.Execution.MetadataEntry
+	13, // 5: dynamicagents.execution.v1.Execution.create_time:type_name -> google.protobuf.Timestamp
+	13, // 6: dynamicagents.execution.v1.Execution.end_time:type_name -> google.protobuf.Timestamp
+	4,  // 7: dynamicagents.execution.v1.Execution.input_required:type_name -> dynamicagents.execution.v1.InputRequired
+	3,  // 8: dynamicagents.execution.v1.Execution.budget:type_name -> dynamicagents.execution.v1.Budget
+	2,  // 9: dynamicagents.execution.v1.Execution.steps:type_name -> dynamicagents.execution.v1.Step
+	13, // 10: dynamicagents.execution.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	13, // 11: dynamicagents.execution.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	5,  // 12: dynamicagents.execution.v1.InputRequired.requests:type_name -> dynamicagents.execution.v1.InputRequest
+	13, // 13: dynamicagents.execution.v1.InputRequired.expire_time:type_name -> google.protobuf.Timestamp
+	6,  // 14: dynamicagents.execution.v1.InputRequest.approval:type_name -> dynamicagents.execution.v1.ToolApproval
+	7,  // 15: dynamicagents.execution.v1.InputRequest.user_input:type_name -> dynamicagents.execution.v1.UserInput
+	8,  // 16: dynamicagents.execution.v1.InputRequest.external_tool:type_name -> dynamicagents.execution.v1.ExternalToolCall
+	11, // 17: dynamicagents.execution.v1.ToolApproval.arguments:type_name -> google.protobuf.Struct
+	11, // 18: dynamicagents.execution.v1.UserInput.schema:type_name -> google.protobuf.Struct
+	11, // 19: dynamicagents.execution.v1.ExternalToolCall.arguments:type_name -> google.protobuf.Struct
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_execution_v1_execution_proto_init() }
@@ -483,13 +1208,22 @@ func file_dynamicagents_execution_v1_execution_proto_init() {
 	file_dynamicagents_execution_v1_execution_proto_msgTypes[0].OneofWrappers = []any{
 		(*Execution_AgentId)(nil),
 	}
+	file_dynamicagents_execution_v1_execution_proto_msgTypes[1].OneofWrappers = []any{
+		(*Step_Model)(nil),
+		(*Step_ToolId)(nil),
+	}
+	file_dynamicagents_execution_v1_execution_proto_msgTypes[4].OneofWrappers = []any{
+		(*InputRequest_Approval)(nil),
+		(*InputRequest_UserInput)(nil),
+		(*InputRequest_ExternalTool)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_execution_v1_execution_proto_rawDesc), len(file_dynamicagents_execution_v1_execution_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   3,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

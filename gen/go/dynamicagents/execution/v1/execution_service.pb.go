@@ -8,9 +8,13 @@ package executionv1
 
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	v1 "github.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/router/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -22,6 +26,63 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// SessionPolicy says what becomes of a run whose session is busy: has runs that have not ended, waiting ones among them.
+type SessionPolicy int32
+
+const (
+	// SESSION_POLICY_QUEUE.
+	SessionPolicy_SESSION_POLICY_UNSPECIFIED SessionPolicy = 0
+	// It waits for the runs before it, whatever their priority.
+	SessionPolicy_SESSION_POLICY_QUEUE SessionPolicy = 1
+	// It is refused with SESSION_BUSY.
+	SessionPolicy_SESSION_POLICY_REJECT SessionPolicy = 2
+	// The runs before it are cancelled, for the reason "interrupted by <execution_id>"; then it begins.
+	SessionPolicy_SESSION_POLICY_INTERRUPT SessionPolicy = 3
+)
+
+// Enum value maps for SessionPolicy.
+var (
+	SessionPolicy_name = map[int32]string{
+		0: "SESSION_POLICY_UNSPECIFIED",
+		1: "SESSION_POLICY_QUEUE",
+		2: "SESSION_POLICY_REJECT",
+		3: "SESSION_POLICY_INTERRUPT",
+	}
+	SessionPolicy_value = map[string]int32{
+		"SESSION_POLICY_UNSPECIFIED": 0,
+		"SESSION_POLICY_QUEUE":       1,
+		"SESSION_POLICY_REJECT":      2,
+		"SESSION_POLICY_INTERRUPT":   3,
+	}
+)
+
+func (x SessionPolicy) Enum() *SessionPolicy {
+	p := new(SessionPolicy)
+	*p = x
+	return p
+}
+
+func (x SessionPolicy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SessionPolicy) Descriptor() protoreflect.EnumDescriptor {
+	return file_dynamicagents_execution_v1_execution_service_proto_enumTypes[0].Descriptor()
+}
+
+func (SessionPolicy) Type() protoreflect.EnumType {
+	return &file_dynamicagents_execution_v1_execution_service_proto_enumTypes[0]
+}
+
+func (x SessionPolicy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SessionPolicy.Descriptor instead.
+func (SessionPolicy) EnumDescriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{0}
+}
 
 // OnDisconnect says what becomes of a run whose last reader has gone.
 type OnDisconnect int32
@@ -60,11 +121,11 @@ func (x OnDisconnect) String() string {
 }
 
 func (OnDisconnect) Descriptor() protoreflect.EnumDescriptor {
-	return file_dynamicagents_execution_v1_execution_service_proto_enumTypes[0].Descriptor()
+	return file_dynamicagents_execution_v1_execution_service_proto_enumTypes[1].Descriptor()
 }
 
 func (OnDisconnect) Type() protoreflect.EnumType {
-	return &file_dynamicagents_execution_v1_execution_service_proto_enumTypes[0]
+	return &file_dynamicagents_execution_v1_execution_service_proto_enumTypes[1]
 }
 
 func (x OnDisconnect) Number() protoreflect.EnumNumber {
@@ -73,7 +134,7 @@ func (x OnDisconnect) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OnDisconnect.Descriptor instead.
 func (OnDisconnect) EnumDescriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{0}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{1}
 }
 
 // ExecuteRequest says what to run.
@@ -98,11 +159,29 @@ type ExecuteRequest struct {
 	// Idempotency key of the caller's choosing, at most 128 characters: a second request with it gives the first one's
 	// execution. Empty: none.
 	RequestId string `protobuf:"bytes,9,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Longest time of the run; then it fails with DEADLINE_EXCEEDED. The call's own deadline bounds it too, unless
-	// on_disconnect is ON_DISCONNECT_CONTINUE. Unset: 10 min. At most 24 h.
+	// Longest time of the run; then it fails with DEADLINE_EXCEEDED. Time in the queue counts, time of waiting for input
+	// does not. The call's own deadline bounds it too, unless on_disconnect is ON_DISCONNECT_CONTINUE. Unset: 10 min. At
+	// most 24 h.
 	Timeout *durationpb.Duration `protobuf:"bytes,10,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// What becomes of the run when its caller vanishes.
-	OnDisconnect  OnDisconnect `protobuf:"varint,11,opt,name=on_disconnect,json=onDisconnect,proto3,enum=dynamicagents.execution.v1.OnDisconnect" json:"on_disconnect,omitempty"`
+	OnDisconnect OnDisconnect `protobuf:"varint,11,opt,name=on_disconnect,json=onDisconnect,proto3,enum=dynamicagents.execution.v1.OnDisconnect" json:"on_disconnect,omitempty"`
+	// Limits of the run.
+	Budget *Budget `protobuf:"bytes,12,opt,name=budget,proto3" json:"budget,omitempty"`
+	// Images, sounds and files that go with the input. At most 64, together at most 4 MiB of bytes inline.
+	Media []*v1.MediaPart `protobuf:"bytes,13,rep,name=media,proto3" json:"media,omitempty"`
+	// JSON Schema of the answer, an object, in place of the agent's output_schema. Draft 2020-12, 2019-09 or 7; at most
+	// 256 KiB; no reference to another document; patterns of RE2. An answer that does not fit is asked for once more.
+	OutputSchema *structpb.Struct `protobuf:"bytes,14,opt,name=output_schema,json=outputSchema,proto3" json:"output_schema,omitempty"`
+	// Values to set in the session's state before the run. Without a session: the state of this run alone.
+	SessionState *structpb.Struct `protobuf:"bytes,15,opt,name=session_state,json=sessionState,proto3" json:"session_state,omitempty"`
+	// The conversation so far, of a caller that keeps it itself, oldest first. Not together with session_id. The last one
+	// must not be of ROLE_TOOL, and each tool call must have its result right after it. The agent's limits of history hold
+	// where it has any; else all is shown. At most 1000.
+	History []*v1.ChatMessage `protobuf:"bytes,16,rep,name=history,proto3" json:"history,omitempty"`
+	// Order among the tenant's queued executions: higher first, then the older. -100 to 100.
+	Priority int32 `protobuf:"varint,17,opt,name=priority,proto3" json:"priority,omitempty"`
+	// What becomes of the run while another one of its session goes on.
+	SessionPolicy SessionPolicy `protobuf:"varint,18,opt,name=session_policy,json=sessionPolicy,proto3,enum=dynamicagents.execution.v1.SessionPolicy" json:"session_policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -207,6 +286,55 @@ func (x *ExecuteRequest) GetOnDisconnect() OnDisconnect {
 		return x.OnDisconnect
 	}
 	return OnDisconnect_ON_DISCONNECT_UNSPECIFIED
+}
+
+func (x *ExecuteRequest) GetBudget() *Budget {
+	if x != nil {
+		return x.Budget
+	}
+	return nil
+}
+
+func (x *ExecuteRequest) GetMedia() []*v1.MediaPart {
+	if x != nil {
+		return x.Media
+	}
+	return nil
+}
+
+func (x *ExecuteRequest) GetOutputSchema() *structpb.Struct {
+	if x != nil {
+		return x.OutputSchema
+	}
+	return nil
+}
+
+func (x *ExecuteRequest) GetSessionState() *structpb.Struct {
+	if x != nil {
+		return x.SessionState
+	}
+	return nil
+}
+
+func (x *ExecuteRequest) GetHistory() []*v1.ChatMessage {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+func (x *ExecuteRequest) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *ExecuteRequest) GetSessionPolicy() SessionPolicy {
+	if x != nil {
+		return x.SessionPolicy
+	}
+	return SessionPolicy_SESSION_POLICY_UNSPECIFIED
 }
 
 type isExecuteRequest_Target interface {
@@ -560,11 +688,1104 @@ func (x *CancelExecutionResponse) GetExecution() *Execution {
 	return nil
 }
 
+// ListExecutionsRequest asks for a page of executions. All conditions must hold.
+type ListExecutionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1000. 0: 50.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the page before; bound to the conditions.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only of this agent.
+	AgentId string `protobuf:"bytes,3,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	// Only of this session.
+	SessionId string `protobuf:"bytes,4,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Only of this end user.
+	UserId string `protobuf:"bytes,5,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Only with one of these.
+	Statuses []ExecutionStatus `protobuf:"varint,6,rep,packed,name=statuses,proto3,enum=dynamicagents.execution.v1.ExecutionStatus" json:"statuses,omitempty"`
+	// Only those accepted at or after this.
+	CreatedFrom *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=created_from,json=createdFrom,proto3" json:"created_from,omitempty"`
+	// Only those accepted before this.
+	CreatedBefore *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_before,json=createdBefore,proto3" json:"created_before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListExecutionsRequest) Reset() {
+	*x = ListExecutionsRequest{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListExecutionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListExecutionsRequest) ProtoMessage() {}
+
+func (x *ListExecutionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListExecutionsRequest.ProtoReflect.Descriptor instead.
+func (*ListExecutionsRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListExecutionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListExecutionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListExecutionsRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *ListExecutionsRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *ListExecutionsRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *ListExecutionsRequest) GetStatuses() []ExecutionStatus {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
+func (x *ListExecutionsRequest) GetCreatedFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedFrom
+	}
+	return nil
+}
+
+func (x *ListExecutionsRequest) GetCreatedBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedBefore
+	}
+	return nil
+}
+
+// ListExecutionsResponse carries a page.
+type ListExecutionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The executions, the newest first, without steps.
+	Executions []*Execution `protobuf:"bytes,1,rep,name=executions,proto3" json:"executions,omitempty"`
+	// For the next page; empty on the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListExecutionsResponse) Reset() {
+	*x = ListExecutionsResponse{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListExecutionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListExecutionsResponse) ProtoMessage() {}
+
+func (x *ListExecutionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListExecutionsResponse.ProtoReflect.Descriptor instead.
+func (*ListExecutionsResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListExecutionsResponse) GetExecutions() []*Execution {
+	if x != nil {
+		return x.Executions
+	}
+	return nil
+}
+
+func (x *ListExecutionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// ContinueExecutionRequest answers what a run waits for.
+type ContinueExecutionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution. Required.
+	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// The answers. Required.
+	Answers []*InputAnswer `protobuf:"bytes,2,rep,name=answers,proto3" json:"answers,omitempty"`
+	// Idempotency key, at most 128 characters. Empty: none.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContinueExecutionRequest) Reset() {
+	*x = ContinueExecutionRequest{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContinueExecutionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContinueExecutionRequest) ProtoMessage() {}
+
+func (x *ContinueExecutionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContinueExecutionRequest.ProtoReflect.Descriptor instead.
+func (*ContinueExecutionRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ContinueExecutionRequest) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+func (x *ContinueExecutionRequest) GetAnswers() []*InputAnswer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+func (x *ContinueExecutionRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// InputAnswer answers one question of input_required.
+type InputAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The question. Required.
+	InputId string `protobuf:"bytes,1,opt,name=input_id,json=inputId,proto3" json:"input_id,omitempty"`
+	// The answer.
+	//
+	// Types that are valid to be assigned to Answer:
+	//
+	//	*InputAnswer_Approval
+	//	*InputAnswer_UserInput
+	//	*InputAnswer_ToolResult
+	Answer        isInputAnswer_Answer `protobuf_oneof:"answer"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InputAnswer) Reset() {
+	*x = InputAnswer{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InputAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InputAnswer) ProtoMessage() {}
+
+func (x *InputAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InputAnswer.ProtoReflect.Descriptor instead.
+func (*InputAnswer) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *InputAnswer) GetInputId() string {
+	if x != nil {
+		return x.InputId
+	}
+	return ""
+}
+
+func (x *InputAnswer) GetAnswer() isInputAnswer_Answer {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+func (x *InputAnswer) GetApproval() *ToolDecision {
+	if x != nil {
+		if x, ok := x.Answer.(*InputAnswer_Approval); ok {
+			return x.Approval
+		}
+	}
+	return nil
+}
+
+func (x *InputAnswer) GetUserInput() *UserInputAnswer {
+	if x != nil {
+		if x, ok := x.Answer.(*InputAnswer_UserInput); ok {
+			return x.UserInput
+		}
+	}
+	return nil
+}
+
+func (x *InputAnswer) GetToolResult() *ExternalToolResult {
+	if x != nil {
+		if x, ok := x.Answer.(*InputAnswer_ToolResult); ok {
+			return x.ToolResult
+		}
+	}
+	return nil
+}
+
+type isInputAnswer_Answer interface {
+	isInputAnswer_Answer()
+}
+
+type InputAnswer_Approval struct {
+	// To an approval.
+	Approval *ToolDecision `protobuf:"bytes,2,opt,name=approval,proto3,oneof"`
+}
+
+type InputAnswer_UserInput struct {
+	// To a user input.
+	UserInput *UserInputAnswer `protobuf:"bytes,3,opt,name=user_input,json=userInput,proto3,oneof"`
+}
+
+type InputAnswer_ToolResult struct {
+	// To an external tool.
+	ToolResult *ExternalToolResult `protobuf:"bytes,4,opt,name=tool_result,json=toolResult,proto3,oneof"`
+}
+
+func (*InputAnswer_Approval) isInputAnswer_Answer() {}
+
+func (*InputAnswer_UserInput) isInputAnswer_Answer() {}
+
+func (*InputAnswer_ToolResult) isInputAnswer_Answer() {}
+
+// ToolDecision allows a tool call or not.
+type ToolDecision struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// It may be called. False: the model is told that it was refused.
+	Approved bool `protobuf:"varint,1,opt,name=approved,proto3" json:"approved,omitempty"`
+	// A word to the model, e.g. why not. At most 4,096 characters.
+	Note string `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
+	// Arguments to use in place of the model's.
+	Arguments     *structpb.Struct `protobuf:"bytes,3,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolDecision) Reset() {
+	*x = ToolDecision{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolDecision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolDecision) ProtoMessage() {}
+
+func (x *ToolDecision) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolDecision.ProtoReflect.Descriptor instead.
+func (*ToolDecision) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ToolDecision) GetApproved() bool {
+	if x != nil {
+		return x.Approved
+	}
+	return false
+}
+
+func (x *ToolDecision) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *ToolDecision) GetArguments() *structpb.Struct {
+	if x != nil {
+		return x.Arguments
+	}
+	return nil
+}
+
+// UserInputAnswer is what the user says.
+type UserInputAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where a schema was given: the values.
+	Values *structpb.Struct `protobuf:"bytes,1,opt,name=values,proto3" json:"values,omitempty"`
+	// Otherwise: the text.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserInputAnswer) Reset() {
+	*x = UserInputAnswer{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserInputAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserInputAnswer) ProtoMessage() {}
+
+func (x *UserInputAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserInputAnswer.ProtoReflect.Descriptor instead.
+func (*UserInputAnswer) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *UserInputAnswer) GetValues() *structpb.Struct {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *UserInputAnswer) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// ExternalToolResult is what the caller's own tool answered.
+type ExternalToolResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the model is told.
+	Output string `protobuf:"bytes,1,opt,name=output,proto3" json:"output,omitempty"`
+	// The call failed.
+	IsError       bool `protobuf:"varint,2,opt,name=is_error,json=isError,proto3" json:"is_error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExternalToolResult) Reset() {
+	*x = ExternalToolResult{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExternalToolResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExternalToolResult) ProtoMessage() {}
+
+func (x *ExternalToolResult) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExternalToolResult.ProtoReflect.Descriptor instead.
+func (*ExternalToolResult) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ExternalToolResult) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
+func (x *ExternalToolResult) GetIsError() bool {
+	if x != nil {
+		return x.IsError
+	}
+	return false
+}
+
+// ContinueExecutionResponse carries the run.
+type ContinueExecutionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution.
+	Execution     *Execution `protobuf:"bytes,1,opt,name=execution,proto3" json:"execution,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContinueExecutionResponse) Reset() {
+	*x = ContinueExecutionResponse{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContinueExecutionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContinueExecutionResponse) ProtoMessage() {}
+
+func (x *ContinueExecutionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContinueExecutionResponse.ProtoReflect.Descriptor instead.
+func (*ContinueExecutionResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ContinueExecutionResponse) GetExecution() *Execution {
+	if x != nil {
+		return x.Execution
+	}
+	return nil
+}
+
+// ReplayExecutionRequest asks for a run from the journal.
+type ReplayExecutionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution. Required.
+	ExecutionId   string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayExecutionRequest) Reset() {
+	*x = ReplayExecutionRequest{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayExecutionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayExecutionRequest) ProtoMessage() {}
+
+func (x *ReplayExecutionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayExecutionRequest.ProtoReflect.Descriptor instead.
+func (*ReplayExecutionRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ReplayExecutionRequest) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+// ReplayExecutionResponse carries one event.
+type ReplayExecutionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event.
+	Event         *ExecuteEvent `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayExecutionResponse) Reset() {
+	*x = ReplayExecutionResponse{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayExecutionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayExecutionResponse) ProtoMessage() {}
+
+func (x *ReplayExecutionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayExecutionResponse.ProtoReflect.Descriptor instead.
+func (*ReplayExecutionResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ReplayExecutionResponse) GetEvent() *ExecuteEvent {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+// ListSessionsRequest asks for a page of sessions.
+type ListSessionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1000. 0: 50.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the page before; bound to the conditions.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only of this end user.
+	UserId string `protobuf:"bytes,3,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Only those in which this agent has run.
+	AgentId       string `protobuf:"bytes,4,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSessionsRequest) Reset() {
+	*x = ListSessionsRequest{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessionsRequest) ProtoMessage() {}
+
+func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
+func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ListSessionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListSessionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListSessionsRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *ListSessionsRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+// ListSessionsResponse carries a page.
+type ListSessionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sessions, the last used first, without state.
+	Sessions []*Session `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	// For the next page; empty on the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSessionsResponse) Reset() {
+	*x = ListSessionsResponse{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessionsResponse) ProtoMessage() {}
+
+func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
+func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListSessionsResponse) GetSessions() []*Session {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+func (x *ListSessionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// GetSessionRequest asks for a session.
+type GetSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session. Required.
+	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// How many of the last messages to return, at most 1000, and no more than go into 3 MiB. 0: 100.
+	MaxMessages int32 `protobuf:"varint,2,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
+	// The state as it was then. Unset: now.
+	StateAt       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=state_at,json=stateAt,proto3" json:"state_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSessionRequest) Reset() {
+	*x = GetSessionRequest{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSessionRequest) ProtoMessage() {}
+
+func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSessionRequest.ProtoReflect.Descriptor instead.
+func (*GetSessionRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *GetSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *GetSessionRequest) GetMaxMessages() int32 {
+	if x != nil {
+		return x.MaxMessages
+	}
+	return 0
+}
+
+func (x *GetSessionRequest) GetStateAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StateAt
+	}
+	return nil
+}
+
+// GetSessionResponse carries a session.
+type GetSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session.
+	Session *Session `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// Its last messages, oldest first.
+	Messages      []*SessionMessage `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSessionResponse) Reset() {
+	*x = GetSessionResponse{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSessionResponse) ProtoMessage() {}
+
+func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSessionResponse.ProtoReflect.Descriptor instead.
+func (*GetSessionResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *GetSessionResponse) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *GetSessionResponse) GetMessages() []*SessionMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+// UpdateSessionRequest changes a session.
+type UpdateSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session; session_id names it. With an etag the change is refused when somebody was faster.
+	Session *Session `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// Of "state", "summary", "metadata". Required.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateSessionRequest) Reset() {
+	*x = UpdateSessionRequest{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateSessionRequest) ProtoMessage() {}
+
+func (x *UpdateSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateSessionRequest.ProtoReflect.Descriptor instead.
+func (*UpdateSessionRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *UpdateSessionRequest) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *UpdateSessionRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+// UpdateSessionResponse carries the session.
+type UpdateSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session.
+	Session       *Session `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateSessionResponse) Reset() {
+	*x = UpdateSessionResponse{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateSessionResponse) ProtoMessage() {}
+
+func (x *UpdateSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateSessionResponse.ProtoReflect.Descriptor instead.
+func (*UpdateSessionResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *UpdateSessionResponse) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+// DeleteSessionRequest names a session.
+type DeleteSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session. Required.
+	SessionId     string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSessionRequest) Reset() {
+	*x = DeleteSessionRequest{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSessionRequest) ProtoMessage() {}
+
+func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSessionRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSessionRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *DeleteSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+// DeleteSessionResponse says what went with it.
+type DeleteSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Executions deleted.
+	DeletedExecutions int32 `protobuf:"varint,1,opt,name=deleted_executions,json=deletedExecutions,proto3" json:"deleted_executions,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *DeleteSessionResponse) Reset() {
+	*x = DeleteSessionResponse{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSessionResponse) ProtoMessage() {}
+
+func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSessionResponse.ProtoReflect.Descriptor instead.
+func (*DeleteSessionResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DeleteSessionResponse) GetDeletedExecutions() int32 {
+	if x != nil {
+		return x.DeletedExecutions
+	}
+	return 0
+}
+
 var File_dynamicagents_execution_v1_execution_service_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_execution_v1_execution_service_proto_rawDesc = "" +
 	"\n" +
-	"2dynamicagents/execution/v1/execution_service.proto\x12\x1adynamicagents.execution.v1\x1a\x1bbuf/validate/validate.proto\x1a&dynamicagents/execution/v1/event.proto\x1a*dynamicagents/execution/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\"\xf3\x04\n" +
+	"2dynamicagents/execution/v1/execution_service.proto\x12\x1adynamicagents.execution.v1\x1a\x1bbuf/validate/validate.proto\x1a&dynamicagents/execution/v1/event.proto\x1a*dynamicagents/execution/v1/execution.proto\x1a(dynamicagents/execution/v1/session.proto\x1a\"dynamicagents/router/v1/chat.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\b\n" +
 	"\x0eExecuteRequest\x12H\n" +
 	"\bagent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$H\x00R\aagentId\x12!\n" +
 	"\x05input\x18\x02 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\xc0\x84=R\x05input\x12'\n" +
@@ -577,7 +1798,14 @@ const file_dynamicagents_execution_v1_execution_service_proto_rawDesc = "" +
 	"request_id\x18\t \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\x12C\n" +
 	"\atimeout\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00R\atimeout\x12W\n" +
-	"\ron_disconnect\x18\v \x01(\x0e2(.dynamicagents.execution.v1.OnDisconnectB\b\xbaH\x05\x82\x01\x02\x10\x01R\fonDisconnect\x1a;\n" +
+	"\ron_disconnect\x18\v \x01(\x0e2(.dynamicagents.execution.v1.OnDisconnectB\b\xbaH\x05\x82\x01\x02\x10\x01R\fonDisconnect\x12:\n" +
+	"\x06budget\x18\f \x01(\v2\".dynamicagents.execution.v1.BudgetR\x06budget\x12B\n" +
+	"\x05media\x18\r \x03(\v2\".dynamicagents.router.v1.MediaPartB\b\xbaH\x05\x92\x01\x02\x10@R\x05media\x12<\n" +
+	"\routput_schema\x18\x0e \x01(\v2\x17.google.protobuf.StructR\foutputSchema\x12<\n" +
+	"\rsession_state\x18\x0f \x01(\v2\x17.google.protobuf.StructR\fsessionState\x12I\n" +
+	"\ahistory\x18\x10 \x03(\v2$.dynamicagents.router.v1.ChatMessageB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\ahistory\x12.\n" +
+	"\bpriority\x18\x11 \x01(\x05B\x12\xbaH\x0f\x1a\r\x18d(\x9c\xff\xff\xff\xff\xff\xff\xff\xff\x01R\bpriority\x12Z\n" +
+	"\x0esession_policy\x18\x12 \x01(\x0e2).dynamicagents.execution.v1.SessionPolicyB\b\xbaH\x05\x82\x01\x02\x10\x01R\rsessionPolicy\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
@@ -597,17 +1825,111 @@ const file_dynamicagents_execution_v1_execution_service_proto_rawDesc = "" +
 	"\fexecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\vexecutionId\x12 \n" +
 	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\"^\n" +
 	"\x17CancelExecutionResponse\x12C\n" +
-	"\texecution\x18\x01 \x01(\v2%.dynamicagents.execution.v1.ExecutionR\texecution*c\n" +
+	"\texecution\x18\x01 \x01(\v2%.dynamicagents.execution.v1.ExecutionR\texecution\"\xb7\x03\n" +
+	"\x15ListExecutionsRequest\x12'\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\x12\"\n" +
+	"\bagent_id\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18?R\aagentId\x12'\n" +
+	"\n" +
+	"session_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\tsessionId\x12!\n" +
+	"\auser_id\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x06userId\x12Z\n" +
+	"\bstatuses\x18\x06 \x03(\x0e2+.dynamicagents.execution.v1.ExecutionStatusB\x11\xbaH\x0e\x92\x01\v\x10\n" +
+	"\"\a\x82\x01\x04\x10\x01 \x00R\bstatuses\x12=\n" +
+	"\fcreated_from\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vcreatedFrom\x12A\n" +
+	"\x0ecreated_before\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rcreatedBefore\"\x87\x01\n" +
+	"\x16ListExecutionsResponse\x12E\n" +
+	"\n" +
+	"executions\x18\x01 \x03(\v2%.dynamicagents.execution.v1.ExecutionR\n" +
+	"executions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc0\x01\n" +
+	"\x18ContinueExecutionRequest\x12,\n" +
+	"\fexecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\vexecutionId\x12M\n" +
+	"\aanswers\x18\x02 \x03(\v2'.dynamicagents.execution.v1.InputAnswerB\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x10dR\aanswers\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\xae\x02\n" +
+	"\vInputAnswer\x12%\n" +
+	"\binput_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\ainputId\x12F\n" +
+	"\bapproval\x18\x02 \x01(\v2(.dynamicagents.execution.v1.ToolDecisionH\x00R\bapproval\x12L\n" +
+	"\n" +
+	"user_input\x18\x03 \x01(\v2+.dynamicagents.execution.v1.UserInputAnswerH\x00R\tuserInput\x12Q\n" +
+	"\vtool_result\x18\x04 \x01(\v2..dynamicagents.execution.v1.ExternalToolResultH\x00R\n" +
+	"toolResultB\x0f\n" +
+	"\x06answer\x12\x05\xbaH\x02\b\x01\"\x7f\n" +
+	"\fToolDecision\x12\x1a\n" +
+	"\bapproved\x18\x01 \x01(\bR\bapproved\x12\x1c\n" +
+	"\x04note\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x04note\x125\n" +
+	"\targuments\x18\x03 \x01(\v2\x17.google.protobuf.StructR\targuments\"a\n" +
+	"\x0fUserInputAnswer\x12/\n" +
+	"\x06values\x18\x01 \x01(\v2\x17.google.protobuf.StructR\x06values\x12\x1d\n" +
+	"\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=R\x04text\"R\n" +
+	"\x12ExternalToolResult\x12!\n" +
+	"\x06output\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=R\x06output\x12\x19\n" +
+	"\bis_error\x18\x02 \x01(\bR\aisError\"`\n" +
+	"\x19ContinueExecutionResponse\x12C\n" +
+	"\texecution\x18\x01 \x01(\v2%.dynamicagents.execution.v1.ExecutionR\texecution\"F\n" +
+	"\x16ReplayExecutionRequest\x12,\n" +
+	"\fexecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\vexecutionId\"Y\n" +
+	"\x17ReplayExecutionResponse\x12>\n" +
+	"\x05event\x18\x01 \x01(\v2(.dynamicagents.execution.v1.ExecuteEventR\x05event\"\xae\x01\n" +
+	"\x13ListSessionsRequest\x12'\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\x12!\n" +
+	"\auser_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x06userId\x12\"\n" +
+	"\bagent_id\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18?R\aagentId\"\x7f\n" +
+	"\x14ListSessionsResponse\x12?\n" +
+	"\bsessions\x18\x01 \x03(\v2#.dynamicagents.execution.v1.SessionR\bsessions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa4\x01\n" +
+	"\x11GetSessionRequest\x12)\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\tsessionId\x12-\n" +
+	"\fmax_messages\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\vmaxMessages\x125\n" +
+	"\bstate_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\astateAt\"\x9b\x01\n" +
+	"\x12GetSessionResponse\x12=\n" +
+	"\asession\x18\x01 \x01(\v2#.dynamicagents.execution.v1.SessionR\asession\x12F\n" +
+	"\bmessages\x18\x02 \x03(\v2*.dynamicagents.execution.v1.SessionMessageR\bmessages\"\xa2\x01\n" +
+	"\x14UpdateSessionRequest\x12E\n" +
+	"\asession\x18\x01 \x01(\v2#.dynamicagents.execution.v1.SessionB\x06\xbaH\x03\xc8\x01\x01R\asession\x12C\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"updateMask\"V\n" +
+	"\x15UpdateSessionResponse\x12=\n" +
+	"\asession\x18\x01 \x01(\v2#.dynamicagents.execution.v1.SessionR\asession\"A\n" +
+	"\x14DeleteSessionRequest\x12)\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\tsessionId\"F\n" +
+	"\x15DeleteSessionResponse\x12-\n" +
+	"\x12deleted_executions\x18\x01 \x01(\x05R\x11deletedExecutions*\x82\x01\n" +
+	"\rSessionPolicy\x12\x1e\n" +
+	"\x1aSESSION_POLICY_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14SESSION_POLICY_QUEUE\x10\x01\x12\x19\n" +
+	"\x15SESSION_POLICY_REJECT\x10\x02\x12\x1c\n" +
+	"\x18SESSION_POLICY_INTERRUPT\x10\x03*c\n" +
 	"\fOnDisconnect\x12\x1d\n" +
 	"\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x1a\n" +
-	"\x16ON_DISCONNECT_CONTINUE\x10\x022\xc9\x04\n" +
+	"\x16ON_DISCONNECT_CONTINUE\x10\x022\x8f\v\n" +
 	"\x10ExecutionService\x12b\n" +
 	"\aExecute\x12*.dynamicagents.execution.v1.ExecuteRequest\x1a+.dynamicagents.execution.v1.ExecuteResponse\x12g\n" +
 	"\rExecuteStream\x12*.dynamicagents.execution.v1.ExecuteRequest\x1a(.dynamicagents.execution.v1.ExecuteEvent0\x01\x12y\n" +
 	"\x0eWatchExecution\x121.dynamicagents.execution.v1.WatchExecutionRequest\x1a2.dynamicagents.execution.v1.WatchExecutionResponse0\x01\x12q\n" +
 	"\fGetExecution\x12/.dynamicagents.execution.v1.GetExecutionRequest\x1a0.dynamicagents.execution.v1.GetExecutionResponse\x12z\n" +
-	"\x0fCancelExecution\x122.dynamicagents.execution.v1.CancelExecutionRequest\x1a3.dynamicagents.execution.v1.CancelExecutionResponseBz\n" +
+	"\x0fCancelExecution\x122.dynamicagents.execution.v1.CancelExecutionRequest\x1a3.dynamicagents.execution.v1.CancelExecutionResponse\x12w\n" +
+	"\x0eListExecutions\x121.dynamicagents.execution.v1.ListExecutionsRequest\x1a2.dynamicagents.execution.v1.ListExecutionsResponse\x12\x80\x01\n" +
+	"\x11ContinueExecution\x124.dynamicagents.execution.v1.ContinueExecutionRequest\x1a5.dynamicagents.execution.v1.ContinueExecutionResponse\x12|\n" +
+	"\x0fReplayExecution\x122.dynamicagents.execution.v1.ReplayExecutionRequest\x1a3.dynamicagents.execution.v1.ReplayExecutionResponse0\x01\x12q\n" +
+	"\fListSessions\x12/.dynamicagents.execution.v1.ListSessionsRequest\x1a0.dynamicagents.execution.v1.ListSessionsResponse\x12k\n" +
+	"\n" +
+	"GetSession\x12-.dynamicagents.execution.v1.GetSessionRequest\x1a..dynamicagents.execution.v1.GetSessionResponse\x12t\n" +
+	"\rUpdateSession\x120.dynamicagents.execution.v1.UpdateSessionRequest\x1a1.dynamicagents.execution.v1.UpdateSessionResponse\x12t\n" +
+	"\rDeleteSession\x120.dynamicagents.execution.v1.DeleteSessionRequest\x1a1.dynamicagents.execution.v1.DeleteSessionResponseBz\n" +
 	"\x1edev.dynamicagents.execution.v1P\x01ZVgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/execution/v1;executionv1b\x06proto3"
 
 var (
@@ -622,46 +1944,113 @@ func file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP() []byt
 	return file_dynamicagents_execution_v1_execution_service_proto_rawDescData
 }
 
-var file_dynamicagents_execution_v1_execution_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dynamicagents_execution_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_dynamicagents_execution_v1_execution_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_dynamicagents_execution_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_dynamicagents_execution_v1_execution_service_proto_goTypes = []any{
-	(OnDisconnect)(0),               // 0: dynamicagents.execution.v1.OnDisconnect
-	(*ExecuteRequest)(nil),          // 1: dynamicagents.execution.v1.ExecuteRequest
-	(*ExecuteResponse)(nil),         // 2: dynamicagents.execution.v1.ExecuteResponse
-	(*WatchExecutionRequest)(nil),   // 3: dynamicagents.execution.v1.WatchExecutionRequest
-	(*WatchExecutionResponse)(nil),  // 4: dynamicagents.execution.v1.WatchExecutionResponse
-	(*GetExecutionRequest)(nil),     // 5: dynamicagents.execution.v1.GetExecutionRequest
-	(*GetExecutionResponse)(nil),    // 6: dynamicagents.execution.v1.GetExecutionResponse
-	(*CancelExecutionRequest)(nil),  // 7: dynamicagents.execution.v1.CancelExecutionRequest
-	(*CancelExecutionResponse)(nil), // 8: dynamicagents.execution.v1.CancelExecutionResponse
-	nil,                             // 9: dynamicagents.execution.v1.ExecuteRequest.MetadataEntry
-	(*durationpb.Duration)(nil),     // 10: google.protobuf.Duration
-	(*Execution)(nil),               // 11: dynamicagents.execution.v1.Execution
-	(*ExecuteEvent)(nil),            // 12: dynamicagents.execution.v1.ExecuteEvent
+	(SessionPolicy)(0),                // 0: dynamicagents.execution.v1.SessionPolicy
+	(OnDisconnect)(0),                 // 1: dynamicagents.execution.v1.OnDisconnect
+	(*ExecuteRequest)(nil),            // 2: dynamicagents.execution.v1.ExecuteRequest
+	(*ExecuteResponse)(nil),           // 3: dynamicagents.execution.v1.ExecuteResponse
+	(*WatchExecutionRequest)(nil),     // 4: dynamicagents.execution.v1.WatchExecutionRequest
+	(*WatchExecutionResponse)(nil),    // 5: dynamicagents.execution.v1.WatchExecutionResponse
+	(*GetExecutionRequest)(nil),       // 6: dynamicagents.execution.v1.GetExecutionRequest
+	(*GetExecutionResponse)(nil),      // 7: dynamicagents.execution.v1.GetExecutionResponse
+	(*CancelExecutionRequest)(nil),    // 8: dynamicagents.execution.v1.CancelExecutionRequest
+	(*CancelExecutionResponse)(nil),   // 9: dynamicagents.execution.v1.CancelExecutionResponse
+	(*ListExecutionsRequest)(nil),     // 10: dynamicagents.execution.v1.ListExecutionsRequest
+	(*ListExecutionsResponse)(nil),    // 11: dynamicagents.execution.v1.ListExecutionsResponse
+	(*ContinueExecutionRequest)(nil),  // 12: dynamicagents.execution.v1.ContinueExecutionRequest
+	(*InputAnswer)(nil),               // 13: dynamicagents.execution.v1.InputAnswer
+	(*ToolDecision)(nil),              // 14: dynamicagents.execution.v1.ToolDecision
+	(*UserInputAnswer)(nil),           // 15: dynamicagents.execution.v1.UserInputAnswer
+	(*ExternalToolResult)(nil),        // 16: dynamicagents.execution.v1.ExternalToolResult
+	(*ContinueExecutionResponse)(nil), // 17: dynamicagents.execution.v1.ContinueExecutionResponse
+	(*ReplayExecutionRequest)(nil),    // 18: dynamicagents.execution.v1.ReplayExecutionRequest
+	(*ReplayExecutionResponse)(nil),   // 19: dynamicagents.execution.v1.ReplayExecutionResponse
+	(*ListSessionsRequest)(nil),       // 20: dynamicagents.execution.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),      // 21: dynamicagents.execution.v1.ListSessionsResponse
+	(*GetSessionRequest)(nil),         // 22: dynamicagents.execution.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),        // 23: dynamicagents.execution.v1.GetSessionResponse
+	(*UpdateSessionRequest)(nil),      // 24: dynamicagents.execution.v1.UpdateSessionRequest
+	(*UpdateSessionResponse)(nil),     // 25: dynamicagents.execution.v1.UpdateSessionResponse
+	(*DeleteSessionRequest)(nil),      // 26: dynamicagents.execution.v1.DeleteSessionRequest
+	(*DeleteSessionResponse)(nil),     // 27: dynamicagents.execution.v1.DeleteSessionResponse
+	nil,                               // 28: dynamicagents.execution.v1.ExecuteRequest.MetadataEntry
+	(*durationpb.Duration)(nil),       // 29: google.protobuf.Duration
+	(*Budget)(nil),                    // 30: dynamicagents.execution.v1.Budget
+	(*v1.MediaPart)(nil),              // 31: dynamicagents.router.v1.MediaPart
+	(*structpb.Struct)(nil),           // 32: google.protobuf.Struct
+	(*v1.ChatMessage)(nil),            // 33: dynamicagents.router.v1.ChatMessage
+	(*Execution)(nil),                 // 34: dynamicagents.execution.v1.Execution
+	(*ExecuteEvent)(nil),              // 35: dynamicagents.execution.v1.ExecuteEvent
+	(ExecutionStatus)(0),              // 36: dynamicagents.execution.v1.ExecutionStatus
+	(*timestamppb.Timestamp)(nil),     // 37: google.protobuf.Timestamp
+	(*Session)(nil),                   // 38: dynamicagents.execution.v1.Session
+	(*SessionMessage)(nil),            // 39: dynamicagents.execution.v1.SessionMessage
+	(*fieldmaskpb.FieldMask)(nil),     // 40: google.protobuf.FieldMask
 }
 var file_dynamicagents_execution_v1_execution_service_proto_depIdxs = []int32{
-	9,  // 0: dynamicagents.execution.v1.ExecuteRequest.metadata:type_name -> dynamicagents.execution.v1.ExecuteRequest.MetadataEntry
-	10, // 1: dynamicagents.execution.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
-	0,  // 2: dynamicagents.execution.v1.ExecuteRequest.on_disconnect:type_name -> dynamicagents.execution.v1.OnDisconnect
-	11, // 3: dynamicagents.execution.v1.ExecuteResponse.execution:type_name -> dynamicagents.execution.v1.Execution
-	12, // 4: dynamicagents.execution.v1.WatchExecutionResponse.event:type_name -> dynamicagents.execution.v1.ExecuteEvent
-	11, // 5: dynamicagents.execution.v1.GetExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
-	11, // 6: dynamicagents.execution.v1.CancelExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
-	1,  // 7: dynamicagents.execution.v1.ExecutionService.Execute:input_type -> dynamicagents.execution.v1.ExecuteRequest
-	1,  // 8: dynamicagents.execution.v1.ExecutionService.ExecuteStream:input_type -> dynamicagents.execution.v1.ExecuteRequest
-	3,  // 9: dynamicagents.execution.v1.ExecutionService.WatchExecution:input_type -> dynamicagents.execution.v1.WatchExecutionRequest
-	5,  // 10: dynamicagents.execution.v1.ExecutionService.GetExecution:input_type -> dynamicagents.execution.v1.GetExecutionRequest
-	7,  // 11: dynamicagents.execution.v1.ExecutionService.CancelExecution:input_type -> dynamicagents.execution.v1.CancelExecutionRequest
-	2,  // 12: dynamicagents.execution.v1.ExecutionService.Execute:output_type -> dynamicagents.execution.v1.ExecuteResponse
-	12, // 13: dynamicagents.execution.v1.ExecutionService.ExecuteStream:output_type -> dynamicagents.execution.v1.ExecuteEvent
-	4,  // 14: dynamicagents.execution.v1.ExecutionService.WatchExecution:output_type -> dynamicagents.execution.v1.WatchExecutionResponse
-	6,  // 15: dynamicagents.execution.v1.ExecutionService.GetExecution:output_type -> dynamicagents.execution.v1.GetExecutionResponse
-	8,  // 16: dynamicagents.execution.v1.ExecutionService.CancelExecution:output_type -> dynamicagents.execution.v1.CancelExecutionResponse
-	12, // [12:17] is the sub-list for method output_type
-	7,  // [7:12] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	28, // 0: dynamicagents.execution.v1.ExecuteRequest.metadata:type_name -> dynamicagents.execution.v1.ExecuteRequest.MetadataEntry
+	29, // 1: dynamicagents.execution.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
+	1,  // 2: dynamicagents.execution.v1.ExecuteRequest.on_disconnect:type_name -> dynamicagents.execution.v1.OnDisconnect
+	30, // 3: dynamicagents.execution.v1.ExecuteRequest.budget:type_name -> dynamicagents.execution.v1.Budget
+	31, // 4: dynamicagents.execution.v1.ExecuteRequest.media:type_name -> dynamicagents.router.v1.MediaPart
+	32, // 5: dynamicagents.execution.v1.ExecuteRequest.output_schema:type_name -> google.protobuf.Struct
+	32, // 6: dynamicagents.execution.v1.ExecuteRequest.session_state:type_name -> google.protobuf.Struct
+	33, // 7: dynamicagents.execution.v1.ExecuteRequest.history:type_name -> dynamicagents.router.v1.ChatMessage
+	0,  // 8: dynamicagents.execution.v1.ExecuteRequest.session_policy:type_name -> dynamicagents.execution.v1.SessionPolicy
+	34, // 9: dynamicagents.execution.v1.ExecuteResponse.execution:type_name -> dynamicagents.execution.v1.Execution
+	35, // 10: dynamicagents.execution.v1.WatchExecutionResponse.event:type_name -> dynamicagents.execution.v1.ExecuteEvent
+	34, // 11: dynamicagents.execution.v1.GetExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
+	34, // 12: dynamicagents.execution.v1.CancelExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
+	36, // 13: dynamicagents.execution.v1.ListExecutionsRequest.statuses:type_name -> dynamicagents.execution.v1.ExecutionStatus
+	37, // 14: dynamicagents.execution.v1.ListExecutionsRequest.created_from:type_name -> google.protobuf.Timestamp
+	37, // 15: dynamicagents.execution.v1.ListExecutionsRequest.created_before:type_name -> google.protobuf.Timestamp
+	34, // 16: dynamicagents.execution.v1.ListExecutionsResponse.executions:type_name -> dynamicagents.execution.v1.Execution
+	13, // 17: dynamicagents.execution.v1.ContinueExecutionRequest.answers:type_name -> dynamicagents.execution.v1.InputAnswer
+	14, // 18: dynamicagents.execution.v1.InputAnswer.approval:type_name -> dynamicagents.execution.v1.ToolDecision
+	15, // 19: dynamicagents.execution.v1.InputAnswer.user_input:type_name -> dynamicagents.execution.v1.UserInputAnswer
+	16, // 20: dynamicagents.execution.v1.InputAnswer.tool_result:type_name -> dynamicagents.execution.v1.ExternalToolResult
+	32, // 21: dynamicagents.execution.v1.ToolDecision.arguments:type_name -> google.protobuf.Struct
+	32, // 22: dynamicagents.execution.v1.UserInputAnswer.values:type_name -> google.protobuf.Struct
+	34, // 23: dynamicagents.execution.v1.ContinueExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
+	35, // 24: dynamicagents.execution.v1.ReplayExecutionResponse.event:type_name -> dynamicagents.execution.v1.ExecuteEvent
+	38, // 25: dynamicagents.execution.v1.ListSessionsResponse.sessions:type_name -> dynamicagents.execution.v1.Session
+	37, // 26: dynamicagents.execution.v1.GetSessionRequest.state_at:type_name -> google.protobuf.Timestamp
+	38, // 27: dynamicagents.execution.v1.GetSessionResponse.session:type_name -> dynamicagents.execution.v1.Session
+	39, // 28: dynamicagents.execution.v1.GetSessionResponse.messages:type_name -> dynamicagents.execution.v1.SessionMessage
+	38, // 29: dynamicagents.execution.v1.UpdateSessionRequest.session:type_name -> dynamicagents.execution.v1.Session
+	40, // 30: dynamicagents.execution.v1.UpdateSessionRequest.update_mask:type_name -> google.protobuf.FieldMask
+	38, // 31: dynamicagents.execution.v1.UpdateSessionResponse.session:type_name -> dynamicagents.execution.v1.Session
+	2,  // 32: dynamicagents.execution.v1.ExecutionService.Execute:input_type -> dynamicagents.execution.v1.ExecuteRequest
+	2,  // 33: dynamicagents.execution.v1.ExecutionService.ExecuteStream:input_type -> dynamicagents.execution.v1.ExecuteRequest
+	4,  // 34: dynamicagents.execution.v1.ExecutionService.WatchExecution:input_type -> dynamicagents.execution.v1.WatchExecutionRequest
+	6,  // 35: dynamicagents.execution.v1.ExecutionService.GetExecution:input_type -> dynamicagents.execution.v1.GetExecutionRequest
+	8,  // 36: dynamicagents.execution.v1.ExecutionService.CancelExecution:input_type -> dynamicagents.execution.v1.CancelExecutionRequest
+	10, // 37: dynamicagents.execution.v1.ExecutionService.ListExecutions:input_type -> dynamicagents.execution.v1.ListExecutionsRequest
+	12, // 38: dynamicagents.execution.v1.ExecutionService.ContinueExecution:input_type -> dynamicagents.execution.v1.ContinueExecutionRequest
+	18, // 39: dynamicagents.execution.v1.ExecutionService.ReplayExecution:input_type -> dynamicagents.execution.v1.ReplayExecutionRequest
+	20, // 40: dynamicagents.execution.v1.ExecutionService.ListSessions:input_type -> dynamicagents.execution.v1.ListSessionsRequest
+	22, // 41: dynamicagents.execution.v1.ExecutionService.GetSession:input_type -> dynamicagents.execution.v1.GetSessionRequest
+	24, // 42: dynamicagents.execution.v1.ExecutionService.UpdateSession:input_type -> dynamicagents.execution.v1.UpdateSessionRequest
+	26, // 43: dynamicagents.execution.v1.ExecutionService.DeleteSession:input_type -> dynamicagents.execution.v1.DeleteSessionRequest
+	3,  // 44: dynamicagents.execution.v1.ExecutionService.Execute:output_type -> dynamicagents.execution.v1.ExecuteResponse
+	35, // 45: dynamicagents.execution.v1.ExecutionService.ExecuteStream:output_type -> dynamicagents.execution.v1.ExecuteEvent
+	5,  // 46: dynamicagents.execution.v1.ExecutionService.WatchExecution:output_type -> dynamicagents.execution.v1.WatchExecutionResponse
+	7,  // 47: dynamicagents.execution.v1.ExecutionService.GetExecution:output_type -> dynamicagents.execution.v1.GetExecutionResponse
+	9,  // 48: dynamicagents.execution.v1.ExecutionService.CancelExecution:output_type -> dynamicagents.execution.v1.CancelExecutionResponse
+	11, // 49: dynamicagents.execution.v1.ExecutionService.ListExecutions:output_type -> dynamicagents.execution.v1.ListExecutionsResponse
+	17, // 50: dynamicagents.execution.v1.ExecutionService.ContinueExecution:output_type -> dynamicagents.execution.v1.ContinueExecutionResponse
+	19, // 51: dynamicagents.execution.v1.ExecutionService.ReplayExecution:output_type -> dynamicagents.execution.v1.ReplayExecutionResponse
+	21, // 52: dynamicagents.execution.v1.ExecutionService.ListSessions:output_type -> dynamicagents.execution.v1.ListSessionsResponse
+	23, // 53: dynamicagents.execution.v1.ExecutionService.GetSession:output_type -> dynamicagents.execution.v1.GetSessionResponse
+	25, // 54: dynamicagents.execution.v1.ExecutionService.UpdateSession:output_type -> dynamicagents.execution.v1.UpdateSessionResponse
+	27, // 55: dynamicagents.execution.v1.ExecutionService.DeleteSession:output_type -> dynamicagents.execution.v1.DeleteSessionResponse
+	44, // [44:56] is the sub-list for method output_type
+	32, // [32:44] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_execution_v1_execution_service_proto_init() }
@@ -671,16 +2060,22 @@ func file_dynamicagents_execution_v1_execution_service_proto_init() {
 	}
 	file_dynamicagents_execution_v1_event_proto_init()
 	file_dynamicagents_execution_v1_execution_proto_init()
+	file_dynamicagents_execution_v1_session_proto_init()
 	file_dynamicagents_execution_v1_execution_service_proto_msgTypes[0].OneofWrappers = []any{
 		(*ExecuteRequest_AgentId)(nil),
+	}
+	file_dynamicagents_execution_v1_execution_service_proto_msgTypes[11].OneofWrappers = []any{
+		(*InputAnswer_Approval)(nil),
+		(*InputAnswer_UserInput)(nil),
+		(*InputAnswer_ToolResult)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_execution_v1_execution_service_proto_rawDesc), len(file_dynamicagents_execution_v1_execution_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   9,
+			NumEnums:      2,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,11 +19,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ExecutionService_Execute_FullMethodName         = "/dynamicagents.execution.v1.ExecutionService/Execute"
-	ExecutionService_ExecuteStream_FullMethodName   = "/dynamicagents.execution.v1.ExecutionService/ExecuteStream"
-	ExecutionService_WatchExecution_FullMethodName  = "/dynamicagents.execution.v1.ExecutionService/WatchExecution"
-	ExecutionService_GetExecution_FullMethodName    = "/dynamicagents.execution.v1.ExecutionService/GetExecution"
-	ExecutionService_CancelExecution_FullMethodName = "/dynamicagents.execution.v1.ExecutionService/CancelExecution"
+	ExecutionService_Execute_FullMethodName           = "/dynamicagents.execution.v1.ExecutionService/Execute"
+	ExecutionService_ExecuteStream_FullMethodName     = "/dynamicagents.execution.v1.ExecutionService/ExecuteStream"
+	ExecutionService_WatchExecution_FullMethodName    = "/dynamicagents.execution.v1.ExecutionService/WatchExecution"
+	ExecutionService_GetExecution_FullMethodName      = "/dynamicagents.execution.v1.ExecutionService/GetExecution"
+	ExecutionService_CancelExecution_FullMethodName   = "/dynamicagents.execution.v1.ExecutionService/CancelExecution"
+	ExecutionService_ListExecutions_FullMethodName    = "/dynamicagents.execution.v1.ExecutionService/ListExecutions"
+	ExecutionService_ContinueExecution_FullMethodName = "/dynamicagents.execution.v1.ExecutionService/ContinueExecution"
+	ExecutionService_ReplayExecution_FullMethodName   = "/dynamicagents.execution.v1.ExecutionService/ReplayExecution"
+	ExecutionService_ListSessions_FullMethodName      = "/dynamicagents.execution.v1.ExecutionService/ListSessions"
+	ExecutionService_GetSession_FullMethodName        = "/dynamicagents.execution.v1.ExecutionService/GetSession"
+	ExecutionService_UpdateSession_FullMethodName     = "/dynamicagents.execution.v1.ExecutionService/UpdateSession"
+	ExecutionService_DeleteSession_FullMethodName     = "/dynamicagents.execution.v1.ExecutionService/DeleteSession"
 )
 
 // ExecutionServiceClient is the client API for ExecutionService service.
@@ -34,24 +41,48 @@ const (
 // PERMISSION_DENIED, UNAVAILABLE (DATABASE_UNAVAILABLE, SHUTTING_DOWN) and INTERNAL.
 type ExecutionServiceClient interface {
 	// Runs a target and waits for its end, whichever it is: a run that failed is an Execution with `error`, not an error of
-	// the call. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (TOO_MANY_EXECUTIONS), UNAVAILABLE.
+	// the call. A run that waits for input is returned as it waits; ContinueExecution and WatchExecution go on with it.
+	// Codes: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (SESSION_BUSY, TOOL_UNKNOWN, NOT_SUPPORTED),
+	// RESOURCE_EXHAUSTED (QUEUE_FULL, TOO_MANY_EXECUTIONS where the queue is switched off), UNAVAILABLE.
 	// buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
 	Execute(ctx context.Context, in *ExecuteRequest, opts ...grpc.CallOption) (*ExecuteResponse, error)
 	// Runs a target and streams its events, up to the terminal one. An error before the run was accepted is an error of the
-	// call; later it is execution_failed, and the call itself ends OK. Codes: as Execute.
+	// call; later it is execution_failed, and the call itself ends OK. While the run is queued, heartbeats say its place,
+	// the first one at once; while it waits for input, the stream stays open. Codes: as Execute.
 	// The names are those that existing callers were promised.
 	// buf:lint:ignore RPC_REQUEST_STANDARD_NAME
 	// buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
 	// buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
 	ExecuteStream(ctx context.Context, in *ExecuteRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExecuteEvent], error)
-	// Replays the events after a sequence number, then follows the run to its terminal event. Codes: INVALID_ARGUMENT,
-	// NOT_FOUND.
+	// Replays the events after a sequence number, then follows the run to its terminal event. A server that stops ends the
+	// call with UNAVAILABLE (SHUTTING_DOWN): watch again elsewhere, from the last event received. Codes: INVALID_ARGUMENT,
+	// NOT_FOUND, OUT_OF_RANGE (EVENTS_EXPIRED, SEQUENCE_UNKNOWN).
 	WatchExecution(ctx context.Context, in *WatchExecutionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchExecutionResponse], error)
 	// Reads an execution. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetExecution(ctx context.Context, in *GetExecutionRequest, opts ...grpc.CallOption) (*GetExecutionResponse, error)
 	// Ends a running execution with execution_cancelled and waits until it has ended; one that had ended stays as it is.
 	// Codes: INVALID_ARGUMENT, NOT_FOUND.
 	CancelExecution(ctx context.Context, in *CancelExecutionRequest, opts ...grpc.CallOption) (*CancelExecutionResponse, error)
+	// Lists the executions of the tenant, the newest first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT.
+	ListExecutions(ctx context.Context, in *ListExecutionsRequest, opts ...grpc.CallOption) (*ListExecutionsResponse, error)
+	// Answers what a run waits for, so that it goes on once all is answered. An answer is taken once: of two at a time one
+	// gets FAILED_PRECONDITION (NOT_WAITING). The same answer with the same request_id is taken as a repeat. The run goes on
+	// in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
+	// FAILED_PRECONDITION.
+	ContinueExecution(ctx context.Context, in *ContinueExecutionRequest, opts ...grpc.CallOption) (*ContinueExecutionResponse, error)
+	// Runs an ended execution again from its journal alone: no model and no tool is called, and nothing is stored. The events
+	// are those that the run had, where it is deterministic. For debugging. Codes: INVALID_ARGUMENT, NOT_FOUND,
+	// FAILED_PRECONDITION (still running), OUT_OF_RANGE (EVENTS_EXPIRED), ABORTED (JOURNAL_MISMATCH).
+	ReplayExecution(ctx context.Context, in *ReplayExecutionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReplayExecutionResponse], error)
+	// Lists the sessions of the tenant, the last used first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT.
+	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
+	// Reads a session: messages, summary, state. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
+	// Changes fields of a session: `state`, `summary`, `metadata`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED (STALE_ETAG).
+	UpdateSession(ctx context.Context, in *UpdateSessionRequest, opts ...grpc.CallOption) (*UpdateSessionResponse, error)
+	// Deletes a session and everything that it produced: messages, state, executions with their events and journals, and
+	// what was learnt of users in it. Runs that still go on are cancelled first. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	DeleteSession(ctx context.Context, in *DeleteSessionRequest, opts ...grpc.CallOption) (*DeleteSessionResponse, error)
 }
 
 type executionServiceClient struct {
@@ -130,6 +161,85 @@ func (c *executionServiceClient) CancelExecution(ctx context.Context, in *Cancel
 	return out, nil
 }
 
+func (c *executionServiceClient) ListExecutions(ctx context.Context, in *ListExecutionsRequest, opts ...grpc.CallOption) (*ListExecutionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListExecutionsResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_ListExecutions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *executionServiceClient) ContinueExecution(ctx context.Context, in *ContinueExecutionRequest, opts ...grpc.CallOption) (*ContinueExecutionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ContinueExecutionResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_ContinueExecution_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *executionServiceClient) ReplayExecution(ctx context.Context, in *ReplayExecutionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReplayExecutionResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ExecutionService_ServiceDesc.Streams[2], ExecutionService_ReplayExecution_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReplayExecutionRequest, ReplayExecutionResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ExecutionService_ReplayExecutionClient = grpc.ServerStreamingClient[ReplayExecutionResponse]
+
+func (c *executionServiceClient) ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSessionsResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_ListSessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *executionServiceClient) GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSessionResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_GetSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *executionServiceClient) UpdateSession(ctx context.Context, in *UpdateSessionRequest, opts ...grpc.CallOption) (*UpdateSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateSessionResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_UpdateSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *executionServiceClient) DeleteSession(ctx context.Context, in *DeleteSessionRequest, opts ...grpc.CallOption) (*DeleteSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteSessionResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_DeleteSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ExecutionServiceServer is the server API for ExecutionService service.
 // All implementations must embed UnimplementedExecutionServiceServer
 // for forward compatibility.
@@ -138,24 +248,48 @@ func (c *executionServiceClient) CancelExecution(ctx context.Context, in *Cancel
 // PERMISSION_DENIED, UNAVAILABLE (DATABASE_UNAVAILABLE, SHUTTING_DOWN) and INTERNAL.
 type ExecutionServiceServer interface {
 	// Runs a target and waits for its end, whichever it is: a run that failed is an Execution with `error`, not an error of
-	// the call. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (TOO_MANY_EXECUTIONS), UNAVAILABLE.
+	// the call. A run that waits for input is returned as it waits; ContinueExecution and WatchExecution go on with it.
+	// Codes: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (SESSION_BUSY, TOOL_UNKNOWN, NOT_SUPPORTED),
+	// RESOURCE_EXHAUSTED (QUEUE_FULL, TOO_MANY_EXECUTIONS where the queue is switched off), UNAVAILABLE.
 	// buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
 	Execute(context.Context, *ExecuteRequest) (*ExecuteResponse, error)
 	// Runs a target and streams its events, up to the terminal one. An error before the run was accepted is an error of the
-	// call; later it is execution_failed, and the call itself ends OK. Codes: as Execute.
+	// call; later it is execution_failed, and the call itself ends OK. While the run is queued, heartbeats say its place,
+	// the first one at once; while it waits for input, the stream stays open. Codes: as Execute.
 	// The names are those that existing callers were promised.
 	// buf:lint:ignore RPC_REQUEST_STANDARD_NAME
 	// buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
 	// buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
 	ExecuteStream(*ExecuteRequest, grpc.ServerStreamingServer[ExecuteEvent]) error
-	// Replays the events after a sequence number, then follows the run to its terminal event. Codes: INVALID_ARGUMENT,
-	// NOT_FOUND.
+	// Replays the events after a sequence number, then follows the run to its terminal event. A server that stops ends the
+	// call with UNAVAILABLE (SHUTTING_DOWN): watch again elsewhere, from the last event received. Codes: INVALID_ARGUMENT,
+	// NOT_FOUND, OUT_OF_RANGE (EVENTS_EXPIRED, SEQUENCE_UNKNOWN).
 	WatchExecution(*WatchExecutionRequest, grpc.ServerStreamingServer[WatchExecutionResponse]) error
 	// Reads an execution. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetExecution(context.Context, *GetExecutionRequest) (*GetExecutionResponse, error)
 	// Ends a running execution with execution_cancelled and waits until it has ended; one that had ended stays as it is.
 	// Codes: INVALID_ARGUMENT, NOT_FOUND.
 	CancelExecution(context.Context, *CancelExecutionRequest) (*CancelExecutionResponse, error)
+	// Lists the executions of the tenant, the newest first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT.
+	ListExecutions(context.Context, *ListExecutionsRequest) (*ListExecutionsResponse, error)
+	// Answers what a run waits for, so that it goes on once all is answered. An answer is taken once: of two at a time one
+	// gets FAILED_PRECONDITION (NOT_WAITING). The same answer with the same request_id is taken as a repeat. The run goes on
+	// in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
+	// FAILED_PRECONDITION.
+	ContinueExecution(context.Context, *ContinueExecutionRequest) (*ContinueExecutionResponse, error)
+	// Runs an ended execution again from its journal alone: no model and no tool is called, and nothing is stored. The events
+	// are those that the run had, where it is deterministic. For debugging. Codes: INVALID_ARGUMENT, NOT_FOUND,
+	// FAILED_PRECONDITION (still running), OUT_OF_RANGE (EVENTS_EXPIRED), ABORTED (JOURNAL_MISMATCH).
+	ReplayExecution(*ReplayExecutionRequest, grpc.ServerStreamingServer[ReplayExecutionResponse]) error
+	// Lists the sessions of the tenant, the last used first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT.
+	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
+	// Reads a session: messages, summary, state. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)
+	// Changes fields of a session: `state`, `summary`, `metadata`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED (STALE_ETAG).
+	UpdateSession(context.Context, *UpdateSessionRequest) (*UpdateSessionResponse, error)
+	// Deletes a session and everything that it produced: messages, state, executions with their events and journals, and
+	// what was learnt of users in it. Runs that still go on are cancelled first. Codes: INVALID_ARGUMENT, NOT_FOUND.
+	DeleteSession(context.Context, *DeleteSessionRequest) (*DeleteSessionResponse, error)
 	mustEmbedUnimplementedExecutionServiceServer()
 }
 
@@ -180,6 +314,27 @@ func (UnimplementedExecutionServiceServer) GetExecution(context.Context, *GetExe
 }
 func (UnimplementedExecutionServiceServer) CancelExecution(context.Context, *CancelExecutionRequest) (*CancelExecutionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelExecution not implemented")
+}
+func (UnimplementedExecutionServiceServer) ListExecutions(context.Context, *ListExecutionsRequest) (*ListExecutionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListExecutions not implemented")
+}
+func (UnimplementedExecutionServiceServer) ContinueExecution(context.Context, *ContinueExecutionRequest) (*ContinueExecutionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ContinueExecution not implemented")
+}
+func (UnimplementedExecutionServiceServer) ReplayExecution(*ReplayExecutionRequest, grpc.ServerStreamingServer[ReplayExecutionResponse]) error {
+	return status.Error(codes.Unimplemented, "method ReplayExecution not implemented")
+}
+func (UnimplementedExecutionServiceServer) ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSessions not implemented")
+}
+func (UnimplementedExecutionServiceServer) GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSession not implemented")
+}
+func (UnimplementedExecutionServiceServer) UpdateSession(context.Context, *UpdateSessionRequest) (*UpdateSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateSession not implemented")
+}
+func (UnimplementedExecutionServiceServer) DeleteSession(context.Context, *DeleteSessionRequest) (*DeleteSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSession not implemented")
 }
 func (UnimplementedExecutionServiceServer) mustEmbedUnimplementedExecutionServiceServer() {}
 func (UnimplementedExecutionServiceServer) testEmbeddedByValue()                          {}
@@ -278,6 +433,125 @@ func _ExecutionService_CancelExecution_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExecutionService_ListExecutions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListExecutionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).ListExecutions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_ListExecutions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).ListExecutions(ctx, req.(*ListExecutionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ExecutionService_ContinueExecution_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ContinueExecutionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).ContinueExecution(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_ContinueExecution_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).ContinueExecution(ctx, req.(*ContinueExecutionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ExecutionService_ReplayExecution_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ReplayExecutionRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ExecutionServiceServer).ReplayExecution(m, &grpc.GenericServerStream[ReplayExecutionRequest, ReplayExecutionResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ExecutionService_ReplayExecutionServer = grpc.ServerStreamingServer[ReplayExecutionResponse]
+
+func _ExecutionService_ListSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).ListSessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_ListSessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).ListSessions(ctx, req.(*ListSessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ExecutionService_GetSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).GetSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_GetSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).GetSession(ctx, req.(*GetSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ExecutionService_UpdateSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).UpdateSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_UpdateSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).UpdateSession(ctx, req.(*UpdateSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ExecutionService_DeleteSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).DeleteSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_DeleteSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).DeleteSession(ctx, req.(*DeleteSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ExecutionService_ServiceDesc is the grpc.ServiceDesc for ExecutionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -297,6 +571,30 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "CancelExecution",
 			Handler:    _ExecutionService_CancelExecution_Handler,
 		},
+		{
+			MethodName: "ListExecutions",
+			Handler:    _ExecutionService_ListExecutions_Handler,
+		},
+		{
+			MethodName: "ContinueExecution",
+			Handler:    _ExecutionService_ContinueExecution_Handler,
+		},
+		{
+			MethodName: "ListSessions",
+			Handler:    _ExecutionService_ListSessions_Handler,
+		},
+		{
+			MethodName: "GetSession",
+			Handler:    _ExecutionService_GetSession_Handler,
+		},
+		{
+			MethodName: "UpdateSession",
+			Handler:    _ExecutionService_UpdateSession_Handler,
+		},
+		{
+			MethodName: "DeleteSession",
+			Handler:    _ExecutionService_DeleteSession_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -307,6 +605,11 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchExecution",
 			Handler:       _ExecutionService_WatchExecution_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ReplayExecution",
+			Handler:       _ExecutionService_ReplayExecution_Handler,
 			ServerStreams: true,
 		},
 	},

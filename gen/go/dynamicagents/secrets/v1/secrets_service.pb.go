@@ -427,7 +427,7 @@ type UpdateSecretRequest struct {
 	// The new values by field name, with the limits of CreateSecretRequest.values.
 	Values map[string]string `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// What changes: `display_name`, `labels`, `values` (all of them are replaced) or `values.<field>` (that one is set, or
-	// removed where `values` does not have it). Required.
+	// removed where `values` does not have it). Without a mask, those of display_name, labels and values that are given.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2118,11 +2118,11 @@ const file_dynamicagents_secrets_v1_secrets_service_proto_rawDesc = "" +
 	"\x05scope\x18\x04 \x01(\x0e2%.dynamicagents.secrets.v1.SecretScopeB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05scope\"y\n" +
 	"\x13ListSecretsResponse\x12:\n" +
 	"\asecrets\x18\x01 \x03(\v2 .dynamicagents.secrets.v1.SecretR\asecrets\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdc\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd4\x02\n" +
 	"\x13UpdateSecretRequest\x12@\n" +
 	"\x06secret\x18\x01 \x01(\v2 .dynamicagents.secrets.v1.SecretB\x06\xbaH\x03\xc8\x01\x01R\x06secret\x12\x82\x01\n" +
-	"\x06values\x18\x02 \x03(\v29.dynamicagents.secrets.v1.UpdateSecretRequest.ValuesEntryB/\xbaH)\x9a\x01&\x10@\"\x18r\x162\x14^[A-Za-z0-9_]{1,63}$*\br\x06\x10\x01\x18\x80\x80\x04\x80\x01\x01R\x06values\x12C\n" +
-	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"\x06values\x18\x02 \x03(\v29.dynamicagents.secrets.v1.UpdateSecretRequest.ValuesEntryB/\xbaH)\x9a\x01&\x10@\"\x18r\x162\x14^[A-Za-z0-9_]{1,63}$*\br\x06\x10\x01\x18\x80\x80\x04\x80\x01\x01R\x06values\x12;\n" +
+	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

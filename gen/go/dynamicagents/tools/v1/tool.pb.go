@@ -22,12 +22,75 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ToolSourceState says how a source of tools is.
+type ToolSourceState int32
+
+const (
+	// Never sent.
+	ToolSourceState_TOOL_SOURCE_STATE_UNSPECIFIED ToolSourceState = 0
+	// Nobody has asked it yet, or it is being asked.
+	ToolSourceState_TOOL_SOURCE_STATE_PENDING ToolSourceState = 1
+	// Its tools are known, and it answers.
+	ToolSourceState_TOOL_SOURCE_STATE_READY ToolSourceState = 2
+	// Its tools are known, and the connection was closed because nobody used it; the next call opens one.
+	ToolSourceState_TOOL_SOURCE_STATE_IDLE ToolSourceState = 3
+	// It cannot be reached, or its answers make no sense. Tools that were known before are still listed; calls fail until it
+	// is back.
+	ToolSourceState_TOOL_SOURCE_STATE_FAILED ToolSourceState = 4
+)
+
+// Enum value maps for ToolSourceState.
+var (
+	ToolSourceState_name = map[int32]string{
+		0: "TOOL_SOURCE_STATE_UNSPECIFIED",
+		1: "TOOL_SOURCE_STATE_PENDING",
+		2: "TOOL_SOURCE_STATE_READY",
+		3: "TOOL_SOURCE_STATE_IDLE",
+		4: "TOOL_SOURCE_STATE_FAILED",
+	}
+	ToolSourceState_value = map[string]int32{
+		"TOOL_SOURCE_STATE_UNSPECIFIED": 0,
+		"TOOL_SOURCE_STATE_PENDING":     1,
+		"TOOL_SOURCE_STATE_READY":       2,
+		"TOOL_SOURCE_STATE_IDLE":        3,
+		"TOOL_SOURCE_STATE_FAILED":      4,
+	}
+)
+
+func (x ToolSourceState) Enum() *ToolSourceState {
+	p := new(ToolSourceState)
+	*p = x
+	return p
+}
+
+func (x ToolSourceState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ToolSourceState) Descriptor() protoreflect.EnumDescriptor {
+	return file_dynamicagents_tools_v1_tool_proto_enumTypes[0].Descriptor()
+}
+
+func (ToolSourceState) Type() protoreflect.EnumType {
+	return &file_dynamicagents_tools_v1_tool_proto_enumTypes[0]
+}
+
+func (x ToolSourceState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ToolSourceState.Descriptor instead.
+func (ToolSourceState) EnumDescriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_proto_rawDescGZIP(), []int{0}
+}
+
 // Tool is something that an agent, or a caller of CallTool, can have done.
 type Tool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `<source>/<name>`, e.g. "builtin/calculator".
 	ToolId string `protobuf:"bytes,1,opt,name=tool_id,json=toolId,proto3" json:"tool_id,omitempty"`
-	// The name that the model sees: letters, digits and underscores, at most 64 characters, unique within an agent.
+	// The name that the model sees: letters, digits, underscores and hyphens, at most 64 characters. Where an agent has two
+	// tools of a name, the first that it names keeps it, and the other's is made of its tool_id.
 	FunctionName string `protobuf:"bytes,2,opt,name=function_name,json=functionName,proto3" json:"function_name,omitempty"`
 	// Name for people.
 	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
@@ -39,10 +102,17 @@ type Tool struct {
 	OutputSchema *structpb.Struct `protobuf:"bytes,6,opt,name=output_schema,json=outputSchema,proto3" json:"output_schema,omitempty"`
 	// Hints on what a call does.
 	Annotations *ToolAnnotations `protobuf:"bytes,7,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	// The first part of tool_id: "builtin".
+	// The first part of tool_id: "builtin" or "mcp".
 	Source string `protobuf:"bytes,8,opt,name=source,proto3" json:"source,omitempty"`
 	// Changes whenever the tool's contract changes.
-	Version       string `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
+	// Arguments that the tool could be called with. At most 10.
+	Examples []*structpb.Struct `protobuf:"bytes,10,rep,name=examples,proto3" json:"examples,omitempty"`
+	// What is wrong with the tool as its source describes it; empty where nothing is. Shown to people, never to models.
+	Warning string `protobuf:"bytes,11,opt,name=warning,proto3" json:"warning,omitempty"`
+	// The tool cannot be called, for the reason that `warning` gives: agents that name it by a pattern go without it, and
+	// naming it by its id is an error.
+	Unusable      bool `protobuf:"varint,12,opt,name=unusable,proto3" json:"unusable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -140,13 +210,38 @@ func (x *Tool) GetVersion() string {
 	return ""
 }
 
+func (x *Tool) GetExamples() []*structpb.Struct {
+	if x != nil {
+		return x.Examples
+	}
+	return nil
+}
+
+func (x *Tool) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
+}
+
+func (x *Tool) GetUnusable() bool {
+	if x != nil {
+		return x.Unusable
+	}
+	return false
+}
+
 // ToolAnnotations are hints, after the Model Context Protocol.
 type ToolAnnotations struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The tool changes nothing.
 	ReadOnly bool `protobuf:"varint,1,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
 	// The same call made twice has the effect of one.
-	Idempotent    bool `protobuf:"varint,2,opt,name=idempotent,proto3" json:"idempotent,omitempty"`
+	Idempotent bool `protobuf:"varint,2,opt,name=idempotent,proto3" json:"idempotent,omitempty"`
+	// A call may destroy what cannot be brought back.
+	Destructive bool `protobuf:"varint,3,opt,name=destructive,proto3" json:"destructive,omitempty"`
+	// The tool reaches for what nobody here knows, e.g. the web.
+	OpenWorld     bool `protobuf:"varint,4,opt,name=open_world,json=openWorld,proto3" json:"open_world,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -195,11 +290,107 @@ func (x *ToolAnnotations) GetIdempotent() bool {
 	return false
 }
 
+func (x *ToolAnnotations) GetDestructive() bool {
+	if x != nil {
+		return x.Destructive
+	}
+	return false
+}
+
+func (x *ToolAnnotations) GetOpenWorld() bool {
+	if x != nil {
+		return x.OpenWorld
+	}
+	return false
+}
+
+// ToolSourceStatus is how one source of tools is, as the replica that answers sees it.
+type ToolSourceStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The beginning of its tools' ids, without the last slash: "mcp/crm".
+	SourceId string `protobuf:"bytes,1,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
+	// How it is.
+	State ToolSourceState `protobuf:"varint,2,opt,name=state,proto3,enum=dynamicagents.tools.v1.ToolSourceState" json:"state,omitempty"`
+	// For people: why it failed, or what was left out of its tools.
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// Tools known, usable or not.
+	ToolCount int32 `protobuf:"varint,4,opt,name=tool_count,json=toolCount,proto3" json:"tool_count,omitempty"`
+	// The version of the protocol that was agreed on, e.g. "2025-11-25"; empty before.
+	ProtocolVersion string `protobuf:"bytes,5,opt,name=protocol_version,json=protocolVersion,proto3" json:"protocol_version,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ToolSourceStatus) Reset() {
+	*x = ToolSourceStatus{}
+	mi := &file_dynamicagents_tools_v1_tool_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolSourceStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolSourceStatus) ProtoMessage() {}
+
+func (x *ToolSourceStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolSourceStatus.ProtoReflect.Descriptor instead.
+func (*ToolSourceStatus) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ToolSourceStatus) GetSourceId() string {
+	if x != nil {
+		return x.SourceId
+	}
+	return ""
+}
+
+func (x *ToolSourceStatus) GetState() ToolSourceState {
+	if x != nil {
+		return x.State
+	}
+	return ToolSourceState_TOOL_SOURCE_STATE_UNSPECIFIED
+}
+
+func (x *ToolSourceStatus) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *ToolSourceStatus) GetToolCount() int32 {
+	if x != nil {
+		return x.ToolCount
+	}
+	return 0
+}
+
+func (x *ToolSourceStatus) GetProtocolVersion() string {
+	if x != nil {
+		return x.ProtocolVersion
+	}
+	return ""
+}
+
 var File_dynamicagents_tools_v1_tool_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_tools_v1_tool_proto_rawDesc = "" +
 	"\n" +
-	"!dynamicagents/tools/v1/tool.proto\x12\x16dynamicagents.tools.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xf3\x02\n" +
+	"!dynamicagents/tools/v1/tool.proto\x12\x16dynamicagents.tools.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xde\x03\n" +
 	"\x04Tool\x12\x17\n" +
 	"\atool_id\x18\x01 \x01(\tR\x06toolId\x12#\n" +
 	"\rfunction_name\x18\x02 \x01(\tR\ffunctionName\x12\x14\n" +
@@ -209,12 +400,32 @@ const file_dynamicagents_tools_v1_tool_proto_rawDesc = "" +
 	"\routput_schema\x18\x06 \x01(\v2\x17.google.protobuf.StructR\foutputSchema\x12I\n" +
 	"\vannotations\x18\a \x01(\v2'.dynamicagents.tools.v1.ToolAnnotationsR\vannotations\x12\x16\n" +
 	"\x06source\x18\b \x01(\tR\x06source\x12\x18\n" +
-	"\aversion\x18\t \x01(\tR\aversion\"N\n" +
+	"\aversion\x18\t \x01(\tR\aversion\x123\n" +
+	"\bexamples\x18\n" +
+	" \x03(\v2\x17.google.protobuf.StructR\bexamples\x12\x18\n" +
+	"\awarning\x18\v \x01(\tR\awarning\x12\x1a\n" +
+	"\bunusable\x18\f \x01(\bR\bunusable\"\x8f\x01\n" +
 	"\x0fToolAnnotations\x12\x1b\n" +
 	"\tread_only\x18\x01 \x01(\bR\breadOnly\x12\x1e\n" +
 	"\n" +
 	"idempotent\x18\x02 \x01(\bR\n" +
-	"idempotentBn\n" +
+	"idempotent\x12 \n" +
+	"\vdestructive\x18\x03 \x01(\bR\vdestructive\x12\x1d\n" +
+	"\n" +
+	"open_world\x18\x04 \x01(\bR\topenWorld\"\xd2\x01\n" +
+	"\x10ToolSourceStatus\x12\x1b\n" +
+	"\tsource_id\x18\x01 \x01(\tR\bsourceId\x12=\n" +
+	"\x05state\x18\x02 \x01(\x0e2'.dynamicagents.tools.v1.ToolSourceStateR\x05state\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x1d\n" +
+	"\n" +
+	"tool_count\x18\x04 \x01(\x05R\ttoolCount\x12)\n" +
+	"\x10protocol_version\x18\x05 \x01(\tR\x0fprotocolVersion*\xaa\x01\n" +
+	"\x0fToolSourceState\x12!\n" +
+	"\x1dTOOL_SOURCE_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19TOOL_SOURCE_STATE_PENDING\x10\x01\x12\x1b\n" +
+	"\x17TOOL_SOURCE_STATE_READY\x10\x02\x12\x1a\n" +
+	"\x16TOOL_SOURCE_STATE_IDLE\x10\x03\x12\x1c\n" +
+	"\x18TOOL_SOURCE_STATE_FAILED\x10\x04Bn\n" +
 	"\x1adev.dynamicagents.tools.v1P\x01ZNgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/tools/v1;toolsv1b\x06proto3"
 
 var (
@@ -229,21 +440,26 @@ func file_dynamicagents_tools_v1_tool_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_tools_v1_tool_proto_rawDescData
 }
 
-var file_dynamicagents_tools_v1_tool_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_dynamicagents_tools_v1_tool_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_dynamicagents_tools_v1_tool_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_dynamicagents_tools_v1_tool_proto_goTypes = []any{
-	(*Tool)(nil),            // 0: dynamicagents.tools.v1.Tool
-	(*ToolAnnotations)(nil), // 1: dynamicagents.tools.v1.ToolAnnotations
-	(*structpb.Struct)(nil), // 2: google.protobuf.Struct
+	(ToolSourceState)(0),     // 0: dynamicagents.tools.v1.ToolSourceState
+	(*Tool)(nil),             // 1: dynamicagents.tools.v1.Tool
+	(*ToolAnnotations)(nil),  // 2: dynamicagents.tools.v1.ToolAnnotations
+	(*ToolSourceStatus)(nil), // 3: dynamicagents.tools.v1.ToolSourceStatus
+	(*structpb.Struct)(nil),  // 4: google.protobuf.Struct
 }
 var file_dynamicagents_tools_v1_tool_proto_depIdxs = []int32{
-	2, // 0: dynamicagents.tools.v1.Tool.input_schema:type_name -> google.protobuf.Struct
-	2, // 1: dynamicagents.tools.v1.Tool.output_schema:type_name -> google.protobuf.Struct
-	1, // 2: dynamicagents.tools.v1.Tool.annotations:type_name -> dynamicagents.tools.v1.ToolAnnotations
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 0: dynamicagents.tools.v1.Tool.input_schema:type_name -> google.protobuf.Struct
+	4, // 1: dynamicagents.tools.v1.Tool.output_schema:type_name -> google.protobuf.Struct
+	2, // 2: dynamicagents.tools.v1.Tool.annotations:type_name -> dynamicagents.tools.v1.ToolAnnotations
+	4, // 3: dynamicagents.tools.v1.Tool.examples:type_name -> google.protobuf.Struct
+	0, // 4: dynamicagents.tools.v1.ToolSourceStatus.state:type_name -> dynamicagents.tools.v1.ToolSourceState
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_tools_v1_tool_proto_init() }
@@ -256,13 +472,14 @@ func file_dynamicagents_tools_v1_tool_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_tools_v1_tool_proto_rawDesc), len(file_dynamicagents_tools_v1_tool_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   2,
+			NumEnums:      1,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_dynamicagents_tools_v1_tool_proto_goTypes,
 		DependencyIndexes: file_dynamicagents_tools_v1_tool_proto_depIdxs,
+		EnumInfos:         file_dynamicagents_tools_v1_tool_proto_enumTypes,
 		MessageInfos:      file_dynamicagents_tools_v1_tool_proto_msgTypes,
 	}.Build()
 	File_dynamicagents_tools_v1_tool_proto = out.File

@@ -30,7 +30,13 @@ type ListToolsRequest struct {
 	// Tools a page, 1 to 1000. Default 50.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// `next_page_token` of the page before. Empty: the first page.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only tools whose ids begin with this and a slash: "mcp", "mcp/crm". Empty: all.
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// Only the tools that a run of this agent would have now, each under the function_name that the model sees. Empty: all.
+	AgentId string `protobuf:"bytes,4,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	// Only tools in whose id, title or description each of these words occurs, in upper or lower case. Empty: all.
+	Query         string `protobuf:"bytes,5,opt,name=query,proto3" json:"query,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -79,13 +85,36 @@ func (x *ListToolsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListToolsRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ListToolsRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *ListToolsRequest) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
 // ListToolsResponse carries a page of tools.
 type ListToolsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The tools.
 	Tools []*Tool `protobuf:"bytes,1,rep,name=tools,proto3" json:"tools,omitempty"`
-	// Token of the next page; empty on the last one.
+	// Token of the next page; empty on the last one. A page of large tools has fewer than page_size.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How the sources are that are asked for their tools, by source_id.
+	Sources       []*ToolSourceStatus `protobuf:"bytes,3,rep,name=sources,proto3" json:"sources,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -134,6 +163,380 @@ func (x *ListToolsResponse) GetNextPageToken() string {
 	return ""
 }
 
+func (x *ListToolsResponse) GetSources() []*ToolSourceStatus {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+// WatchToolsRequest says what to watch.
+type WatchToolsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ListToolsRequest.
+	Source        string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchToolsRequest) Reset() {
+	*x = WatchToolsRequest{}
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchToolsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchToolsRequest) ProtoMessage() {}
+
+func (x *WatchToolsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchToolsRequest.ProtoReflect.Descriptor instead.
+func (*WatchToolsRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *WatchToolsRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+// WatchToolsResponse is one message of a watch.
+type WatchToolsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the message says.
+	//
+	// Types that are valid to be assigned to Event:
+	//
+	//	*WatchToolsResponse_ToolUpserted
+	//	*WatchToolsResponse_ToolRemoved
+	//	*WatchToolsResponse_SourceChanged
+	//	*WatchToolsResponse_SourceRemoved
+	//	*WatchToolsResponse_SnapshotComplete
+	//	*WatchToolsResponse_Heartbeat
+	Event         isWatchToolsResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchToolsResponse) Reset() {
+	*x = WatchToolsResponse{}
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchToolsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchToolsResponse) ProtoMessage() {}
+
+func (x *WatchToolsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchToolsResponse.ProtoReflect.Descriptor instead.
+func (*WatchToolsResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WatchToolsResponse) GetEvent() isWatchToolsResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *WatchToolsResponse) GetToolUpserted() *Tool {
+	if x != nil {
+		if x, ok := x.Event.(*WatchToolsResponse_ToolUpserted); ok {
+			return x.ToolUpserted
+		}
+	}
+	return nil
+}
+
+func (x *WatchToolsResponse) GetToolRemoved() *ToolRemoved {
+	if x != nil {
+		if x, ok := x.Event.(*WatchToolsResponse_ToolRemoved); ok {
+			return x.ToolRemoved
+		}
+	}
+	return nil
+}
+
+func (x *WatchToolsResponse) GetSourceChanged() *ToolSourceStatus {
+	if x != nil {
+		if x, ok := x.Event.(*WatchToolsResponse_SourceChanged); ok {
+			return x.SourceChanged
+		}
+	}
+	return nil
+}
+
+func (x *WatchToolsResponse) GetSourceRemoved() *ToolSourceRemoved {
+	if x != nil {
+		if x, ok := x.Event.(*WatchToolsResponse_SourceRemoved); ok {
+			return x.SourceRemoved
+		}
+	}
+	return nil
+}
+
+func (x *WatchToolsResponse) GetSnapshotComplete() *ToolSnapshotComplete {
+	if x != nil {
+		if x, ok := x.Event.(*WatchToolsResponse_SnapshotComplete); ok {
+			return x.SnapshotComplete
+		}
+	}
+	return nil
+}
+
+func (x *WatchToolsResponse) GetHeartbeat() *ToolHeartbeat {
+	if x != nil {
+		if x, ok := x.Event.(*WatchToolsResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+type isWatchToolsResponse_Event interface {
+	isWatchToolsResponse_Event()
+}
+
+type WatchToolsResponse_ToolUpserted struct {
+	// A tool came to be, or changed; or, before snapshot_complete, is there.
+	ToolUpserted *Tool `protobuf:"bytes,10,opt,name=tool_upserted,json=toolUpserted,proto3,oneof"`
+}
+
+type WatchToolsResponse_ToolRemoved struct {
+	// A tool is no more.
+	ToolRemoved *ToolRemoved `protobuf:"bytes,11,opt,name=tool_removed,json=toolRemoved,proto3,oneof"`
+}
+
+type WatchToolsResponse_SourceChanged struct {
+	// A source is not as it was; before snapshot_complete, is there.
+	SourceChanged *ToolSourceStatus `protobuf:"bytes,12,opt,name=source_changed,json=sourceChanged,proto3,oneof"`
+}
+
+type WatchToolsResponse_SourceRemoved struct {
+	// A source is no more.
+	SourceRemoved *ToolSourceRemoved `protobuf:"bytes,13,opt,name=source_removed,json=sourceRemoved,proto3,oneof"`
+}
+
+type WatchToolsResponse_SnapshotComplete struct {
+	// All that is known was sent; live changes follow.
+	SnapshotComplete *ToolSnapshotComplete `protobuf:"bytes,14,opt,name=snapshot_complete,json=snapshotComplete,proto3,oneof"`
+}
+
+type WatchToolsResponse_Heartbeat struct {
+	// Nothing happened for a while (15 s) and the stream is alive.
+	Heartbeat *ToolHeartbeat `protobuf:"bytes,15,opt,name=heartbeat,proto3,oneof"`
+}
+
+func (*WatchToolsResponse_ToolUpserted) isWatchToolsResponse_Event() {}
+
+func (*WatchToolsResponse_ToolRemoved) isWatchToolsResponse_Event() {}
+
+func (*WatchToolsResponse_SourceChanged) isWatchToolsResponse_Event() {}
+
+func (*WatchToolsResponse_SourceRemoved) isWatchToolsResponse_Event() {}
+
+func (*WatchToolsResponse_SnapshotComplete) isWatchToolsResponse_Event() {}
+
+func (*WatchToolsResponse_Heartbeat) isWatchToolsResponse_Event() {}
+
+// ToolRemoved says that a tool is no more.
+type ToolRemoved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tool.
+	ToolId        string `protobuf:"bytes,1,opt,name=tool_id,json=toolId,proto3" json:"tool_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolRemoved) Reset() {
+	*x = ToolRemoved{}
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolRemoved) ProtoMessage() {}
+
+func (x *ToolRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolRemoved.ProtoReflect.Descriptor instead.
+func (*ToolRemoved) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ToolRemoved) GetToolId() string {
+	if x != nil {
+		return x.ToolId
+	}
+	return ""
+}
+
+// ToolSourceRemoved says that a source is no more.
+type ToolSourceRemoved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source.
+	SourceId      string `protobuf:"bytes,1,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolSourceRemoved) Reset() {
+	*x = ToolSourceRemoved{}
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolSourceRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolSourceRemoved) ProtoMessage() {}
+
+func (x *ToolSourceRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolSourceRemoved.ProtoReflect.Descriptor instead.
+func (*ToolSourceRemoved) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ToolSourceRemoved) GetSourceId() string {
+	if x != nil {
+		return x.SourceId
+	}
+	return ""
+}
+
+// ToolSnapshotComplete ends what is known.
+type ToolSnapshotComplete struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolSnapshotComplete) Reset() {
+	*x = ToolSnapshotComplete{}
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolSnapshotComplete) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolSnapshotComplete) ProtoMessage() {}
+
+func (x *ToolSnapshotComplete) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolSnapshotComplete.ProtoReflect.Descriptor instead.
+func (*ToolSnapshotComplete) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{6}
+}
+
+// ToolHeartbeat keeps a quiet stream alive.
+type ToolHeartbeat struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolHeartbeat) Reset() {
+	*x = ToolHeartbeat{}
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolHeartbeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolHeartbeat) ProtoMessage() {}
+
+func (x *ToolHeartbeat) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolHeartbeat.ProtoReflect.Descriptor instead.
+func (*ToolHeartbeat) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{7}
+}
+
 // CallToolRequest asks for one call.
 type CallToolRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -147,7 +550,7 @@ type CallToolRequest struct {
 
 func (x *CallToolRequest) Reset() {
 	*x = CallToolRequest{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[2]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -159,7 +562,7 @@ func (x *CallToolRequest) String() string {
 func (*CallToolRequest) ProtoMessage() {}
 
 func (x *CallToolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[2]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -172,7 +575,7 @@ func (x *CallToolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallToolRequest.ProtoReflect.Descriptor instead.
 func (*CallToolRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{2}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CallToolRequest) GetToolId() string {
@@ -192,7 +595,8 @@ func (x *CallToolRequest) GetArguments() *structpb.Struct {
 // CallToolResponse carries what the tool said.
 type CallToolResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The output: JSON text where the tool has an output_schema, else plain text.
+	// The output: JSON text where the tool gives data, else plain text. Images and other bytes are named, not shown. More than
+	// 256 KiB (setting tool_result_limit) are cut off, which the last line says.
 	Output string `protobuf:"bytes,1,opt,name=output,proto3" json:"output,omitempty"`
 	// The tool failed; `output` says how.
 	IsError bool `protobuf:"varint,2,opt,name=is_error,json=isError,proto3" json:"is_error,omitempty"`
@@ -204,7 +608,7 @@ type CallToolResponse struct {
 
 func (x *CallToolResponse) Reset() {
 	*x = CallToolResponse{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[3]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -216,7 +620,7 @@ func (x *CallToolResponse) String() string {
 func (*CallToolResponse) ProtoMessage() {}
 
 func (x *CallToolResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[3]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -229,7 +633,7 @@ func (x *CallToolResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallToolResponse.ProtoReflect.Descriptor instead.
 func (*CallToolResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{3}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CallToolResponse) GetOutput() string {
@@ -257,15 +661,36 @@ var File_dynamicagents_tools_v1_tool_service_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_tools_v1_tool_service_proto_rawDesc = "" +
 	"\n" +
-	")dynamicagents/tools/v1/tool_service.proto\x12\x16dynamicagents.tools.v1\x1a\x1bbuf/validate/validate.proto\x1a!dynamicagents/tools/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"d\n" +
+	")dynamicagents/tools/v1/tool_service.proto\x12\x16dynamicagents.tools.v1\x1a\x1bbuf/validate/validate.proto\x1a!dynamicagents/tools/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xea\x01\n" +
 	"\x10ListToolsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"o\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12@\n" +
+	"\x06source\x18\x03 \x01(\tB(\xbaH%r#\x18\xff\x012\x1e^([a-z]+(/[A-Za-z0-9_.-]+)*)?$R\x06source\x12\"\n" +
+	"\bagent_id\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18?R\aagentId\x12\x1e\n" +
+	"\x05query\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x05query\"\xb3\x01\n" +
 	"\x11ListToolsResponse\x122\n" +
 	"\x05tools\x18\x01 \x03(\v2\x1c.dynamicagents.tools.v1.ToolR\x05tools\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"m\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12B\n" +
+	"\asources\x18\x03 \x03(\v2(.dynamicagents.tools.v1.ToolSourceStatusR\asources\"U\n" +
+	"\x11WatchToolsRequest\x12@\n" +
+	"\x06source\x18\x01 \x01(\tB(\xbaH%r#\x18\xff\x012\x1e^([a-z]+(/[A-Za-z0-9_.-]+)*)?$R\x06source\"\xf7\x03\n" +
+	"\x12WatchToolsResponse\x12C\n" +
+	"\rtool_upserted\x18\n" +
+	" \x01(\v2\x1c.dynamicagents.tools.v1.ToolH\x00R\ftoolUpserted\x12H\n" +
+	"\ftool_removed\x18\v \x01(\v2#.dynamicagents.tools.v1.ToolRemovedH\x00R\vtoolRemoved\x12Q\n" +
+	"\x0esource_changed\x18\f \x01(\v2(.dynamicagents.tools.v1.ToolSourceStatusH\x00R\rsourceChanged\x12R\n" +
+	"\x0esource_removed\x18\r \x01(\v2).dynamicagents.tools.v1.ToolSourceRemovedH\x00R\rsourceRemoved\x12[\n" +
+	"\x11snapshot_complete\x18\x0e \x01(\v2,.dynamicagents.tools.v1.ToolSnapshotCompleteH\x00R\x10snapshotComplete\x12E\n" +
+	"\theartbeat\x18\x0f \x01(\v2%.dynamicagents.tools.v1.ToolHeartbeatH\x00R\theartbeatB\a\n" +
+	"\x05event\"&\n" +
+	"\vToolRemoved\x12\x17\n" +
+	"\atool_id\x18\x01 \x01(\tR\x06toolId\"0\n" +
+	"\x11ToolSourceRemoved\x12\x1b\n" +
+	"\tsource_id\x18\x01 \x01(\tR\bsourceId\"\x16\n" +
+	"\x14ToolSnapshotComplete\"\x0f\n" +
+	"\rToolHeartbeat\"m\n" +
 	"\x0fCallToolRequest\x12#\n" +
 	"\atool_id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x06toolId\x125\n" +
@@ -273,9 +698,11 @@ const file_dynamicagents_tools_v1_tool_service_proto_rawDesc = "" +
 	"\x10CallToolResponse\x12\x16\n" +
 	"\x06output\x18\x01 \x01(\tR\x06output\x12\x19\n" +
 	"\bis_error\x18\x02 \x01(\bR\aisError\x125\n" +
-	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration2\xce\x01\n" +
+	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration2\xb5\x02\n" +
 	"\vToolService\x12`\n" +
-	"\tListTools\x12(.dynamicagents.tools.v1.ListToolsRequest\x1a).dynamicagents.tools.v1.ListToolsResponse\x12]\n" +
+	"\tListTools\x12(.dynamicagents.tools.v1.ListToolsRequest\x1a).dynamicagents.tools.v1.ListToolsResponse\x12e\n" +
+	"\n" +
+	"WatchTools\x12).dynamicagents.tools.v1.WatchToolsRequest\x1a*.dynamicagents.tools.v1.WatchToolsResponse0\x01\x12]\n" +
 	"\bCallTool\x12'.dynamicagents.tools.v1.CallToolRequest\x1a(.dynamicagents.tools.v1.CallToolResponseBn\n" +
 	"\x1adev.dynamicagents.tools.v1P\x01ZNgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/tools/v1;toolsv1b\x06proto3"
 
@@ -291,29 +718,45 @@ func file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_tools_v1_tool_service_proto_rawDescData
 }
 
-var file_dynamicagents_tools_v1_tool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_dynamicagents_tools_v1_tool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_dynamicagents_tools_v1_tool_service_proto_goTypes = []any{
-	(*ListToolsRequest)(nil),    // 0: dynamicagents.tools.v1.ListToolsRequest
-	(*ListToolsResponse)(nil),   // 1: dynamicagents.tools.v1.ListToolsResponse
-	(*CallToolRequest)(nil),     // 2: dynamicagents.tools.v1.CallToolRequest
-	(*CallToolResponse)(nil),    // 3: dynamicagents.tools.v1.CallToolResponse
-	(*Tool)(nil),                // 4: dynamicagents.tools.v1.Tool
-	(*structpb.Struct)(nil),     // 5: google.protobuf.Struct
-	(*durationpb.Duration)(nil), // 6: google.protobuf.Duration
+	(*ListToolsRequest)(nil),     // 0: dynamicagents.tools.v1.ListToolsRequest
+	(*ListToolsResponse)(nil),    // 1: dynamicagents.tools.v1.ListToolsResponse
+	(*WatchToolsRequest)(nil),    // 2: dynamicagents.tools.v1.WatchToolsRequest
+	(*WatchToolsResponse)(nil),   // 3: dynamicagents.tools.v1.WatchToolsResponse
+	(*ToolRemoved)(nil),          // 4: dynamicagents.tools.v1.ToolRemoved
+	(*ToolSourceRemoved)(nil),    // 5: dynamicagents.tools.v1.ToolSourceRemoved
+	(*ToolSnapshotComplete)(nil), // 6: dynamicagents.tools.v1.ToolSnapshotComplete
+	(*ToolHeartbeat)(nil),        // 7: dynamicagents.tools.v1.ToolHeartbeat
+	(*CallToolRequest)(nil),      // 8: dynamicagents.tools.v1.CallToolRequest
+	(*CallToolResponse)(nil),     // 9: dynamicagents.tools.v1.CallToolResponse
+	(*Tool)(nil),                 // 10: dynamicagents.tools.v1.Tool
+	(*ToolSourceStatus)(nil),     // 11: dynamicagents.tools.v1.ToolSourceStatus
+	(*structpb.Struct)(nil),      // 12: google.protobuf.Struct
+	(*durationpb.Duration)(nil),  // 13: google.protobuf.Duration
 }
 var file_dynamicagents_tools_v1_tool_service_proto_depIdxs = []int32{
-	4, // 0: dynamicagents.tools.v1.ListToolsResponse.tools:type_name -> dynamicagents.tools.v1.Tool
-	5, // 1: dynamicagents.tools.v1.CallToolRequest.arguments:type_name -> google.protobuf.Struct
-	6, // 2: dynamicagents.tools.v1.CallToolResponse.duration:type_name -> google.protobuf.Duration
-	0, // 3: dynamicagents.tools.v1.ToolService.ListTools:input_type -> dynamicagents.tools.v1.ListToolsRequest
-	2, // 4: dynamicagents.tools.v1.ToolService.CallTool:input_type -> dynamicagents.tools.v1.CallToolRequest
-	1, // 5: dynamicagents.tools.v1.ToolService.ListTools:output_type -> dynamicagents.tools.v1.ListToolsResponse
-	3, // 6: dynamicagents.tools.v1.ToolService.CallTool:output_type -> dynamicagents.tools.v1.CallToolResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	10, // 0: dynamicagents.tools.v1.ListToolsResponse.tools:type_name -> dynamicagents.tools.v1.Tool
+	11, // 1: dynamicagents.tools.v1.ListToolsResponse.sources:type_name -> dynamicagents.tools.v1.ToolSourceStatus
+	10, // 2: dynamicagents.tools.v1.WatchToolsResponse.tool_upserted:type_name -> dynamicagents.tools.v1.Tool
+	4,  // 3: dynamicagents.tools.v1.WatchToolsResponse.tool_removed:type_name -> dynamicagents.tools.v1.ToolRemoved
+	11, // 4: dynamicagents.tools.v1.WatchToolsResponse.source_changed:type_name -> dynamicagents.tools.v1.ToolSourceStatus
+	5,  // 5: dynamicagents.tools.v1.WatchToolsResponse.source_removed:type_name -> dynamicagents.tools.v1.ToolSourceRemoved
+	6,  // 6: dynamicagents.tools.v1.WatchToolsResponse.snapshot_complete:type_name -> dynamicagents.tools.v1.ToolSnapshotComplete
+	7,  // 7: dynamicagents.tools.v1.WatchToolsResponse.heartbeat:type_name -> dynamicagents.tools.v1.ToolHeartbeat
+	12, // 8: dynamicagents.tools.v1.CallToolRequest.arguments:type_name -> google.protobuf.Struct
+	13, // 9: dynamicagents.tools.v1.CallToolResponse.duration:type_name -> google.protobuf.Duration
+	0,  // 10: dynamicagents.tools.v1.ToolService.ListTools:input_type -> dynamicagents.tools.v1.ListToolsRequest
+	2,  // 11: dynamicagents.tools.v1.ToolService.WatchTools:input_type -> dynamicagents.tools.v1.WatchToolsRequest
+	8,  // 12: dynamicagents.tools.v1.ToolService.CallTool:input_type -> dynamicagents.tools.v1.CallToolRequest
+	1,  // 13: dynamicagents.tools.v1.ToolService.ListTools:output_type -> dynamicagents.tools.v1.ListToolsResponse
+	3,  // 14: dynamicagents.tools.v1.ToolService.WatchTools:output_type -> dynamicagents.tools.v1.WatchToolsResponse
+	9,  // 15: dynamicagents.tools.v1.ToolService.CallTool:output_type -> dynamicagents.tools.v1.CallToolResponse
+	13, // [13:16] is the sub-list for method output_type
+	10, // [10:13] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_tools_v1_tool_service_proto_init() }
@@ -322,13 +765,21 @@ func file_dynamicagents_tools_v1_tool_service_proto_init() {
 		return
 	}
 	file_dynamicagents_tools_v1_tool_proto_init()
+	file_dynamicagents_tools_v1_tool_service_proto_msgTypes[3].OneofWrappers = []any{
+		(*WatchToolsResponse_ToolUpserted)(nil),
+		(*WatchToolsResponse_ToolRemoved)(nil),
+		(*WatchToolsResponse_SourceChanged)(nil),
+		(*WatchToolsResponse_SourceRemoved)(nil),
+		(*WatchToolsResponse_SnapshotComplete)(nil),
+		(*WatchToolsResponse_Heartbeat)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_tools_v1_tool_service_proto_rawDesc), len(file_dynamicagents_tools_v1_tool_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

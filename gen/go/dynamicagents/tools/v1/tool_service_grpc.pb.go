@@ -19,8 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ToolService_ListTools_FullMethodName = "/dynamicagents.tools.v1.ToolService/ListTools"
-	ToolService_CallTool_FullMethodName  = "/dynamicagents.tools.v1.ToolService/CallTool"
+	ToolService_ListTools_FullMethodName  = "/dynamicagents.tools.v1.ToolService/ListTools"
+	ToolService_WatchTools_FullMethodName = "/dynamicagents.tools.v1.ToolService/WatchTools"
+	ToolService_CallTool_FullMethodName   = "/dynamicagents.tools.v1.ToolService/CallTool"
 )
 
 // ToolServiceClient is the client API for ToolService service.
@@ -30,10 +31,17 @@ const (
 // ToolService lists and calls tools. It is served by Execution, on its port. Every method may also return
 // UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 type ToolServiceClient interface {
-	// Lists the tools of the caller's tenant by tool_id. Codes: INVALID_ARGUMENT.
+	// Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
+	// are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, and `sources`
+	// says so. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
 	ListTools(ctx context.Context, in *ListToolsRequest, opts ...grpc.CallOption) (*ListToolsResponse, error)
+	// Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
+	// then each change. A client that lost the stream watches again. Codes: UNAVAILABLE (SHUTTING_DOWN, or Registry does not
+	// answer).
+	WatchTools(ctx context.Context, in *WatchToolsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchToolsResponse], error)
 	// Calls a tool outside of any run. A tool that fails is no error of the call: is_error says so. Codes: NOT_FOUND,
-	// INVALID_ARGUMENT (the arguments break the tool's input_schema), DEADLINE_EXCEEDED.
+	// INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
+	// (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
 	CallTool(ctx context.Context, in *CallToolRequest, opts ...grpc.CallOption) (*CallToolResponse, error)
 }
 
@@ -55,6 +63,25 @@ func (c *toolServiceClient) ListTools(ctx context.Context, in *ListToolsRequest,
 	return out, nil
 }
 
+func (c *toolServiceClient) WatchTools(ctx context.Context, in *WatchToolsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchToolsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ToolService_ServiceDesc.Streams[0], ToolService_WatchTools_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchToolsRequest, WatchToolsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ToolService_WatchToolsClient = grpc.ServerStreamingClient[WatchToolsResponse]
+
 func (c *toolServiceClient) CallTool(ctx context.Context, in *CallToolRequest, opts ...grpc.CallOption) (*CallToolResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CallToolResponse)
@@ -72,10 +99,17 @@ func (c *toolServiceClient) CallTool(ctx context.Context, in *CallToolRequest, o
 // ToolService lists and calls tools. It is served by Execution, on its port. Every method may also return
 // UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 type ToolServiceServer interface {
-	// Lists the tools of the caller's tenant by tool_id. Codes: INVALID_ARGUMENT.
+	// Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
+	// are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, and `sources`
+	// says so. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
 	ListTools(context.Context, *ListToolsRequest) (*ListToolsResponse, error)
+	// Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
+	// then each change. A client that lost the stream watches again. Codes: UNAVAILABLE (SHUTTING_DOWN, or Registry does not
+	// answer).
+	WatchTools(*WatchToolsRequest, grpc.ServerStreamingServer[WatchToolsResponse]) error
 	// Calls a tool outside of any run. A tool that fails is no error of the call: is_error says so. Codes: NOT_FOUND,
-	// INVALID_ARGUMENT (the arguments break the tool's input_schema), DEADLINE_EXCEEDED.
+	// INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
+	// (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
 	CallTool(context.Context, *CallToolRequest) (*CallToolResponse, error)
 	mustEmbedUnimplementedToolServiceServer()
 }
@@ -89,6 +123,9 @@ type UnimplementedToolServiceServer struct{}
 
 func (UnimplementedToolServiceServer) ListTools(context.Context, *ListToolsRequest) (*ListToolsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTools not implemented")
+}
+func (UnimplementedToolServiceServer) WatchTools(*WatchToolsRequest, grpc.ServerStreamingServer[WatchToolsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchTools not implemented")
 }
 func (UnimplementedToolServiceServer) CallTool(context.Context, *CallToolRequest) (*CallToolResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CallTool not implemented")
@@ -132,6 +169,17 @@ func _ToolService_ListTools_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ToolService_WatchTools_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchToolsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ToolServiceServer).WatchTools(m, &grpc.GenericServerStream[WatchToolsRequest, WatchToolsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ToolService_WatchToolsServer = grpc.ServerStreamingServer[WatchToolsResponse]
+
 func _ToolService_CallTool_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CallToolRequest)
 	if err := dec(in); err != nil {
@@ -166,6 +214,12 @@ var ToolService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ToolService_CallTool_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchTools",
+			Handler:       _ToolService_WatchTools_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "dynamicagents/tools/v1/tool_service.proto",
 }

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*dynamicagents/execution/v1/execution.proto\x12\x1a\x64ynamicagents.execution.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xd2\x04\n\tExecution\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x12\n\x08\x61gent_id\x18\x02 \x01(\tH\x00\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12;\n\x06status\x18\x06 \x01(\x0e\x32+.dynamicagents.execution.v1.ExecutionStatus\x12\r\n\x05input\x18\x07 \x01(\t\x12\x0e\n\x06output\x18\x08 \x01(\t\x12\x32\n\x11structured_output\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12!\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.Status\x12\x39\n\x05usage\x18\x0b \x01(\x0b\x32*.dynamicagents.execution.v1.ExecutionUsage\x12\x12\n\nsession_id\x18\x0c \x01(\t\x12\x0f\n\x07user_id\x18\r \x01(\t\x12\x45\n\x08metadata\x18\x0e \x03(\x0b\x32\x33.dynamicagents.execution.v1.Execution.MetadataEntry\x12\x15\n\rlast_sequence\x18\x0f \x01(\x03\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06target\"\xc5\x01\n\x0e\x45xecutionUsage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x04 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x05 \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\x06 \x01(\x01\x12\x13\n\x0bmodel_calls\x18\x07 \x01(\x05\x12\x12\n\ntool_calls\x18\x08 \x01(\x05*\xae\x01\n\x0f\x45xecutionStatus\x12 \n\x1c\x45XECUTION_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45XECUTION_STATUS_RUNNING\x10\x01\x12\x1e\n\x1a\x45XECUTION_STATUS_COMPLETED\x10\x02\x12\x1b\n\x17\x45XECUTION_STATUS_FAILED\x10\x03\x12\x1e\n\x1a\x45XECUTION_STATUS_CANCELLED\x10\x04\x42z\n\x1e\x64\x65v.dynamicagents.execution.v1P\x01ZVgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/execution/v1;executionv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*dynamicagents/execution/v1/execution.proto\x12\x1a\x64ynamicagents.execution.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xc9\x06\n\tExecution\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x12\n\x08\x61gent_id\x18\x02 \x01(\tH\x00\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12;\n\x06status\x18\x06 \x01(\x0e\x32+.dynamicagents.execution.v1.ExecutionStatus\x12\r\n\x05input\x18\x07 \x01(\t\x12\x0e\n\x06output\x18\x08 \x01(\t\x12\x32\n\x11structured_output\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12!\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.Status\x12\x39\n\x05usage\x18\x0b \x01(\x0b\x32*.dynamicagents.execution.v1.ExecutionUsage\x12\x12\n\nsession_id\x18\x0c \x01(\t\x12\x0f\n\x07user_id\x18\r \x01(\t\x12\x45\n\x08metadata\x18\x0e \x03(\x0b\x32\x33.dynamicagents.execution.v1.Execution.MetadataEntry\x12\x15\n\rlast_sequence\x18\x0f \x01(\x03\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0equeue_position\x18\x12 \x01(\x05\x12\x10\n\x08\x61ttempts\x18\x13 \x01(\x05\x12\x41\n\x0einput_required\x18\x14 \x01(\x0b\x32).dynamicagents.execution.v1.InputRequired\x12\x32\n\x06\x62udget\x18\x15 \x01(\x0b\x32\".dynamicagents.execution.v1.Budget\x12\x10\n\x08priority\x18\x16 \x01(\x05\x12/\n\x05steps\x18\x17 \x03(\x0b\x32 .dynamicagents.execution.v1.Step\x12\x11\n\tfollowups\x18\x18 \x03(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06target\"\xec\x01\n\x04Step\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\x0f\n\x05model\x18\x02 \x01(\tH\x00\x12\x11\n\x07tool_id\x18\x03 \x01(\tH\x00\x12\x0f\n\x07\x63\x61ll_id\x18\x04 \x01(\t\x12\x16\n\x0erequest_digest\x18\x05 \x01(\t\x12\x11\n\tcompleted\x18\x06 \x01(\x08\x12\x10\n\x08is_error\x18\x07 \x01(\x08\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\n\x04kind\"\xb2\x01\n\x06\x42udget\x12&\n\x0cmax_cost_usd\x18\x01 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01\x12!\n\x10max_total_tokens\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12 \n\x0fmax_model_calls\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1f\n\x0emax_tool_calls\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1a\n\tmax_depth\x18\x05 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\"|\n\rInputRequired\x12:\n\x08requests\x18\x01 \x03(\x0b\x32(.dynamicagents.execution.v1.InputRequest\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xea\x01\n\x0cInputRequest\x12\x10\n\x08input_id\x18\x01 \x01(\t\x12<\n\x08\x61pproval\x18\x02 \x01(\x0b\x32(.dynamicagents.execution.v1.ToolApprovalH\x00\x12;\n\nuser_input\x18\x03 \x01(\x0b\x32%.dynamicagents.execution.v1.UserInputH\x00\x12\x45\n\rexternal_tool\x18\x04 \x01(\x0b\x32,.dynamicagents.execution.v1.ExternalToolCallH\x00\x42\x06\n\x04kind\"\\\n\x0cToolApproval\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0f\n\x07tool_id\x18\x02 \x01(\t\x12*\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"D\n\tUserInput\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\'\n\x06schema\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"`\n\x10\x45xternalToolCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0f\n\x07tool_id\x18\x02 \x01(\t\x12*\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xc5\x01\n\x0e\x45xecutionUsage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x04 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x05 \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\x06 \x01(\x01\x12\x13\n\x0bmodel_calls\x18\x07 \x01(\x05\x12\x12\n\ntool_calls\x18\x08 \x01(\x05*\xf0\x01\n\x0f\x45xecutionStatus\x12 \n\x1c\x45XECUTION_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45XECUTION_STATUS_RUNNING\x10\x01\x12\x1e\n\x1a\x45XECUTION_STATUS_COMPLETED\x10\x02\x12\x1b\n\x17\x45XECUTION_STATUS_FAILED\x10\x03\x12\x1e\n\x1a\x45XECUTION_STATUS_CANCELLED\x10\x04\x12\x1b\n\x17\x45XECUTION_STATUS_QUEUED\x10\x05\x12#\n\x1f\x45XECUTION_STATUS_INPUT_REQUIRED\x10\x06\x42z\n\x1e\x64\x65v.dynamicagents.execution.v1P\x01ZVgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/execution/v1;executionv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,12 +38,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\036dev.dynamicagents.execution.v1P\001ZVgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/execution/v1;executionv1'
   _globals['_EXECUTION_METADATAENTRY']._loaded_options = None
   _globals['_EXECUTION_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_EXECUTIONSTATUS']._serialized_start=960
-  _globals['_EXECUTIONSTATUS']._serialized_end=1134
-  _globals['_EXECUTION']._serialized_start=163
-  _globals['_EXECUTION']._serialized_end=757
-  _globals['_EXECUTION_METADATAENTRY']._serialized_start=700
-  _globals['_EXECUTION_METADATAENTRY']._serialized_end=747
-  _globals['_EXECUTIONUSAGE']._serialized_start=760
-  _globals['_EXECUTIONUSAGE']._serialized_end=957
+  _globals['_BUDGET'].fields_by_name['max_cost_usd']._loaded_options = None
+  _globals['_BUDGET'].fields_by_name['max_cost_usd']._serialized_options = b'\272H\r\022\013)\000\000\000\000\000\000\000\000@\001'
+  _globals['_BUDGET'].fields_by_name['max_total_tokens']._loaded_options = None
+  _globals['_BUDGET'].fields_by_name['max_total_tokens']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_BUDGET'].fields_by_name['max_model_calls']._loaded_options = None
+  _globals['_BUDGET'].fields_by_name['max_model_calls']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_BUDGET'].fields_by_name['max_tool_calls']._loaded_options = None
+  _globals['_BUDGET'].fields_by_name['max_tool_calls']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_BUDGET'].fields_by_name['max_depth']._loaded_options = None
+  _globals['_BUDGET'].fields_by_name['max_depth']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_EXECUTIONSTATUS']._serialized_start=2281
+  _globals['_EXECUTIONSTATUS']._serialized_end=2521
+  _globals['_EXECUTION']._serialized_start=192
+  _globals['_EXECUTION']._serialized_end=1033
+  _globals['_EXECUTION_METADATAENTRY']._serialized_start=976
+  _globals['_EXECUTION_METADATAENTRY']._serialized_end=1023
+  _globals['_STEP']._serialized_start=1036
+  _globals['_STEP']._serialized_end=1272
+  _globals['_BUDGET']._serialized_start=1275
+  _globals['_BUDGET']._serialized_end=1453
+  _globals['_INPUTREQUIRED']._serialized_start=1455
+  _globals['_INPUTREQUIRED']._serialized_end=1579
+  _globals['_INPUTREQUEST']._serialized_start=1582
+  _globals['_INPUTREQUEST']._serialized_end=1816
+  _globals['_TOOLAPPROVAL']._serialized_start=1818
+  _globals['_TOOLAPPROVAL']._serialized_end=1910
+  _globals['_USERINPUT']._serialized_start=1912
+  _globals['_USERINPUT']._serialized_end=1980
+  _globals['_EXTERNALTOOLCALL']._serialized_start=1982
+  _globals['_EXTERNALTOOLCALL']._serialized_end=2078
+  _globals['_EXECUTIONUSAGE']._serialized_start=2081
+  _globals['_EXECUTIONUSAGE']._serialized_end=2278
 # @@protoc_insertion_point(module_scope)

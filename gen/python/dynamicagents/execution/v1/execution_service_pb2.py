@@ -25,10 +25,15 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from dynamicagents.execution.v1 import event_pb2 as dynamicagents_dot_execution_dot_v1_dot_event__pb2
 from dynamicagents.execution.v1 import execution_pb2 as dynamicagents_dot_execution_dot_v1_dot_execution__pb2
+from dynamicagents.execution.v1 import session_pb2 as dynamicagents_dot_execution_dot_v1_dot_session__pb2
+from dynamicagents.router.v1 import chat_pb2 as dynamicagents_dot_router_dot_v1_dot_chat__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2dynamicagents/execution/v1/execution_service.proto\x12\x1a\x64ynamicagents.execution.v1\x1a\x1b\x62uf/validate/validate.proto\x1a&dynamicagents/execution/v1/event.proto\x1a*dynamicagents/execution/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\"\x8e\x04\n\x0e\x45xecuteRequest\x12?\n\x08\x61gent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$H\x00\x12\x1a\n\x05input\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01\x18\xc0\x84=\x12\x1c\n\nsession_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x64\n\x08metadata\x18\x04 \x03(\x0b\x32\x38.dynamicagents.execution.v1.ExecuteRequest.MetadataEntryB\x18\xbaH\x15\x9a\x01\x12\x10@\"\x07r\x05\x10\x01\x18\x80\x01*\x05r\x03\x18\x80 \x12\x19\n\x08revision\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x19\n\x07user_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x1c\n\nrequest_id\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12:\n\x07timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05*\x00\x12I\n\ron_disconnect\x18\x0b \x01(\x0e\x32(.dynamicagents.execution.v1.OnDisconnectB\x08\xbaH\x05\x82\x01\x02\x10\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0f\n\x06target\x12\x05\xbaH\x02\x08\x01\"K\n\x0f\x45xecuteResponse\x12\x38\n\texecution\x18\x01 \x01(\x0b\x32%.dynamicagents.execution.v1.Execution\"Y\n\x15WatchExecutionRequest\x12\x1f\n\x0c\x65xecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"Q\n\x16WatchExecutionResponse\x12\x37\n\x05\x65vent\x18\x01 \x01(\x0b\x32(.dynamicagents.execution.v1.ExecuteEvent\"6\n\x13GetExecutionRequest\x12\x1f\n\x0c\x65xecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"P\n\x14GetExecutionResponse\x12\x38\n\texecution\x18\x01 \x01(\x0b\x32%.dynamicagents.execution.v1.Execution\"S\n\x16\x43\x61ncelExecutionRequest\x12\x1f\n\x0c\x65xecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"S\n\x17\x43\x61ncelExecutionResponse\x12\x38\n\texecution\x18\x01 \x01(\x0b\x32%.dynamicagents.execution.v1.Execution*c\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x1a\n\x16ON_DISCONNECT_CONTINUE\x10\x02\x32\xc9\x04\n\x10\x45xecutionService\x12\x62\n\x07\x45xecute\x12*.dynamicagents.execution.v1.ExecuteRequest\x1a+.dynamicagents.execution.v1.ExecuteResponse\x12g\n\rExecuteStream\x12*.dynamicagents.execution.v1.ExecuteRequest\x1a(.dynamicagents.execution.v1.ExecuteEvent0\x01\x12y\n\x0eWatchExecution\x12\x31.dynamicagents.execution.v1.WatchExecutionRequest\x1a\x32.dynamicagents.execution.v1.WatchExecutionResponse0\x01\x12q\n\x0cGetExecution\x12/.dynamicagents.execution.v1.GetExecutionRequest\x1a\x30.dynamicagents.execution.v1.GetExecutionResponse\x12z\n\x0f\x43\x61ncelExecution\x12\x32.dynamicagents.execution.v1.CancelExecutionRequest\x1a\x33.dynamicagents.execution.v1.CancelExecutionResponseBz\n\x1e\x64\x65v.dynamicagents.execution.v1P\x01ZVgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/execution/v1;executionv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2dynamicagents/execution/v1/execution_service.proto\x12\x1a\x64ynamicagents.execution.v1\x1a\x1b\x62uf/validate/validate.proto\x1a&dynamicagents/execution/v1/event.proto\x1a*dynamicagents/execution/v1/execution.proto\x1a(dynamicagents/execution/v1/session.proto\x1a\"dynamicagents/router/v1/chat.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x07\n\x0e\x45xecuteRequest\x12?\n\x08\x61gent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$H\x00\x12\x1a\n\x05input\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01\x18\xc0\x84=\x12\x1c\n\nsession_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x64\n\x08metadata\x18\x04 \x03(\x0b\x32\x38.dynamicagents.execution.v1.ExecuteRequest.MetadataEntryB\x18\xbaH\x15\x9a\x01\x12\x10@\"\x07r\x05\x10\x01\x18\x80\x01*\x05r\x03\x18\x80 \x12\x19\n\x08revision\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x19\n\x07user_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x1c\n\nrequest_id\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12:\n\x07timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05*\x00\x12I\n\ron_disconnect\x18\x0b \x01(\x0e\x32(.dynamicagents.execution.v1.OnDisconnectB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x32\n\x06\x62udget\x18\x0c \x01(\x0b\x32\".dynamicagents.execution.v1.Budget\x12;\n\x05media\x18\r \x03(\x0b\x32\".dynamicagents.router.v1.MediaPartB\x08\xbaH\x05\x92\x01\x02\x10@\x12.\n\routput_schema\x18\x0e \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\rsession_state\x18\x0f \x01(\x0b\x32\x17.google.protobuf.Struct\x12@\n\x07history\x18\x10 \x03(\x0b\x32$.dynamicagents.router.v1.ChatMessageB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12$\n\x08priority\x18\x11 \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\x64(\x9c\xff\xff\xff\xff\xff\xff\xff\xff\x01\x12K\n\x0esession_policy\x18\x12 \x01(\x0e\x32).dynamicagents.execution.v1.SessionPolicyB\x08\xbaH\x05\x82\x01\x02\x10\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0f\n\x06target\x12\x05\xbaH\x02\x08\x01\"K\n\x0f\x45xecuteResponse\x12\x38\n\texecution\x18\x01 \x01(\x0b\x32%.dynamicagents.execution.v1.Execution\"Y\n\x15WatchExecutionRequest\x12\x1f\n\x0c\x65xecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"Q\n\x16WatchExecutionResponse\x12\x37\n\x05\x65vent\x18\x01 \x01(\x0b\x32(.dynamicagents.execution.v1.ExecuteEvent\"6\n\x13GetExecutionRequest\x12\x1f\n\x0c\x65xecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"P\n\x14GetExecutionResponse\x12\x38\n\texecution\x18\x01 \x01(\x0b\x32%.dynamicagents.execution.v1.Execution\"S\n\x16\x43\x61ncelExecutionRequest\x12\x1f\n\x0c\x65xecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"S\n\x17\x43\x61ncelExecutionResponse\x12\x38\n\texecution\x18\x01 \x01(\x0b\x32%.dynamicagents.execution.v1.Execution\"\xe0\x02\n\x15ListExecutionsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x19\n\x08\x61gent_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x1c\n\nsession_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x19\n\x07user_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12P\n\x08statuses\x18\x06 \x03(\x0e\x32+.dynamicagents.execution.v1.ExecutionStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\n\"\x07\x82\x01\x04\x10\x01 \x00\x12\x30\n\x0c\x63reated_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x16ListExecutionsResponse\x12\x39\n\nexecutions\x18\x01 \x03(\x0b\x32%.dynamicagents.execution.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9f\x01\n\x18\x43ontinueExecutionRequest\x12\x1f\n\x0c\x65xecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x44\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\'.dynamicagents.execution.v1.InputAnswerB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\x84\x02\n\x0bInputAnswer\x12\x1c\n\x08input_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12<\n\x08\x61pproval\x18\x02 \x01(\x0b\x32(.dynamicagents.execution.v1.ToolDecisionH\x00\x12\x41\n\nuser_input\x18\x03 \x01(\x0b\x32+.dynamicagents.execution.v1.UserInputAnswerH\x00\x12\x45\n\x0btool_result\x18\x04 \x01(\x0b\x32..dynamicagents.execution.v1.ExternalToolResultH\x00\x42\x0f\n\x06\x61nswer\x12\x05\xbaH\x02\x08\x01\"d\n\x0cToolDecision\x12\x10\n\x08\x61pproved\x18\x01 \x01(\x08\x12\x16\n\x04note\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12*\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"S\n\x0fUserInputAnswer\x12\'\n\x06values\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x17\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=\"A\n\x12\x45xternalToolResult\x12\x19\n\x06output\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=\x12\x10\n\x08is_error\x18\x02 \x01(\x08\"U\n\x19\x43ontinueExecutionResponse\x12\x38\n\texecution\x18\x01 \x01(\x0b\x32%.dynamicagents.execution.v1.Execution\"9\n\x16ReplayExecutionRequest\x12\x1f\n\x0c\x65xecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"R\n\x17ReplayExecutionResponse\x12\x37\n\x05\x65vent\x18\x01 \x01(\x0b\x32(.dynamicagents.execution.v1.ExecuteEvent\"\x88\x01\n\x13ListSessionsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x19\n\x07user_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x19\n\x08\x61gent_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18?\"f\n\x14ListSessionsResponse\x12\x35\n\x08sessions\x18\x01 \x03(\x0b\x32#.dynamicagents.execution.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x83\x01\n\x11GetSessionRequest\x12\x1e\n\nsession_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12 \n\x0cmax_messages\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12,\n\x08state_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x88\x01\n\x12GetSessionResponse\x12\x34\n\x07session\x18\x01 \x01(\x0b\x32#.dynamicagents.execution.v1.Session\x12<\n\x08messages\x18\x02 \x03(\x0b\x32*.dynamicagents.execution.v1.SessionMessage\"\x8d\x01\n\x14UpdateSessionRequest\x12<\n\x07session\x18\x01 \x01(\x0b\x32#.dynamicagents.execution.v1.SessionB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"M\n\x15UpdateSessionResponse\x12\x34\n\x07session\x18\x01 \x01(\x0b\x32#.dynamicagents.execution.v1.Session\"6\n\x14\x44\x65leteSessionRequest\x12\x1e\n\nsession_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"3\n\x15\x44\x65leteSessionResponse\x12\x1a\n\x12\x64\x65leted_executions\x18\x01 \x01(\x05*\x82\x01\n\rSessionPolicy\x12\x1e\n\x1aSESSION_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_POLICY_QUEUE\x10\x01\x12\x19\n\x15SESSION_POLICY_REJECT\x10\x02\x12\x1c\n\x18SESSION_POLICY_INTERRUPT\x10\x03*c\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x1a\n\x16ON_DISCONNECT_CONTINUE\x10\x02\x32\x8f\x0b\n\x10\x45xecutionService\x12\x62\n\x07\x45xecute\x12*.dynamicagents.execution.v1.ExecuteRequest\x1a+.dynamicagents.execution.v1.ExecuteResponse\x12g\n\rExecuteStream\x12*.dynamicagents.execution.v1.ExecuteRequest\x1a(.dynamicagents.execution.v1.ExecuteEvent0\x01\x12y\n\x0eWatchExecution\x12\x31.dynamicagents.execution.v1.WatchExecutionRequest\x1a\x32.dynamicagents.execution.v1.WatchExecutionResponse0\x01\x12q\n\x0cGetExecution\x12/.dynamicagents.execution.v1.GetExecutionRequest\x1a\x30.dynamicagents.execution.v1.GetExecutionResponse\x12z\n\x0f\x43\x61ncelExecution\x12\x32.dynamicagents.execution.v1.CancelExecutionRequest\x1a\x33.dynamicagents.execution.v1.CancelExecutionResponse\x12w\n\x0eListExecutions\x12\x31.dynamicagents.execution.v1.ListExecutionsRequest\x1a\x32.dynamicagents.execution.v1.ListExecutionsResponse\x12\x80\x01\n\x11\x43ontinueExecution\x12\x34.dynamicagents.execution.v1.ContinueExecutionRequest\x1a\x35.dynamicagents.execution.v1.ContinueExecutionResponse\x12|\n\x0fReplayExecution\x12\x32.dynamicagents.execution.v1.ReplayExecutionRequest\x1a\x33.dynamicagents.execution.v1.ReplayExecutionResponse0\x01\x12q\n\x0cListSessions\x12/.dynamicagents.execution.v1.ListSessionsRequest\x1a\x30.dynamicagents.execution.v1.ListSessionsResponse\x12k\n\nGetSession\x12-.dynamicagents.execution.v1.GetSessionRequest\x1a..dynamicagents.execution.v1.GetSessionResponse\x12t\n\rUpdateSession\x12\x30.dynamicagents.execution.v1.UpdateSessionRequest\x1a\x31.dynamicagents.execution.v1.UpdateSessionResponse\x12t\n\rDeleteSession\x12\x30.dynamicagents.execution.v1.DeleteSessionRequest\x1a\x31.dynamicagents.execution.v1.DeleteSessionResponseBz\n\x1e\x64\x65v.dynamicagents.execution.v1P\x01ZVgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/execution/v1;executionv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,6 +63,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTEREQUEST'].fields_by_name['timeout']._serialized_options = b'\272H\013\252\001\010\"\004\010\200\243\005*\000'
   _globals['_EXECUTEREQUEST'].fields_by_name['on_disconnect']._loaded_options = None
   _globals['_EXECUTEREQUEST'].fields_by_name['on_disconnect']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_EXECUTEREQUEST'].fields_by_name['media']._loaded_options = None
+  _globals['_EXECUTEREQUEST'].fields_by_name['media']._serialized_options = b'\272H\005\222\001\002\020@'
+  _globals['_EXECUTEREQUEST'].fields_by_name['history']._loaded_options = None
+  _globals['_EXECUTEREQUEST'].fields_by_name['history']._serialized_options = b'\272H\006\222\001\003\020\350\007'
+  _globals['_EXECUTEREQUEST'].fields_by_name['priority']._loaded_options = None
+  _globals['_EXECUTEREQUEST'].fields_by_name['priority']._serialized_options = b'\272H\017\032\r\030d(\234\377\377\377\377\377\377\377\377\001'
+  _globals['_EXECUTEREQUEST'].fields_by_name['session_policy']._loaded_options = None
+  _globals['_EXECUTEREQUEST'].fields_by_name['session_policy']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_WATCHEXECUTIONREQUEST'].fields_by_name['execution_id']._loaded_options = None
   _globals['_WATCHEXECUTIONREQUEST'].fields_by_name['execution_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_WATCHEXECUTIONREQUEST'].fields_by_name['after_sequence']._loaded_options = None
@@ -68,26 +81,112 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELEXECUTIONREQUEST'].fields_by_name['execution_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_CANCELEXECUTIONREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_CANCELEXECUTIONREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\364\003'
-  _globals['_ONDISCONNECT']._serialized_start=1315
-  _globals['_ONDISCONNECT']._serialized_end=1414
-  _globals['_EXECUTEREQUEST']._serialized_start=228
-  _globals['_EXECUTEREQUEST']._serialized_end=754
-  _globals['_EXECUTEREQUEST_METADATAENTRY']._serialized_start=690
-  _globals['_EXECUTEREQUEST_METADATAENTRY']._serialized_end=737
-  _globals['_EXECUTERESPONSE']._serialized_start=756
-  _globals['_EXECUTERESPONSE']._serialized_end=831
-  _globals['_WATCHEXECUTIONREQUEST']._serialized_start=833
-  _globals['_WATCHEXECUTIONREQUEST']._serialized_end=922
-  _globals['_WATCHEXECUTIONRESPONSE']._serialized_start=924
-  _globals['_WATCHEXECUTIONRESPONSE']._serialized_end=1005
-  _globals['_GETEXECUTIONREQUEST']._serialized_start=1007
-  _globals['_GETEXECUTIONREQUEST']._serialized_end=1061
-  _globals['_GETEXECUTIONRESPONSE']._serialized_start=1063
-  _globals['_GETEXECUTIONRESPONSE']._serialized_end=1143
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=1145
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=1228
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=1230
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=1313
-  _globals['_EXECUTIONSERVICE']._serialized_start=1417
-  _globals['_EXECUTIONSERVICE']._serialized_end=2002
+  _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['agent_id']._loaded_options = None
+  _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['agent_id']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['session_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['user_id']._loaded_options = None
+  _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\005r\003\030\377\001'
+  _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['statuses']._loaded_options = None
+  _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['statuses']._serialized_options = b'\272H\016\222\001\013\020\n\"\007\202\001\004\020\001 \000'
+  _globals['_CONTINUEEXECUTIONREQUEST'].fields_by_name['execution_id']._loaded_options = None
+  _globals['_CONTINUEEXECUTIONREQUEST'].fields_by_name['execution_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_CONTINUEEXECUTIONREQUEST'].fields_by_name['answers']._loaded_options = None
+  _globals['_CONTINUEEXECUTIONREQUEST'].fields_by_name['answers']._serialized_options = b'\272H\007\222\001\004\010\001\020d'
+  _globals['_CONTINUEEXECUTIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CONTINUEEXECUTIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_INPUTANSWER'].oneofs_by_name['answer']._loaded_options = None
+  _globals['_INPUTANSWER'].oneofs_by_name['answer']._serialized_options = b'\272H\002\010\001'
+  _globals['_INPUTANSWER'].fields_by_name['input_id']._loaded_options = None
+  _globals['_INPUTANSWER'].fields_by_name['input_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_TOOLDECISION'].fields_by_name['note']._loaded_options = None
+  _globals['_TOOLDECISION'].fields_by_name['note']._serialized_options = b'\272H\005r\003\030\200 '
+  _globals['_USERINPUTANSWER'].fields_by_name['text']._loaded_options = None
+  _globals['_USERINPUTANSWER'].fields_by_name['text']._serialized_options = b'\272H\006r\004\030\300\204='
+  _globals['_EXTERNALTOOLRESULT'].fields_by_name['output']._loaded_options = None
+  _globals['_EXTERNALTOOLRESULT'].fields_by_name['output']._serialized_options = b'\272H\006r\004\030\300\204='
+  _globals['_REPLAYEXECUTIONREQUEST'].fields_by_name['execution_id']._loaded_options = None
+  _globals['_REPLAYEXECUTIONREQUEST'].fields_by_name['execution_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['user_id']._loaded_options = None
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\005r\003\030\377\001'
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['agent_id']._loaded_options = None
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['agent_id']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_GETSESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_GETSESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_GETSESSIONREQUEST'].fields_by_name['max_messages']._loaded_options = None
+  _globals['_GETSESSIONREQUEST'].fields_by_name['max_messages']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['session']._loaded_options = None
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['session']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['update_mask']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_DELETESESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_DELETESESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_SESSIONPOLICY']._serialized_start=4103
+  _globals['_SESSIONPOLICY']._serialized_end=4233
+  _globals['_ONDISCONNECT']._serialized_start=4235
+  _globals['_ONDISCONNECT']._serialized_end=4334
+  _globals['_EXECUTEREQUEST']._serialized_start=403
+  _globals['_EXECUTEREQUEST']._serialized_end=1319
+  _globals['_EXECUTEREQUEST_METADATAENTRY']._serialized_start=1255
+  _globals['_EXECUTEREQUEST_METADATAENTRY']._serialized_end=1302
+  _globals['_EXECUTERESPONSE']._serialized_start=1321
+  _globals['_EXECUTERESPONSE']._serialized_end=1396
+  _globals['_WATCHEXECUTIONREQUEST']._serialized_start=1398
+  _globals['_WATCHEXECUTIONREQUEST']._serialized_end=1487
+  _globals['_WATCHEXECUTIONRESPONSE']._serialized_start=1489
+  _globals['_WATCHEXECUTIONRESPONSE']._serialized_end=1570
+  _globals['_GETEXECUTIONREQUEST']._serialized_start=1572
+  _globals['_GETEXECUTIONREQUEST']._serialized_end=1626
+  _globals['_GETEXECUTIONRESPONSE']._serialized_start=1628
+  _globals['_GETEXECUTIONRESPONSE']._serialized_end=1708
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=1710
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=1793
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=1795
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=1878
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=1881
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=2233
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=2235
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=2343
+  _globals['_CONTINUEEXECUTIONREQUEST']._serialized_start=2346
+  _globals['_CONTINUEEXECUTIONREQUEST']._serialized_end=2505
+  _globals['_INPUTANSWER']._serialized_start=2508
+  _globals['_INPUTANSWER']._serialized_end=2768
+  _globals['_TOOLDECISION']._serialized_start=2770
+  _globals['_TOOLDECISION']._serialized_end=2870
+  _globals['_USERINPUTANSWER']._serialized_start=2872
+  _globals['_USERINPUTANSWER']._serialized_end=2955
+  _globals['_EXTERNALTOOLRESULT']._serialized_start=2957
+  _globals['_EXTERNALTOOLRESULT']._serialized_end=3022
+  _globals['_CONTINUEEXECUTIONRESPONSE']._serialized_start=3024
+  _globals['_CONTINUEEXECUTIONRESPONSE']._serialized_end=3109
+  _globals['_REPLAYEXECUTIONREQUEST']._serialized_start=3111
+  _globals['_REPLAYEXECUTIONREQUEST']._serialized_end=3168
+  _globals['_REPLAYEXECUTIONRESPONSE']._serialized_start=3170
+  _globals['_REPLAYEXECUTIONRESPONSE']._serialized_end=3252
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=3255
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=3391
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=3393
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=3495
+  _globals['_GETSESSIONREQUEST']._serialized_start=3498
+  _globals['_GETSESSIONREQUEST']._serialized_end=3629
+  _globals['_GETSESSIONRESPONSE']._serialized_start=3632
+  _globals['_GETSESSIONRESPONSE']._serialized_end=3768
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=3771
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=3912
+  _globals['_UPDATESESSIONRESPONSE']._serialized_start=3914
+  _globals['_UPDATESESSIONRESPONSE']._serialized_end=3991
+  _globals['_DELETESESSIONREQUEST']._serialized_start=3993
+  _globals['_DELETESESSIONREQUEST']._serialized_end=4047
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=4049
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=4100
+  _globals['_EXECUTIONSERVICE']._serialized_start=4337
+  _globals['_EXECUTIONSERVICE']._serialized_end=5760
 # @@protoc_insertion_point(module_scope)

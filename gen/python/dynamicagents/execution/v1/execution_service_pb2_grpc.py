@@ -62,6 +62,41 @@ class ExecutionServiceStub:
                 request_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.CancelExecutionRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.CancelExecutionResponse.FromString,
                 _registered_method=True)
+        self.ListExecutions = channel.unary_unary(
+                '/dynamicagents.execution.v1.ExecutionService/ListExecutions',
+                request_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListExecutionsRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListExecutionsResponse.FromString,
+                _registered_method=True)
+        self.ContinueExecution = channel.unary_unary(
+                '/dynamicagents.execution.v1.ExecutionService/ContinueExecution',
+                request_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ContinueExecutionRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ContinueExecutionResponse.FromString,
+                _registered_method=True)
+        self.ReplayExecution = channel.unary_stream(
+                '/dynamicagents.execution.v1.ExecutionService/ReplayExecution',
+                request_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ReplayExecutionRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ReplayExecutionResponse.FromString,
+                _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/dynamicagents.execution.v1.ExecutionService/ListSessions',
+                request_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListSessionsResponse.FromString,
+                _registered_method=True)
+        self.GetSession = channel.unary_unary(
+                '/dynamicagents.execution.v1.ExecutionService/GetSession',
+                request_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.GetSessionRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.GetSessionResponse.FromString,
+                _registered_method=True)
+        self.UpdateSession = channel.unary_unary(
+                '/dynamicagents.execution.v1.ExecutionService/UpdateSession',
+                request_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.UpdateSessionRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.UpdateSessionResponse.FromString,
+                _registered_method=True)
+        self.DeleteSession = channel.unary_unary(
+                '/dynamicagents.execution.v1.ExecutionService/DeleteSession',
+                request_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.DeleteSessionRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.DeleteSessionResponse.FromString,
+                _registered_method=True)
 
 
 class ExecutionServiceServicer:
@@ -71,7 +106,9 @@ class ExecutionServiceServicer:
 
     def Execute(self, request, context):
         """Runs a target and waits for its end, whichever it is: a run that failed is an Execution with `error`, not an error of
-        the call. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (TOO_MANY_EXECUTIONS), UNAVAILABLE.
+        the call. A run that waits for input is returned as it waits; ContinueExecution and WatchExecution go on with it.
+        Codes: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (SESSION_BUSY, TOOL_UNKNOWN, NOT_SUPPORTED),
+        RESOURCE_EXHAUSTED (QUEUE_FULL, TOO_MANY_EXECUTIONS where the queue is switched off), UNAVAILABLE.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -80,7 +117,8 @@ class ExecutionServiceServicer:
 
     def ExecuteStream(self, request, context):
         """Runs a target and streams its events, up to the terminal one. An error before the run was accepted is an error of the
-        call; later it is execution_failed, and the call itself ends OK. Codes: as Execute.
+        call; later it is execution_failed, and the call itself ends OK. While the run is queued, heartbeats say its place,
+        the first one at once; while it waits for input, the stream stays open. Codes: as Execute.
         The names are those that existing callers were promised.
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
@@ -91,8 +129,9 @@ class ExecutionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchExecution(self, request, context):
-        """Replays the events after a sequence number, then follows the run to its terminal event. Codes: INVALID_ARGUMENT,
-        NOT_FOUND.
+        """Replays the events after a sequence number, then follows the run to its terminal event. A server that stops ends the
+        call with UNAVAILABLE (SHUTTING_DOWN): watch again elsewhere, from the last event received. Codes: INVALID_ARGUMENT,
+        NOT_FOUND, OUT_OF_RANGE (EVENTS_EXPIRED, SEQUENCE_UNKNOWN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,6 +147,61 @@ class ExecutionServiceServicer:
     def CancelExecution(self, request, context):
         """Ends a running execution with execution_cancelled and waits until it has ended; one that had ended stays as it is.
         Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListExecutions(self, request, context):
+        """Lists the executions of the tenant, the newest first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ContinueExecution(self, request, context):
+        """Answers what a run waits for, so that it goes on once all is answered. An answer is taken once: of two at a time one
+        gets FAILED_PRECONDITION (NOT_WAITING). The same answer with the same request_id is taken as a repeat. The run goes on
+        in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
+        FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayExecution(self, request, context):
+        """Runs an ended execution again from its journal alone: no model and no tool is called, and nothing is stored. The events
+        are those that the run had, where it is deterministic. For debugging. Codes: INVALID_ARGUMENT, NOT_FOUND,
+        FAILED_PRECONDITION (still running), OUT_OF_RANGE (EVENTS_EXPIRED), ABORTED (JOURNAL_MISMATCH).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSessions(self, request, context):
+        """Lists the sessions of the tenant, the last used first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSession(self, request, context):
+        """Reads a session: messages, summary, state. Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSession(self, request, context):
+        """Changes fields of a session: `state`, `summary`, `metadata`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED (STALE_ETAG).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSession(self, request, context):
+        """Deletes a session and everything that it produced: messages, state, executions with their events and journals, and
+        what was learnt of users in it. Runs that still go on are cancelled first. Codes: INVALID_ARGUMENT, NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,6 +234,41 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.CancelExecution,
                     request_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.CancelExecutionRequest.FromString,
                     response_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.CancelExecutionResponse.SerializeToString,
+            ),
+            'ListExecutions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExecutions,
+                    request_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListExecutionsRequest.FromString,
+                    response_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListExecutionsResponse.SerializeToString,
+            ),
+            'ContinueExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.ContinueExecution,
+                    request_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ContinueExecutionRequest.FromString,
+                    response_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ContinueExecutionResponse.SerializeToString,
+            ),
+            'ReplayExecution': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReplayExecution,
+                    request_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ReplayExecutionRequest.FromString,
+                    response_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ReplayExecutionResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListSessionsRequest.FromString,
+                    response_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'GetSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSession,
+                    request_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.GetSessionRequest.FromString,
+                    response_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.GetSessionResponse.SerializeToString,
+            ),
+            'UpdateSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSession,
+                    request_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.UpdateSessionRequest.FromString,
+                    response_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.UpdateSessionResponse.SerializeToString,
+            ),
+            'DeleteSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSession,
+                    request_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.DeleteSessionRequest.FromString,
+                    response_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.DeleteSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -279,6 +408,195 @@ class ExecutionService:
             '/dynamicagents.execution.v1.ExecutionService/CancelExecution',
             dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.CancelExecutionRequest.SerializeToString,
             dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.CancelExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExecutions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.execution.v1.ExecutionService/ListExecutions',
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListExecutionsRequest.SerializeToString,
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListExecutionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ContinueExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.execution.v1.ExecutionService/ContinueExecution',
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ContinueExecutionRequest.SerializeToString,
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ContinueExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dynamicagents.execution.v1.ExecutionService/ReplayExecution',
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ReplayExecutionRequest.SerializeToString,
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ReplayExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.execution.v1.ExecutionService/ListSessions',
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListSessionsRequest.SerializeToString,
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.execution.v1.ExecutionService/GetSession',
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.GetSessionRequest.SerializeToString,
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.GetSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.execution.v1.ExecutionService/UpdateSession',
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.UpdateSessionRequest.SerializeToString,
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.UpdateSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.execution.v1.ExecutionService/DeleteSession',
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.DeleteSessionRequest.SerializeToString,
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.DeleteSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,26 +38,53 @@ class ExecutionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ExecutionServiceAsyncStub: ...
     Execute: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ExecuteRequest, _execution_service_pb2.ExecuteResponse]
     """Runs a target and waits for its end, whichever it is: a run that failed is an Execution with `error`, not an error of
-    the call. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (TOO_MANY_EXECUTIONS), UNAVAILABLE.
+    the call. A run that waits for input is returned as it waits; ContinueExecution and WatchExecution go on with it.
+    Codes: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (SESSION_BUSY, TOOL_UNKNOWN, NOT_SUPPORTED),
+    RESOURCE_EXHAUSTED (QUEUE_FULL, TOO_MANY_EXECUTIONS where the queue is switched off), UNAVAILABLE.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     ExecuteStream: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.ExecuteRequest, _event_pb2.ExecuteEvent]
     """Runs a target and streams its events, up to the terminal one. An error before the run was accepted is an error of the
-    call; later it is execution_failed, and the call itself ends OK. Codes: as Execute.
+    call; later it is execution_failed, and the call itself ends OK. While the run is queued, heartbeats say its place,
+    the first one at once; while it waits for input, the stream stays open. Codes: as Execute.
     The names are those that existing callers were promised.
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     WatchExecution: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]
-    """Replays the events after a sequence number, then follows the run to its terminal event. Codes: INVALID_ARGUMENT,
-    NOT_FOUND.
+    """Replays the events after a sequence number, then follows the run to its terminal event. A server that stops ends the
+    call with UNAVAILABLE (SHUTTING_DOWN): watch again elsewhere, from the last event received. Codes: INVALID_ARGUMENT,
+    NOT_FOUND, OUT_OF_RANGE (EVENTS_EXPIRED, SEQUENCE_UNKNOWN).
     """
     GetExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.GetExecutionRequest, _execution_service_pb2.GetExecutionResponse]
     """Reads an execution. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     CancelExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.CancelExecutionRequest, _execution_service_pb2.CancelExecutionResponse]
     """Ends a running execution with execution_cancelled and waits until it has ended; one that had ended stays as it is.
     Codes: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    ListExecutions: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ListExecutionsRequest, _execution_service_pb2.ListExecutionsResponse]
+    """Lists the executions of the tenant, the newest first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT."""
+    ContinueExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ContinueExecutionRequest, _execution_service_pb2.ContinueExecutionResponse]
+    """Answers what a run waits for, so that it goes on once all is answered. An answer is taken once: of two at a time one
+    gets FAILED_PRECONDITION (NOT_WAITING). The same answer with the same request_id is taken as a repeat. The run goes on
+    in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
+    FAILED_PRECONDITION.
+    """
+    ReplayExecution: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.ReplayExecutionRequest, _execution_service_pb2.ReplayExecutionResponse]
+    """Runs an ended execution again from its journal alone: no model and no tool is called, and nothing is stored. The events
+    are those that the run had, where it is deterministic. For debugging. Codes: INVALID_ARGUMENT, NOT_FOUND,
+    FAILED_PRECONDITION (still running), OUT_OF_RANGE (EVENTS_EXPIRED), ABORTED (JOURNAL_MISMATCH).
+    """
+    ListSessions: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ListSessionsRequest, _execution_service_pb2.ListSessionsResponse]
+    """Lists the sessions of the tenant, the last used first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT."""
+    GetSession: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.GetSessionRequest, _execution_service_pb2.GetSessionResponse]
+    """Reads a session: messages, summary, state. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    UpdateSession: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.UpdateSessionRequest, _execution_service_pb2.UpdateSessionResponse]
+    """Changes fields of a session: `state`, `summary`, `metadata`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED (STALE_ETAG)."""
+    DeleteSession: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.DeleteSessionRequest, _execution_service_pb2.DeleteSessionResponse]
+    """Deletes a session and everything that it produced: messages, state, executions with their events and journals, and
+    what was learnt of users in it. Runs that still go on are cancelled first. Codes: INVALID_ARGUMENT, NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -69,26 +96,53 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Execute: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ExecuteRequest, _execution_service_pb2.ExecuteResponse]  # type: ignore[assignment]
     """Runs a target and waits for its end, whichever it is: a run that failed is an Execution with `error`, not an error of
-    the call. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (TOO_MANY_EXECUTIONS), UNAVAILABLE.
+    the call. A run that waits for input is returned as it waits; ContinueExecution and WatchExecution go on with it.
+    Codes: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (SESSION_BUSY, TOOL_UNKNOWN, NOT_SUPPORTED),
+    RESOURCE_EXHAUSTED (QUEUE_FULL, TOO_MANY_EXECUTIONS where the queue is switched off), UNAVAILABLE.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     ExecuteStream: _aio.UnaryStreamMultiCallable[_execution_service_pb2.ExecuteRequest, _event_pb2.ExecuteEvent]  # type: ignore[assignment]
     """Runs a target and streams its events, up to the terminal one. An error before the run was accepted is an error of the
-    call; later it is execution_failed, and the call itself ends OK. Codes: as Execute.
+    call; later it is execution_failed, and the call itself ends OK. While the run is queued, heartbeats say its place,
+    the first one at once; while it waits for input, the stream stays open. Codes: as Execute.
     The names are those that existing callers were promised.
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     WatchExecution: _aio.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]  # type: ignore[assignment]
-    """Replays the events after a sequence number, then follows the run to its terminal event. Codes: INVALID_ARGUMENT,
-    NOT_FOUND.
+    """Replays the events after a sequence number, then follows the run to its terminal event. A server that stops ends the
+    call with UNAVAILABLE (SHUTTING_DOWN): watch again elsewhere, from the last event received. Codes: INVALID_ARGUMENT,
+    NOT_FOUND, OUT_OF_RANGE (EVENTS_EXPIRED, SEQUENCE_UNKNOWN).
     """
     GetExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.GetExecutionRequest, _execution_service_pb2.GetExecutionResponse]  # type: ignore[assignment]
     """Reads an execution. Codes: INVALID_ARGUMENT, NOT_FOUND."""
     CancelExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.CancelExecutionRequest, _execution_service_pb2.CancelExecutionResponse]  # type: ignore[assignment]
     """Ends a running execution with execution_cancelled and waits until it has ended; one that had ended stays as it is.
     Codes: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    ListExecutions: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ListExecutionsRequest, _execution_service_pb2.ListExecutionsResponse]  # type: ignore[assignment]
+    """Lists the executions of the tenant, the newest first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT."""
+    ContinueExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ContinueExecutionRequest, _execution_service_pb2.ContinueExecutionResponse]  # type: ignore[assignment]
+    """Answers what a run waits for, so that it goes on once all is answered. An answer is taken once: of two at a time one
+    gets FAILED_PRECONDITION (NOT_WAITING). The same answer with the same request_id is taken as a repeat. The run goes on
+    in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
+    FAILED_PRECONDITION.
+    """
+    ReplayExecution: _aio.UnaryStreamMultiCallable[_execution_service_pb2.ReplayExecutionRequest, _execution_service_pb2.ReplayExecutionResponse]  # type: ignore[assignment]
+    """Runs an ended execution again from its journal alone: no model and no tool is called, and nothing is stored. The events
+    are those that the run had, where it is deterministic. For debugging. Codes: INVALID_ARGUMENT, NOT_FOUND,
+    FAILED_PRECONDITION (still running), OUT_OF_RANGE (EVENTS_EXPIRED), ABORTED (JOURNAL_MISMATCH).
+    """
+    ListSessions: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ListSessionsRequest, _execution_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
+    """Lists the sessions of the tenant, the last used first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT."""
+    GetSession: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.GetSessionRequest, _execution_service_pb2.GetSessionResponse]  # type: ignore[assignment]
+    """Reads a session: messages, summary, state. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    UpdateSession: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.UpdateSessionRequest, _execution_service_pb2.UpdateSessionResponse]  # type: ignore[assignment]
+    """Changes fields of a session: `state`, `summary`, `metadata`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED (STALE_ETAG)."""
+    DeleteSession: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.DeleteSessionRequest, _execution_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
+    """Deletes a session and everything that it produced: messages, state, executions with their events and journals, and
+    what was learnt of users in it. Runs that still go on are cancelled first. Codes: INVALID_ARGUMENT, NOT_FOUND.
     """
 
 class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -103,7 +157,9 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_execution_service_pb2.ExecuteResponse, _abc.Awaitable[_execution_service_pb2.ExecuteResponse]]:
         """Runs a target and waits for its end, whichever it is: a run that failed is an Execution with `error`, not an error of
-        the call. Codes: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED (TOO_MANY_EXECUTIONS), UNAVAILABLE.
+        the call. A run that waits for input is returned as it waits; ContinueExecution and WatchExecution go on with it.
+        Codes: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (SESSION_BUSY, TOOL_UNKNOWN, NOT_SUPPORTED),
+        RESOURCE_EXHAUSTED (QUEUE_FULL, TOO_MANY_EXECUTIONS where the queue is switched off), UNAVAILABLE.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
 
@@ -114,7 +170,8 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_event_pb2.ExecuteEvent], _abc.AsyncIterator[_event_pb2.ExecuteEvent]]:
         """Runs a target and streams its events, up to the terminal one. An error before the run was accepted is an error of the
-        call; later it is execution_failed, and the call itself ends OK. Codes: as Execute.
+        call; later it is execution_failed, and the call itself ends OK. While the run is queued, heartbeats say its place,
+        the first one at once; while it waits for input, the stream stays open. Codes: as Execute.
         The names are those that existing callers were promised.
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
@@ -127,8 +184,9 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _execution_service_pb2.WatchExecutionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_execution_service_pb2.WatchExecutionResponse], _abc.AsyncIterator[_execution_service_pb2.WatchExecutionResponse]]:
-        """Replays the events after a sequence number, then follows the run to its terminal event. Codes: INVALID_ARGUMENT,
-        NOT_FOUND.
+        """Replays the events after a sequence number, then follows the run to its terminal event. A server that stops ends the
+        call with UNAVAILABLE (SHUTTING_DOWN): watch again elsewhere, from the last event received. Codes: INVALID_ARGUMENT,
+        NOT_FOUND, OUT_OF_RANGE (EVENTS_EXPIRED, SEQUENCE_UNKNOWN).
         """
 
     @_abc_1.abstractmethod
@@ -147,6 +205,71 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_execution_service_pb2.CancelExecutionResponse, _abc.Awaitable[_execution_service_pb2.CancelExecutionResponse]]:
         """Ends a running execution with execution_cancelled and waits until it has ended; one that had ended stays as it is.
         Codes: INVALID_ARGUMENT, NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListExecutions(
+        self,
+        request: _execution_service_pb2.ListExecutionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.ListExecutionsResponse, _abc.Awaitable[_execution_service_pb2.ListExecutionsResponse]]:
+        """Lists the executions of the tenant, the newest first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT."""
+
+    @_abc_1.abstractmethod
+    def ContinueExecution(
+        self,
+        request: _execution_service_pb2.ContinueExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.ContinueExecutionResponse, _abc.Awaitable[_execution_service_pb2.ContinueExecutionResponse]]:
+        """Answers what a run waits for, so that it goes on once all is answered. An answer is taken once: of two at a time one
+        gets FAILED_PRECONDITION (NOT_WAITING). The same answer with the same request_id is taken as a repeat. The run goes on
+        in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
+        FAILED_PRECONDITION.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayExecution(
+        self,
+        request: _execution_service_pb2.ReplayExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_execution_service_pb2.ReplayExecutionResponse], _abc.AsyncIterator[_execution_service_pb2.ReplayExecutionResponse]]:
+        """Runs an ended execution again from its journal alone: no model and no tool is called, and nothing is stored. The events
+        are those that the run had, where it is deterministic. For debugging. Codes: INVALID_ARGUMENT, NOT_FOUND,
+        FAILED_PRECONDITION (still running), OUT_OF_RANGE (EVENTS_EXPIRED), ABORTED (JOURNAL_MISMATCH).
+        """
+
+    @_abc_1.abstractmethod
+    def ListSessions(
+        self,
+        request: _execution_service_pb2.ListSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.ListSessionsResponse, _abc.Awaitable[_execution_service_pb2.ListSessionsResponse]]:
+        """Lists the sessions of the tenant, the last used first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT."""
+
+    @_abc_1.abstractmethod
+    def GetSession(
+        self,
+        request: _execution_service_pb2.GetSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.GetSessionResponse, _abc.Awaitable[_execution_service_pb2.GetSessionResponse]]:
+        """Reads a session: messages, summary, state. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def UpdateSession(
+        self,
+        request: _execution_service_pb2.UpdateSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.UpdateSessionResponse, _abc.Awaitable[_execution_service_pb2.UpdateSessionResponse]]:
+        """Changes fields of a session: `state`, `summary`, `metadata`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED (STALE_ETAG)."""
+
+    @_abc_1.abstractmethod
+    def DeleteSession(
+        self,
+        request: _execution_service_pb2.DeleteSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.DeleteSessionResponse, _abc.Awaitable[_execution_service_pb2.DeleteSessionResponse]]:
+        """Deletes a session and everything that it produced: messages, state, executions with their events and journals, and
+        what was learnt of users in it. Runs that still go on are cancelled first. Codes: INVALID_ARGUMENT, NOT_FOUND.
         """
 
 def add_ExecutionServiceServicer_to_server(servicer: ExecutionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

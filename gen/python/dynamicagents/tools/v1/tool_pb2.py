@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!dynamicagents/tools/v1/tool.proto\x12\x16\x64ynamicagents.tools.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x90\x02\n\x04Tool\x12\x0f\n\x07tool_id\x18\x01 \x01(\t\x12\x15\n\rfunction_name\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12-\n\x0cinput_schema\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\routput_schema\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12<\n\x0b\x61nnotations\x18\x07 \x01(\x0b\x32\'.dynamicagents.tools.v1.ToolAnnotations\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\t\"8\n\x0fToolAnnotations\x12\x11\n\tread_only\x18\x01 \x01(\x08\x12\x12\n\nidempotent\x18\x02 \x01(\x08\x42n\n\x1a\x64\x65v.dynamicagents.tools.v1P\x01ZNgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/tools/v1;toolsv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!dynamicagents/tools/v1/tool.proto\x12\x16\x64ynamicagents.tools.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xde\x02\n\x04Tool\x12\x0f\n\x07tool_id\x18\x01 \x01(\t\x12\x15\n\rfunction_name\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12-\n\x0cinput_schema\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\routput_schema\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12<\n\x0b\x61nnotations\x18\x07 \x01(\x0b\x32\'.dynamicagents.tools.v1.ToolAnnotations\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\t\x12)\n\x08\x65xamples\x18\n \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07warning\x18\x0b \x01(\t\x12\x10\n\x08unusable\x18\x0c \x01(\x08\"a\n\x0fToolAnnotations\x12\x11\n\tread_only\x18\x01 \x01(\x08\x12\x12\n\nidempotent\x18\x02 \x01(\x08\x12\x13\n\x0b\x64\x65structive\x18\x03 \x01(\x08\x12\x12\n\nopen_world\x18\x04 \x01(\x08\"\x9c\x01\n\x10ToolSourceStatus\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12\x36\n\x05state\x18\x02 \x01(\x0e\x32\'.dynamicagents.tools.v1.ToolSourceState\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x12\n\ntool_count\x18\x04 \x01(\x05\x12\x18\n\x10protocol_version\x18\x05 \x01(\t*\xaa\x01\n\x0fToolSourceState\x12!\n\x1dTOOL_SOURCE_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19TOOL_SOURCE_STATE_PENDING\x10\x01\x12\x1b\n\x17TOOL_SOURCE_STATE_READY\x10\x02\x12\x1a\n\x16TOOL_SOURCE_STATE_IDLE\x10\x03\x12\x1c\n\x18TOOL_SOURCE_STATE_FAILED\x10\x04\x42n\n\x1a\x64\x65v.dynamicagents.tools.v1P\x01ZNgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/tools/v1;toolsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dynamicagents.tools.v1.tool
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\032dev.dynamicagents.tools.v1P\001ZNgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/tools/v1;toolsv1'
+  _globals['_TOOLSOURCESTATE']._serialized_start=703
+  _globals['_TOOLSOURCESTATE']._serialized_end=873
   _globals['_TOOL']._serialized_start=92
-  _globals['_TOOL']._serialized_end=364
-  _globals['_TOOLANNOTATIONS']._serialized_start=366
-  _globals['_TOOLANNOTATIONS']._serialized_end=422
+  _globals['_TOOL']._serialized_end=442
+  _globals['_TOOLANNOTATIONS']._serialized_start=444
+  _globals['_TOOLANNOTATIONS']._serialized_end=541
+  _globals['_TOOLSOURCESTATUS']._serialized_start=544
+  _globals['_TOOLSOURCESTATUS']._serialized_end=700
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)dynamicagents/tools/v1/tool_service.proto\x12\x16\x64ynamicagents.tools.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!dynamicagents/tools/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"O\n\x10ListToolsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Y\n\x11ListToolsResponse\x12+\n\x05tools\x18\x01 \x03(\x0b\x32\x1c.dynamicagents.tools.v1.Tool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Z\n\x0f\x43\x61llToolRequest\x12\x1b\n\x07tool_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12*\n\targuments\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"a\n\x10\x43\x61llToolResponse\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x10\n\x08is_error\x18\x02 \x01(\x08\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration2\xce\x01\n\x0bToolService\x12`\n\tListTools\x12(.dynamicagents.tools.v1.ListToolsRequest\x1a).dynamicagents.tools.v1.ListToolsResponse\x12]\n\x08\x43\x61llTool\x12\'.dynamicagents.tools.v1.CallToolRequest\x1a(.dynamicagents.tools.v1.CallToolResponseBn\n\x1a\x64\x65v.dynamicagents.tools.v1P\x01ZNgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/tools/v1;toolsv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)dynamicagents/tools/v1/tool_service.proto\x12\x16\x64ynamicagents.tools.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!dynamicagents/tools/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xbd\x01\n\x10ListToolsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x38\n\x06source\x18\x03 \x01(\tB(\xbaH%r#\x18\xff\x01\x32\x1e^([a-z]+(/[A-Za-z0-9_.-]+)*)?$\x12\x19\n\x08\x61gent_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x17\n\x05query\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\"\x94\x01\n\x11ListToolsResponse\x12+\n\x05tools\x18\x01 \x03(\x0b\x32\x1c.dynamicagents.tools.v1.Tool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x39\n\x07sources\x18\x03 \x03(\x0b\x32(.dynamicagents.tools.v1.ToolSourceStatus\"M\n\x11WatchToolsRequest\x12\x38\n\x06source\x18\x01 \x01(\tB(\xbaH%r#\x18\xff\x01\x32\x1e^([a-z]+(/[A-Za-z0-9_.-]+)*)?$\"\xa1\x03\n\x12WatchToolsResponse\x12\x35\n\rtool_upserted\x18\n \x01(\x0b\x32\x1c.dynamicagents.tools.v1.ToolH\x00\x12;\n\x0ctool_removed\x18\x0b \x01(\x0b\x32#.dynamicagents.tools.v1.ToolRemovedH\x00\x12\x42\n\x0esource_changed\x18\x0c \x01(\x0b\x32(.dynamicagents.tools.v1.ToolSourceStatusH\x00\x12\x43\n\x0esource_removed\x18\r \x01(\x0b\x32).dynamicagents.tools.v1.ToolSourceRemovedH\x00\x12I\n\x11snapshot_complete\x18\x0e \x01(\x0b\x32,.dynamicagents.tools.v1.ToolSnapshotCompleteH\x00\x12:\n\theartbeat\x18\x0f \x01(\x0b\x32%.dynamicagents.tools.v1.ToolHeartbeatH\x00\x42\x07\n\x05\x65vent\"\x1e\n\x0bToolRemoved\x12\x0f\n\x07tool_id\x18\x01 \x01(\t\"&\n\x11ToolSourceRemoved\x12\x11\n\tsource_id\x18\x01 \x01(\t\"\x16\n\x14ToolSnapshotComplete\"\x0f\n\rToolHeartbeat\"Z\n\x0f\x43\x61llToolRequest\x12\x1b\n\x07tool_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12*\n\targuments\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"a\n\x10\x43\x61llToolResponse\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x10\n\x08is_error\x18\x02 \x01(\x08\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration2\xb5\x02\n\x0bToolService\x12`\n\tListTools\x12(.dynamicagents.tools.v1.ListToolsRequest\x1a).dynamicagents.tools.v1.ListToolsResponse\x12\x65\n\nWatchTools\x12).dynamicagents.tools.v1.WatchToolsRequest\x1a*.dynamicagents.tools.v1.WatchToolsResponse0\x01\x12]\n\x08\x43\x61llTool\x12\'.dynamicagents.tools.v1.CallToolRequest\x1a(.dynamicagents.tools.v1.CallToolResponseBn\n\x1a\x64\x65v.dynamicagents.tools.v1P\x01ZNgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/tools/v1;toolsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,16 +40,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTOOLSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTTOOLSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTTOOLSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTTOOLSREQUEST'].fields_by_name['source']._loaded_options = None
+  _globals['_LISTTOOLSREQUEST'].fields_by_name['source']._serialized_options = b'\272H%r#\030\377\0012\036^([a-z]+(/[A-Za-z0-9_.-]+)*)?$'
+  _globals['_LISTTOOLSREQUEST'].fields_by_name['agent_id']._loaded_options = None
+  _globals['_LISTTOOLSREQUEST'].fields_by_name['agent_id']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_LISTTOOLSREQUEST'].fields_by_name['query']._loaded_options = None
+  _globals['_LISTTOOLSREQUEST'].fields_by_name['query']._serialized_options = b'\272H\005r\003\030\377\001'
+  _globals['_WATCHTOOLSREQUEST'].fields_by_name['source']._loaded_options = None
+  _globals['_WATCHTOOLSREQUEST'].fields_by_name['source']._serialized_options = b'\272H%r#\030\377\0012\036^([a-z]+(/[A-Za-z0-9_.-]+)*)?$'
   _globals['_CALLTOOLREQUEST'].fields_by_name['tool_id']._loaded_options = None
   _globals['_CALLTOOLREQUEST'].fields_by_name['tool_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
-  _globals['_LISTTOOLSREQUEST']._serialized_start=195
-  _globals['_LISTTOOLSREQUEST']._serialized_end=274
-  _globals['_LISTTOOLSRESPONSE']._serialized_start=276
-  _globals['_LISTTOOLSRESPONSE']._serialized_end=365
-  _globals['_CALLTOOLREQUEST']._serialized_start=367
-  _globals['_CALLTOOLREQUEST']._serialized_end=457
-  _globals['_CALLTOOLRESPONSE']._serialized_start=459
-  _globals['_CALLTOOLRESPONSE']._serialized_end=556
-  _globals['_TOOLSERVICE']._serialized_start=559
-  _globals['_TOOLSERVICE']._serialized_end=765
+  _globals['_LISTTOOLSREQUEST']._serialized_start=196
+  _globals['_LISTTOOLSREQUEST']._serialized_end=385
+  _globals['_LISTTOOLSRESPONSE']._serialized_start=388
+  _globals['_LISTTOOLSRESPONSE']._serialized_end=536
+  _globals['_WATCHTOOLSREQUEST']._serialized_start=538
+  _globals['_WATCHTOOLSREQUEST']._serialized_end=615
+  _globals['_WATCHTOOLSRESPONSE']._serialized_start=618
+  _globals['_WATCHTOOLSRESPONSE']._serialized_end=1035
+  _globals['_TOOLREMOVED']._serialized_start=1037
+  _globals['_TOOLREMOVED']._serialized_end=1067
+  _globals['_TOOLSOURCEREMOVED']._serialized_start=1069
+  _globals['_TOOLSOURCEREMOVED']._serialized_end=1107
+  _globals['_TOOLSNAPSHOTCOMPLETE']._serialized_start=1109
+  _globals['_TOOLSNAPSHOTCOMPLETE']._serialized_end=1131
+  _globals['_TOOLHEARTBEAT']._serialized_start=1133
+  _globals['_TOOLHEARTBEAT']._serialized_end=1148
+  _globals['_CALLTOOLREQUEST']._serialized_start=1150
+  _globals['_CALLTOOLREQUEST']._serialized_end=1240
+  _globals['_CALLTOOLRESPONSE']._serialized_start=1242
+  _globals['_CALLTOOLRESPONSE']._serialized_end=1339
+  _globals['_TOOLSERVICE']._serialized_start=1342
+  _globals['_TOOLSERVICE']._serialized_end=1651
 # @@protoc_insertion_point(module_scope)

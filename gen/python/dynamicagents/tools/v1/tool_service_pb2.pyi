@@ -13,20 +13,70 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ListToolsRequest(_message.Message):
-    __slots__ = ("page_size", "page_token")
+    __slots__ = ("page_size", "page_token", "source", "agent_id", "query")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    source: str
+    agent_id: str
+    query: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., source: _Optional[str] = ..., agent_id: _Optional[str] = ..., query: _Optional[str] = ...) -> None: ...
 
 class ListToolsResponse(_message.Message):
-    __slots__ = ("tools", "next_page_token")
+    __slots__ = ("tools", "next_page_token", "sources")
     TOOLS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
     tools: _containers.RepeatedCompositeFieldContainer[_tool_pb2.Tool]
     next_page_token: str
-    def __init__(self, tools: _Optional[_Iterable[_Union[_tool_pb2.Tool, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    sources: _containers.RepeatedCompositeFieldContainer[_tool_pb2.ToolSourceStatus]
+    def __init__(self, tools: _Optional[_Iterable[_Union[_tool_pb2.Tool, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_tool_pb2.ToolSourceStatus, _Mapping]]] = ...) -> None: ...
+
+class WatchToolsRequest(_message.Message):
+    __slots__ = ("source",)
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    def __init__(self, source: _Optional[str] = ...) -> None: ...
+
+class WatchToolsResponse(_message.Message):
+    __slots__ = ("tool_upserted", "tool_removed", "source_changed", "source_removed", "snapshot_complete", "heartbeat")
+    TOOL_UPSERTED_FIELD_NUMBER: _ClassVar[int]
+    TOOL_REMOVED_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_REMOVED_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    tool_upserted: _tool_pb2.Tool
+    tool_removed: ToolRemoved
+    source_changed: _tool_pb2.ToolSourceStatus
+    source_removed: ToolSourceRemoved
+    snapshot_complete: ToolSnapshotComplete
+    heartbeat: ToolHeartbeat
+    def __init__(self, tool_upserted: _Optional[_Union[_tool_pb2.Tool, _Mapping]] = ..., tool_removed: _Optional[_Union[ToolRemoved, _Mapping]] = ..., source_changed: _Optional[_Union[_tool_pb2.ToolSourceStatus, _Mapping]] = ..., source_removed: _Optional[_Union[ToolSourceRemoved, _Mapping]] = ..., snapshot_complete: _Optional[_Union[ToolSnapshotComplete, _Mapping]] = ..., heartbeat: _Optional[_Union[ToolHeartbeat, _Mapping]] = ...) -> None: ...
+
+class ToolRemoved(_message.Message):
+    __slots__ = ("tool_id",)
+    TOOL_ID_FIELD_NUMBER: _ClassVar[int]
+    tool_id: str
+    def __init__(self, tool_id: _Optional[str] = ...) -> None: ...
+
+class ToolSourceRemoved(_message.Message):
+    __slots__ = ("source_id",)
+    SOURCE_ID_FIELD_NUMBER: _ClassVar[int]
+    source_id: str
+    def __init__(self, source_id: _Optional[str] = ...) -> None: ...
+
+class ToolSnapshotComplete(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ToolHeartbeat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class CallToolRequest(_message.Message):
     __slots__ = ("tool_id", "arguments")

@@ -41,6 +41,11 @@ class ToolServiceStub:
                 request_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.ListToolsRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.ListToolsResponse.FromString,
                 _registered_method=True)
+        self.WatchTools = channel.unary_stream(
+                '/dynamicagents.tools.v1.ToolService/WatchTools',
+                request_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.WatchToolsRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.WatchToolsResponse.FromString,
+                _registered_method=True)
         self.CallTool = channel.unary_unary(
                 '/dynamicagents.tools.v1.ToolService/CallTool',
                 request_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CallToolRequest.SerializeToString,
@@ -54,7 +59,18 @@ class ToolServiceServicer:
     """
 
     def ListTools(self, request, context):
-        """Lists the tools of the caller's tenant by tool_id. Codes: INVALID_ARGUMENT.
+        """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
+        are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, and `sources`
+        says so. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchTools(self, request, context):
+        """Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
+        then each change. A client that lost the stream watches again. Codes: UNAVAILABLE (SHUTTING_DOWN, or Registry does not
+        answer).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,7 +78,8 @@ class ToolServiceServicer:
 
     def CallTool(self, request, context):
         """Calls a tool outside of any run. A tool that fails is no error of the call: is_error says so. Codes: NOT_FOUND,
-        INVALID_ARGUMENT (the arguments break the tool's input_schema), DEADLINE_EXCEEDED.
+        INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
+        (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,6 +92,11 @@ def add_ToolServiceServicer_to_server(servicer, server):
                     servicer.ListTools,
                     request_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.ListToolsRequest.FromString,
                     response_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.ListToolsResponse.SerializeToString,
+            ),
+            'WatchTools': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchTools,
+                    request_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.WatchToolsRequest.FromString,
+                    response_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.WatchToolsResponse.SerializeToString,
             ),
             'CallTool': grpc.unary_unary_rpc_method_handler(
                     servicer.CallTool,
@@ -111,6 +133,33 @@ class ToolService:
             '/dynamicagents.tools.v1.ToolService/ListTools',
             dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.ListToolsRequest.SerializeToString,
             dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.ListToolsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchTools(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dynamicagents.tools.v1.ToolService/WatchTools',
+            dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.WatchToolsRequest.SerializeToString,
+            dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.WatchToolsResponse.FromString,
             options,
             channel_credentials,
             insecure,

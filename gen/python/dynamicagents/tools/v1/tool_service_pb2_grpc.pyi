@@ -36,10 +36,19 @@ class ToolServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ToolServiceAsyncStub: ...
     ListTools: _grpc.UnaryUnaryMultiCallable[_tool_service_pb2.ListToolsRequest, _tool_service_pb2.ListToolsResponse]
-    """Lists the tools of the caller's tenant by tool_id. Codes: INVALID_ARGUMENT."""
+    """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
+    are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, and `sources`
+    says so. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+    """
+    WatchTools: _grpc.UnaryStreamMultiCallable[_tool_service_pb2.WatchToolsRequest, _tool_service_pb2.WatchToolsResponse]
+    """Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
+    then each change. A client that lost the stream watches again. Codes: UNAVAILABLE (SHUTTING_DOWN, or Registry does not
+    answer).
+    """
     CallTool: _grpc.UnaryUnaryMultiCallable[_tool_service_pb2.CallToolRequest, _tool_service_pb2.CallToolResponse]
     """Calls a tool outside of any run. A tool that fails is no error of the call: is_error says so. Codes: NOT_FOUND,
-    INVALID_ARGUMENT (the arguments break the tool's input_schema), DEADLINE_EXCEEDED.
+    INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
+    (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
     """
 
 @_typing.type_check_only
@@ -50,10 +59,19 @@ class ToolServiceAsyncStub(ToolServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListTools: _aio.UnaryUnaryMultiCallable[_tool_service_pb2.ListToolsRequest, _tool_service_pb2.ListToolsResponse]  # type: ignore[assignment]
-    """Lists the tools of the caller's tenant by tool_id. Codes: INVALID_ARGUMENT."""
+    """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
+    are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, and `sources`
+    says so. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+    """
+    WatchTools: _aio.UnaryStreamMultiCallable[_tool_service_pb2.WatchToolsRequest, _tool_service_pb2.WatchToolsResponse]  # type: ignore[assignment]
+    """Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
+    then each change. A client that lost the stream watches again. Codes: UNAVAILABLE (SHUTTING_DOWN, or Registry does not
+    answer).
+    """
     CallTool: _aio.UnaryUnaryMultiCallable[_tool_service_pb2.CallToolRequest, _tool_service_pb2.CallToolResponse]  # type: ignore[assignment]
     """Calls a tool outside of any run. A tool that fails is no error of the call: is_error says so. Codes: NOT_FOUND,
-    INVALID_ARGUMENT (the arguments break the tool's input_schema), DEADLINE_EXCEEDED.
+    INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
+    (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
     """
 
 class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -67,7 +85,21 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tool_service_pb2.ListToolsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tool_service_pb2.ListToolsResponse, _abc.Awaitable[_tool_service_pb2.ListToolsResponse]]:
-        """Lists the tools of the caller's tenant by tool_id. Codes: INVALID_ARGUMENT."""
+        """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
+        are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, and `sources`
+        says so. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchTools(
+        self,
+        request: _tool_service_pb2.WatchToolsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_tool_service_pb2.WatchToolsResponse], _abc.AsyncIterator[_tool_service_pb2.WatchToolsResponse]]:
+        """Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
+        then each change. A client that lost the stream watches again. Codes: UNAVAILABLE (SHUTTING_DOWN, or Registry does not
+        answer).
+        """
 
     @_abc_1.abstractmethod
     def CallTool(
@@ -76,7 +108,8 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tool_service_pb2.CallToolResponse, _abc.Awaitable[_tool_service_pb2.CallToolResponse]]:
         """Calls a tool outside of any run. A tool that fails is no error of the call: is_error says so. Codes: NOT_FOUND,
-        INVALID_ARGUMENT (the arguments break the tool's input_schema), DEADLINE_EXCEEDED.
+        INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
+        (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
         """
 
 def add_ToolServiceServicer_to_server(servicer: ToolServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from agno.agent import Agent as AgnoAgent
+from agno.models.base import Model
+from agno.tools.function import Function, FunctionCall
+
+from libs import errors
+from services.execution.gateways.agno.model import RouterModel
+from services.execution.gateways.agno.turns import Models, ToolCaller, Turns, model_of
+from services.execution.model.agents import Agent
+from services.execution.model.events import Event, UsageReported
+from services.execution.model.executions import ExecuteRequest, Usage
+from services.execution.model.journal import Step
+from services.execution.model.tools import BoundTool, Tool, ToolResult
+from services.execution.model.turns import Answer, Job, ModelCall, ModelPiece, ToolCall
+from services.execution.service.history import briefing
+from services.execution.service.journal import Journal
+from services.execution.service.lessons import learn, propose
+from services.execution.service.outputs import repaired
+from services.execution.service.own_tools import OwnTools
+
+_CALL: ContextVar[str] = ContextVar("tool call id")
+
+
+class AgnoRunner:
+    def __init__(self, models: Models, tools: ToolCaller) -> None:
+        self._models, self._tools = models, tools
+
+    async def run(self, job: Job, journal: Journal, own: OwnTools | None = None) -> Answer:
+        own = own or OwnTools()
+        turns = Turns(job, journal, self._models, self._tools, own)
+        agent = build(job, RouterModel(id=model_of(job.agent), turns=turns), turns)
+        async for _ in agent.arun(
+            job.request.input,
+            stream=True,
+            run_id=job.execution_id,
+            session_id=job.request.session_id or job.execution_id,
+            user_id=job.request.user_id or None,
+        ):
+            pass
+        if turns.failure:
+            raise turns.failure
+        if not turns.finished:
+            raise errors.Internal("internal error")
+        text, data = turns.text, None
+        if turns.schema is not None:
+            text, data = await repaired(text, turns.schema, turns.repair)
+        messages = turns.conversation(text)
+        followups = await propose(job, messages, turns.aside)
+        return Answer(text, data, await learn(job, own, messages, turns.aside), followups)
+
+    async def warm_up(self) -> None:
+        """Runs an agent with a tool once, so that the first caller does not pay for Agno's late imports."""
+        tool = BoundTool(_WARM_TOOL, 1.0)
+        agent = Agent("warm-up", 1, "", {"model": {"model": "warm-up"}})
+        request = ExecuteRequest("warm-up", "warm up")
+        job = Job("warm-up", agent, request, (tool,), Usage(), datetime.now(UTC))
+        await AgnoRunner(_WarmModels(), _WarmTools()).run(job, _WarmJournal())
+
+
+def build(job: Job, model: Model, turns: Turns) -> AgnoAgent:
+    spec = job.agent.spec
+    return AgnoAgent(
+        model=model,
+        id=job.agent.agent_id,
+        name=job.agent.agent_id,
+        session_id=job.request.session_id or job.execution_id,
+        description=job.agent.description or None,
+        instructions=list(spec.get("instructions", ())) or None,
+        expected_output=spec.get("expected_output"),
+        additional_context=_context(job),
+        markdown=spec.get("markdown", False),
+        add_name_to_context=spec.get("add_name_to_context", False),
+        use_instruction_tags=spec.get("use_instruction_tags", False),
+        tools=[_function(bound, turns) for bound in job.tools],
+        # A user's "{name}" must stay what it is, not become a value of the session.
+        resolve_in_context=False,
+        db=None,
+        retries=0,
+        telemetry=False,
+    )
+
+
+def _context(job: Job) -> str | None:
+    """Agno would tell a run that is taken up another time than it was told at first."""
+    spec = job.agent.spec
+    context = "\n".join(filter(None, [spec.get("additional_context"), briefing(spec, job.background)])) or None
+    if not spec.get("add_datetime_to_context"):
+        return context
+    now = job.time
+    with suppress(ZoneInfoNotFoundError, ValueError, OSError):
+        now = now.astimezone(ZoneInfo(spec.get("timezone", "UTC")))
+    told = now.strftime(spec["datetime_format"]) if spec.get("datetime_format") else str(now)
+    return "\n".join([*([context] if context else []), f"The current time is {told}."])
+
+
+def _function(bound: BoundTool, turns: Turns) -> Function:
+    async def entrypoint(**_: Any) -> str:
+        return await turns.call_tool(bound, _CALL.get())
+
+    def note_call(fc: FunctionCall) -> None:
+        _CALL.set(fc.call_id or "")
+
+    return Function(
+        name=bound.tool.function_name,
+        description=bound.tool.description,
+        parameters=bound.tool.input_schema,
+        entrypoint=entrypoint,
+        pre_hook=note_call,
+        skip_entrypoint_processing=True,
+    )
+
+
+class _WarmModels:
+    async def stream(self, call: ModelCall) -> AsyncGenerator[ModelPiece, None]:
+        if call.messages[-1]["role"] == "tool":
+            yield ModelPiece(text="warm", usage=UsageReported())
+        else:
+            yield ModelPiece(tool_calls=[ToolCall("warm-up", _WARM_TOOL.function_name, "{}")], usage=UsageReported())
+
+
+class _WarmJournal:
+    def emit(self, event: Event) -> None:
+        pass
+
+    again = emit
+
+    def mark(self) -> int:
+        return 1
+
+    async def room(self) -> None:
+        pass
+
+    def answer(self, call_id: str) -> None:
+        return None
+
+    async def begin(self, step: Step, *events: Event) -> Step | None:
+        return None
+
+    async def complete(self, step: Step, result: Mapping[str, Any], *events: Event, is_error: bool = False) -> None:
+        pass
+
+
+class _WarmTools:
+    async def call(self, bound: BoundTool, arguments: Mapping[str, Any]) -> ToolResult:
+        return ToolResult("warm")
+
+
+_WARM_TOOL: Final = Tool("builtin/warm-up", "warm_up", "", "", {"type": "object", "properties": {}}, "")

@@ -1,0 +1,47 @@
+"""What a run asks of people and callers, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from libs import errors
+from services.execution.model.events import Event
+
+Question = Mapping[str, Any]
+"""An InputRequest in its JSON form, with proto field names."""
+
+
+class Kind(StrEnum):
+    """Of questions; the names are those of InputRequest's oneof."""
+
+    APPROVAL = "approval"
+    USER_INPUT = "user_input"
+    EXTERNAL_TOOL = "external_tool"
+
+
+@dataclass(frozen=True, slots=True)
+class InputAnswer:
+    input_id: str
+    kind: Kind
+    value: Mapping[str, Any] = field(default_factory=dict)
+    """ToolDecision, UserInputAnswer or ExternalToolResult in its JSON form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Answers of one caller, given at once."""
+
+    answers: Sequence[InputAnswer]
+    subject: str
+    request_id: str = ""
+
+
+class InputNeeded(errors.FailedPrecondition):
+    """A run can only go on with answers. No caller is told of it as an error."""
+
+    def __init__(self, questions: Sequence[Question], announced: Sequence[Event]) -> None:
+        super().__init__("the run waits for input")
+        self.questions, self.announced = questions, announced

@@ -1,0 +1,31 @@
+"""The journal: the steps of a run, as they are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class StepKind(StrEnum):
+    MODEL = "model"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A model call or a tool call. Its number is the same however often the run is taken up."""
+
+    number: int
+    kind: StepKind
+    name: str
+    digest: str
+    start_time: datetime
+    call_id: str = ""
+    repeatable: bool = True
+    result: dict[str, Any] | None = None
+    is_error: bool = False
+    end_time: datetime | None = None
+    end_sequence: int = 0
+    """Number of the last event that was committed with the result."""

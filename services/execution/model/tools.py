@@ -1,0 +1,80 @@
+"""Tools and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from services.execution.model.inputs import Kind
+
+DEFAULT_TOOL_TIMEOUT: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    tool_id: str
+    function_name: str
+    title: str
+    description: str
+    input_schema: dict[str, Any]
+    version: str
+    output_schema: dict[str, Any] | None = None
+    read_only: bool = False
+    idempotent: bool = False
+    takes_key: bool = False
+    """Its source hands the idempotency key on, so that a call which is made twice has the effect of one."""
+    destructive: bool = False
+    open_world: bool = False
+    examples: Sequence[Mapping[str, Any]] = ()
+    timeout: float | None = None
+    """Longest time of a call, as its source says."""
+    warning: str = ""
+    unusable: bool = False
+
+    @property
+    def source(self) -> str:
+        return self.tool_id.split("/", 1)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    output: str
+    is_error: bool = False
+    duration: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BoundTool:
+    """A tool as an agent has it."""
+
+    tool: Tool
+    timeout: float
+    asks: Kind | None = None
+    """What each call waits for."""
+
+
+class SourceState(StrEnum):
+    PENDING = "pending"
+    READY = "ready"
+    IDLE = "idle"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    source_id: str
+    state: SourceState = SourceState.PENDING
+    message: str = ""
+    tool_count: int = 0
+    protocol_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a call is."""
+
+    progress: float
+    total: float = 0.0
+    message: str = ""

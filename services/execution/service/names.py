@@ -1,0 +1,40 @@
+"""The names under which models see tools."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from services.execution.model.tools import BoundTool
+
+_LONGEST: Final = 64
+_RESERVED: Final = ("update_session_state", "update_user_memory")
+"""Of tools that an agent has of itself."""
+
+
+def named(bound: Sequence[BoundTool]) -> tuple[BoundTool, ...]:
+    """Each under a name of its own, that every provider takes; the first of those with the same name keeps it."""
+    taken = set(_RESERVED)
+    found = []
+    for one in bound:
+        name = next(name for name in _candidates(one) if name not in taken)
+        taken.add(name)
+        found.append(replace(one, tool=replace(one.tool, function_name=name)))
+    return tuple(found)
+
+
+def _candidates(bound: BoundTool) -> Sequence[str]:
+    tool = bound.tool
+    digest = hashlib.sha256(tool.tool_id.encode()).hexdigest()[:8]
+    return fitted(tool.function_name), fitted(tool.tool_id), f"{fitted(tool.tool_id)[: _LONGEST - 9]}_{digest}"
+
+
+def fitted(name: str) -> str:
+    """The name in letters, digits, underscores and hyphens, at most 64; one that had to be cut ends in its digest."""
+    fit = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    if len(fit) <= _LONGEST:
+        return fit
+    return f"{fit[: _LONGEST - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,0 +1,181 @@
+"""The log of a run, as the run writes it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from libs import errors
+from services.execution.model.events import ContentDelta, Event, LoggedEvent, ReasoningDelta
+from services.execution.model.executions import Execution, Usage
+from services.execution.model.journal import Step
+from services.execution.model.sessions import Kept
+
+_TAIL: Final = 512
+_ROOM: Final = 256 * 1024
+"""Characters that may wait to be committed before a run has to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Events and steps to commit for one execution, and its usage by then."""
+
+    tenant: str
+    execution_id: str
+    attempt: int
+    events: Sequence[LoggedEvent]
+    usage: dict[str, Any]
+    steps: Sequence[Step] = ()
+    kept: Kept | None = None
+    """What the run leaves, with its last event."""
+
+
+class Committer(Protocol):
+    def wake(self, record: Record) -> None:
+        """The record has something to commit."""
+
+    def hurry(self) -> None:
+        """Somebody waits for the commit: it does not wait for others."""
+
+
+class Record:
+    """The log of one running execution: what waits to be committed, and the last that was."""
+
+    def __init__(self, execution: Execution, usage: Usage, committer: Committer, tail: Sequence[LoggedEvent]) -> None:
+        self.execution, self.usage = execution, usage
+        self.ended = False
+        self.failure: errors.Error | None = None
+        self.kept: Kept | None = None
+        """What the run leaves with its terminal event."""
+        self.moved = False
+        """Another process goes on with it."""
+        self.leaving = False
+        """The process stops soon: what cannot be interrupted is not begun any more."""
+        self.on_failure: Callable[[], None] | None = None
+        self._committer = committer
+        self._pending: list[tuple[datetime, Event | Step]] = []
+        self._size = self._appended = self._taken = self._stored = 0
+        self._mergeable = False
+        self._sequence = self._committed = execution.last_sequence
+        self._tail: deque[LoggedEvent] = deque(tail, maxlen=_TAIL)
+        self._changed = asyncio.Event()
+
+    @property
+    def sequence(self) -> int:
+        """The last number given, to an event that may still be on its way to the store."""
+        return self._sequence
+
+    def append(self, event: Event) -> None:
+        event = type(event)(**storable(event.to_dict()))
+        last = self._pending[-1][1] if self._pending and self._mergeable else None
+        if isinstance(event, ContentDelta | ReasoningDelta):
+            self._size += len(event.text)
+            if isinstance(last, ContentDelta | ReasoningDelta) and type(last) is type(event):
+                last.text += event.text
+                self._add(None)
+                return
+        self._add(event)
+
+    def keep(self, step: Step) -> None:
+        """Keeps a step together with the events before it."""
+        self._add(step)
+
+    def _add(self, what: Event | Step | None) -> None:
+        if self.failure:
+            return
+        if what is not None:
+            self._pending.append((datetime.now(UTC), what))
+        self._mergeable = True
+        self._appended += 1
+        self._committer.wake(self)
+
+    def mark(self) -> int:
+        """The number that the next event will get."""
+        self._mergeable = False
+        return self._sequence + sum(isinstance(what, Event) for _, what in self._pending) + 1
+
+    async def stored(self) -> None:
+        """Waits until all that was appended is committed."""
+        until = self._appended
+        while self._stored < until:
+            self._committer.hurry()
+            await self._wait()
+
+    async def room(self) -> None:
+        """Waits while too much waits to be committed."""
+        while self._size > _ROOM:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        if self.failure:
+            raise self.failure
+        await self._changed.wait()
+
+    def take(self) -> Append:
+        path = (self.execution.agent_id,)
+        events, steps = [], []
+        for time, what in self._pending:
+            if isinstance(what, Step):
+                steps.append(replace(what, end_sequence=self._sequence))
+                continue
+            self._sequence += 1
+            events.append(LoggedEvent(self._sequence, time, path, what))
+        self._pending.clear()
+        self._size, self._taken = 0, self._appended
+        owner = self.execution
+        kept = self.kept if events and events[-1].event.terminal else None
+        return Append(owner.tenant, owner.execution_id, owner.attempts, events, self.usage.to_dict(), steps, kept)
+
+    def committed(self, events: Sequence[LoggedEvent]) -> None:
+        self._tail.extend(events)
+        self._stored = self._taken
+        if events:
+            self._committed = events[-1].sequence
+            self.moved = self.moved or events[-1].event.pauses
+            self.ended = self.ended or self.moved or events[-1].event.terminal
+        self._notify()
+
+    def broken(self, failure: errors.Error, *, moved: bool = False) -> None:
+        """Nothing more will be committed here."""
+        if self.ended:
+            return
+        self.failure, self.ended, self.moved = failure, True, moved
+        self._notify()
+        if self.on_failure:
+            self.on_failure()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def after(self, sequence: int) -> Sequence[LoggedEvent] | None:
+        """Committed events after `sequence`; None if some of them are no longer in memory."""
+        oldest = self._tail[0].sequence if self._tail else self._committed + 1
+        if oldest > sequence + 1:
+            return None
+        return [event for event in self._tail if event.sequence > sequence]
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether something was committed within `seconds`."""
+        changed = self._changed
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await changed.wait()
+        return changed.is_set()
+
+
+def storable(value: Any) -> Any:
+    """The value without NUL characters, which PostgreSQL refuses to keep."""
+    match value:
+        case str():
+            return value.replace("\0", "\ufffd")
+        case dict():
+            return {storable(key): storable(item) for key, item in value.items()}
+        case list():
+            return [storable(item) for item in value]
+    return value

@@ -1,0 +1,114 @@
+"""Where tools come from."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+
+from libs import errors
+from libs.identity import Caller
+from services.execution.model.tools import Progress, SourceStatus, Tool
+
+_PROGRESS_PAUSE: Final = 0.2
+OnProgress = Callable[[Progress], None]
+
+
+class ToolError(Exception):
+    """A tool cannot do what it was asked."""
+
+
+class ToolSource(Protocol):
+    """Tools that every tenant has, known from the start."""
+
+    def tools(self) -> Sequence[Tool]: ...
+
+    async def call(self, tool: Tool, arguments: Mapping[str, Any]) -> str:
+        """The output; raises ToolError with what the caller of the tool should know."""
+
+
+class LiveSource(Protocol):
+    """Tools of tenants, which come and go. The first part of their ids is the source's own."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def changes(self) -> Changes: ...
+
+    async def find(self, caller: Caller, pattern: str) -> Sequence[Tool]:
+        """Those with this id, or whose ids begin with what is before the *. What is not known yet is asked for; where
+        the pattern names one part of the source, that part must answer (TOOL_SOURCE_UNAVAILABLE).
+        """
+
+    async def known(self, caller: Caller) -> tuple[Sequence[Tool], Sequence[SourceStatus]]:
+        """All that are known, and how its parts are; what is not known yet is asked for without waiting."""
+
+    async def call(self, tool: Tool, arguments: Mapping[str, Any]) -> str:
+        """As of ToolSource, for the current caller; raises TOOL_SOURCE_UNAVAILABLE where the source is lost."""
+
+
+class Changes:
+    """Tells whoever listens that something has changed."""
+
+    def __init__(self) -> None:
+        self._listeners: set[asyncio.Event] = set()
+
+    def tell(self) -> None:
+        for listener in self._listeners:
+            listener.set()
+
+    @contextmanager
+    def heard_by(self, listener: asyncio.Event) -> Iterator[None]:
+        self._listeners.add(listener)
+        try:
+            yield
+        finally:
+            self._listeners.discard(listener)
+
+
+def unavailable(source: str, why: str) -> errors.Unavailable:
+    return errors.Unavailable(
+        f"{source}: {why}", reason="TOOL_SOURCE_UNAVAILABLE", metadata={"source": source}, retry_after=1.0
+    )
+
+
+_key: ContextVar[str] = ContextVar("idempotency key", default="")
+_progress: ContextVar[OnProgress | None] = ContextVar("progress", default=None)
+
+
+def enter_key(key: str) -> None:
+    """Sets the idempotency key of the call that the current task makes."""
+    _key.set(key)
+
+
+def idempotency_key() -> str:
+    """The same for each attempt at a call of a run; empty outside of any run."""
+    return _key.get()
+
+
+@contextmanager
+def progress_told(tell: OnProgress) -> Iterator[None]:
+    """Tells how far the call within is; not more often than anybody reads, and not after its end."""
+    last, ended = -math.inf, False
+
+    def told(progress: Progress) -> None:
+        nonlocal last
+        if not ended and (now := time.monotonic()) - last >= _PROGRESS_PAUSE:
+            last = now
+            tell(progress)
+
+    token = _progress.set(told)
+    try:
+        yield
+    finally:
+        ended = True
+        _progress.reset(token)
+
+
+def on_progress() -> OnProgress | None:
+    return _progress.get()

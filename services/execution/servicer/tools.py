@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Any, Final
+
+import grpc
+from dynamicagents.tools.v1 import tool_pb2, tool_service_pb2, tool_service_pb2_grpc
+
+from libs import identity
+from services.execution.model.tools import SourceState, SourceStatus, Tool
+from services.execution.service.catalogue import (
+    Catalogue,
+    Item,
+    Query,
+    Quiet,
+    SnapshotComplete,
+    SourceRemoved,
+    ToolRemoved,
+)
+from services.execution.service.tools import Tools
+from services.execution.servicer.translation import to_data
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ToolServicer(tool_service_pb2_grpc.ToolServiceServicer):
+    def __init__(self, tools: Tools, catalogue: Catalogue) -> None:
+        self._tools, self._catalogue = tools, catalogue
+
+    async def ListTools(
+        self, request: tool_service_pb2.ListToolsRequest, context: Context
+    ) -> tool_service_pb2.ListToolsResponse:
+        query = Query(request.source, request.agent_id, request.query)
+        page = await self._catalogue.list(identity.current(), query, request.page_size, request.page_token)
+        return tool_service_pb2.ListToolsResponse(
+            tools=map(_tool, page.tools), next_page_token=page.next_token, sources=map(_status, page.sources)
+        )
+
+    async def WatchTools(
+        self, request: tool_service_pb2.WatchToolsRequest, context: Context
+    ) -> AsyncIterator[tool_service_pb2.WatchToolsResponse]:
+        async with aclosing(self._catalogue.watch(identity.current(), request.source)) as items:
+            async for item in items:
+                yield _response(item)
+
+    async def CallTool(
+        self, request: tool_service_pb2.CallToolRequest, context: Context
+    ) -> tool_service_pb2.CallToolResponse:
+        result = await self._tools.call_directly(request.tool_id, to_data(request.arguments, "arguments"))
+        return tool_service_pb2.CallToolResponse(
+            output=result.output, is_error=result.is_error, duration=timedelta(seconds=result.duration)
+        )
+
+
+_STATE: Final = {
+    SourceState.PENDING: tool_pb2.TOOL_SOURCE_STATE_PENDING,
+    SourceState.READY: tool_pb2.TOOL_SOURCE_STATE_READY,
+    SourceState.IDLE: tool_pb2.TOOL_SOURCE_STATE_IDLE,
+    SourceState.FAILED: tool_pb2.TOOL_SOURCE_STATE_FAILED,
+}
+
+
+def _response(item: Item) -> tool_service_pb2.WatchToolsResponse:
+    response = tool_service_pb2.WatchToolsResponse()
+    match item:
+        case Tool():
+            response.tool_upserted.CopyFrom(_tool(item))
+        case ToolRemoved(tool_id):
+            response.tool_removed.tool_id = tool_id
+        case SourceStatus():
+            response.source_changed.CopyFrom(_status(item))
+        case SourceRemoved(source_id):
+            response.source_removed.source_id = source_id
+        case SnapshotComplete():
+            response.snapshot_complete.SetInParent()
+        case Quiet():
+            response.heartbeat.SetInParent()
+    return response
+
+
+def _status(status: SourceStatus) -> tool_pb2.ToolSourceStatus:
+    return tool_pb2.ToolSourceStatus(
+        source_id=status.source_id,
+        state=_STATE[status.state],
+        message=status.message,
+        tool_count=status.tool_count,
+        protocol_version=status.protocol_version,
+    )
+
+
+def _tool(tool: Tool) -> tool_pb2.Tool:
+    return tool_pb2.Tool(
+        tool_id=tool.tool_id,
+        function_name=tool.function_name,
+        title=tool.title,
+        description=tool.description,
+        input_schema=tool.input_schema,
+        output_schema=tool.output_schema,
+        annotations=tool_pb2.ToolAnnotations(
+            read_only=tool.read_only,
+            idempotent=tool.idempotent,
+            destructive=tool.destructive,
+            open_world=tool.open_world,
+        ),
+        source=tool.source,
+        version=tool.version,
+        examples=tool.examples,
+        warning=tool.warning,
+        unusable=tool.unusable,
+    )

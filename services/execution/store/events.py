@@ -1,0 +1,103 @@
+"""Events, committed in groups."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from libs.database import Database
+from services.execution.model.events import LoggedEvent
+from services.execution.model.executions import Status
+from services.execution.service.record import Append
+from services.execution.store import sessions
+from services.execution.store.rows import event_row, progress, step_row, to_events
+from services.execution.store.tables import events, executions, journal
+
+LIVE: Final = (Status.QUEUED.value, Status.RUNNING.value)
+
+
+class SqlEventStore:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        # Both lock many rows, in no common order: side by side they could deadlock.
+        self._many = asyncio.Lock()
+
+    def _now(self) -> Any:
+        """The database's clock where it has one: those of several machines differ."""
+        return datetime.now(UTC) if self._db.is_sqlite else sa.func.clock_timestamp(type_=sa.DateTime(timezone=True))
+
+    async def events(self, tenant: str, execution_id: str, *, after: int, limit: int) -> Sequence[LoggedEvent]:
+        query = (
+            sa.select(events)
+            .where(events.c.tenant == tenant, events.c.execution_id == execution_id, events.c.sequence > after)
+            .order_by(events.c.sequence)
+            .limit(limit)
+        )
+        found = [event for row in await self._db.rows(query) for event in to_events(row)]
+        return [event for event in found if event.sequence > after]
+
+    async def append(self, appends: Sequence[Append]) -> set[str]:
+        lost: set[str] = set()
+        rows: list[dict[str, Any]] = []
+        steps: list[dict[str, Any]] = []
+        async with self._many, self._db.write() as connection:
+            for append in sorted(appends, key=lambda one: one.execution_id):
+                owned = await connection.execute(_moved_on(append))
+                if owned.rowcount == 0:
+                    if not await _is_there(connection, append):
+                        lost.add(append.execution_id)
+                    continue
+                rows += [event_row(append.tenant, append.execution_id, event) for event in append.events]
+                steps += [step_row(append.tenant, append.execution_id, step) for step in append.steps]
+                if append.kept:
+                    await sessions.keep(connection, append.tenant, append.execution_id, append.kept)
+            if rows:
+                await connection.execute(events.insert(), rows)
+            if steps:
+                await connection.execute(_kept(self._db), steps)
+        return lost
+
+
+def _moved_on(append: Append) -> sa.Update:
+    """Refuses who is no longer the one that runs it."""
+    values = progress(append.events[-1]) if append.events else {}
+    if any(step.end_time for step in append.steps):
+        values["deaths"] = 0
+    mine = running(append.tenant, append.execution_id).where(executions.c.attempts == append.attempt)
+    if append.events:
+        mine = mine.where(executions.c.last_sequence == append.events[0].sequence - 1)
+    return mine.values(usage=append.usage, **values)
+
+
+async def _is_there(connection: AsyncConnection, append: Append) -> bool:
+    """It may be: then the answer of the database got lost, and this is the second attempt."""
+    if not append.events:
+        return False
+    query = sa.select(executions.c.last_sequence, executions.c.attempts).where(
+        executions.c.tenant == append.tenant, executions.c.execution_id == append.execution_id
+    )
+    row = (await connection.execute(query)).first()
+    return row is not None and tuple(row) == (append.events[-1].sequence, append.attempt)
+
+
+def _kept(database: Database) -> Any:
+    """A step comes when it begins and when it is done; both may come in one group."""
+    insert = sqlite.insert(journal) if database.is_sqlite else postgresql.insert(journal)
+    changed = ("digest", "result", "is_error", "end_time", "end_sequence")
+    return insert.on_conflict_do_update(
+        index_elements=["tenant", "execution_id", "step"], set_={name: insert.excluded[name] for name in changed}
+    )
+
+
+def running(tenant: str, execution_id: str) -> sa.Update:
+    return executions.update().where(
+        executions.c.tenant == tenant,
+        executions.c.execution_id == execution_id,
+        executions.c.status.in_(LIVE),
+    )

@@ -1,0 +1,136 @@
+"""Executions and the leases on them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from services.execution.model.events import ContentDelta, LoggedEvent, ReasoningDelta
+from services.execution.model.executions import Execution, Status
+from services.execution.model.journal import Step
+from services.execution.model.turns import Assignment
+from services.execution.store import sessions
+from services.execution.store.calls import call_out
+from services.execution.store.events import LIVE, SqlEventStore, running
+from services.execution.store.rows import columns, event_row, job_row, to_assignment, to_execution, to_step
+from services.execution.store.tables import events, executions, jobs, journal
+
+_LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class SqlExecutionStore(SqlEventStore):
+    async def accept(
+        self, execution: Execution, started: LoggedEvent | None, assignment: Assignment, lease: float
+    ) -> bool:
+        of = (execution.tenant, execution.execution_id)
+        try:
+            async with self._db.write() as connection:
+                until = self._now() + timedelta(seconds=lease)
+                await connection.execute(executions.insert().values(lease_time=until, **columns(execution)))
+                if started:
+                    await connection.execute(events.insert().values(event_row(*of, started)))
+                await connection.execute(jobs.insert().values(job_row(*of, assignment)))
+                await sessions.begin(connection, execution)
+        except IntegrityError:
+            return False
+        return True
+
+    async def get(self, tenant: str, execution_id: str) -> Execution | None:
+        return await self._one(_of(tenant).where(executions.c.execution_id == execution_id))
+
+    async def by_request(self, tenant: str, request_id: str) -> Execution | None:
+        return await self._one(_of(tenant).where(executions.c.request_id == request_id))
+
+    async def _one(self, query: sa.Select[Any]) -> Execution | None:
+        rows = await self._db.rows(query)
+        return to_execution(rows[0]) if rows else None
+
+    async def request_cancel(self, tenant: str, execution_id: str, reason: str) -> None:
+        of = (executions.c.tenant == tenant, executions.c.execution_id == execution_id)
+        not_ended = executions.update().where(*of, executions.c.end_time.is_(None))
+        await self._db.finished(self._write(not_ended.values(cancel_reason=reason)))
+
+    async def touch(self, tenant: str, execution_id: str, at: datetime) -> None:
+        await self._db.finished(self._write(running(tenant, execution_id).values(watch_time=at)))
+
+    async def _write(self, statement: sa.Update) -> None:
+        async with self._db.write() as connection:
+            await connection.execute(statement)
+
+    async def assignment(self, tenant: str, execution_id: str) -> Assignment | None:
+        query = sa.select(jobs).where(jobs.c.tenant == tenant, jobs.c.execution_id == execution_id)
+        rows = await self._db.rows(query)
+        return to_assignment(rows[0]) if rows else None
+
+    async def steps(self, tenant: str, execution_id: str) -> Sequence[Step]:
+        of = sa.and_(journal.c.tenant == tenant, journal.c.execution_id == execution_id)
+        return [to_step(row) for row in await self._db.rows(sa.select(journal).where(of).order_by(journal.c.step))]
+
+    async def partial_from(self, tenant: str, execution_id: str, after: int) -> int | None:
+        query = sa.select(sa.func.min(events.c.sequence)).where(
+            events.c.tenant == tenant,
+            events.c.execution_id == execution_id,
+            events.c.sequence > after,
+            events.c.kind.in_([ContentDelta.kind, ReasoningDelta.kind]),
+        )
+        found: int | None = (await self._db.rows(query))[0][0]
+        return found
+
+    async def renew(self, owner: str, execution_ids: Collection[str], lease: float) -> Mapping[str, str | None]:
+        if not execution_ids:
+            return {}
+        mine = sa.and_(
+            executions.c.owner == owner, executions.c.status.in_(LIVE), executions.c.execution_id.in_(execution_ids)
+        )
+        until = self._now() + timedelta(seconds=lease)
+        renewed = executions.update().where(mine).values(lease_time=until)
+        async with self._many, self._db.write() as connection:
+            found = await connection.execute(renewed.returning(executions.c.execution_id, executions.c.cancel_reason))
+            return {row.execution_id: row.cancel_reason for row in found}
+
+    async def claim(self, owner: str, lease: float, *, besides: Collection[str], limit: int) -> Sequence[Execution]:
+        lapsed = (
+            sa.select(executions.c.tenant, executions.c.execution_id)
+            .where(executions.c.status.in_(LIVE), executions.c.lease_time < self._now())
+            .where(executions.c.execution_id.not_in(besides))
+            .order_by(executions.c.lease_time)
+            .limit(limit)
+        )
+        if not await self._db.rows(lapsed):
+            return []
+        async with self._many, self._db.write() as connection:
+            found = (await connection.execute(lapsed.with_for_update(skip_locked=True))).all()
+            until = self._now() + timedelta(seconds=lease)
+            return [
+                to_execution((await connection.execute(_claimed(row, owner, until).returning(executions))).one())
+                for row in found
+            ]
+
+    async def release(self, execution: Execution) -> None:
+        mine = running(execution.tenant, execution.execution_id).where(executions.c.attempts == execution.attempts)
+        async with self._db.write() as connection:
+            await connection.execute(mine.values(owner="", lease_time=_LONG_AGO))
+            await call_out(self._db, connection)
+
+
+def _claimed(row: Any, owner: str, until: Any) -> sa.Update:
+    """A run that was handed over, or waited, has killed nobody."""
+    died = sa.and_(executions.c.owner != "", executions.c.status == Status.RUNNING)
+    return (
+        executions.update()
+        .where(executions.c.tenant == row.tenant, executions.c.execution_id == row.execution_id)
+        .values(
+            owner=owner,
+            lease_time=until,
+            attempts=executions.c.attempts + 1,
+            deaths=executions.c.deaths + sa.case((died, 1), else_=0),
+        )
+    )
+
+
+def _of(tenant: str) -> sa.Select[Any]:
+    return sa.select(executions).where(executions.c.tenant == tenant)

@@ -1,0 +1,70 @@
+"""The states of sessions: each change is a row, so that a state can be had as it was at any time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.execution.model.sessions import Author, State, StateChange, change_of, replayed
+from services.execution.store.session_tables import session_changes
+
+
+async def record(
+    connection: AsyncConnection, tenant: str, session_id: str, version: int, before: State, after: State, by: Author
+) -> None:
+    """Writes down that `before` has become `after`."""
+    change = change_of(before, after, version)
+    await connection.execute(
+        session_changes.insert().values(
+            tenant=tenant,
+            session_id=session_id,
+            version=version,
+            set=dict(change.set),
+            removed=list(change.removed),
+            snapshot=None if change.snapshot is None else dict(change.snapshot),
+            subject=by.subject,
+            agent_id=by.agent_id,
+            execution_id=by.execution_id or None,
+            call_id=by.call_id or None,
+            create_time=datetime.now(UTC),
+        )
+    )
+
+
+async def made_by(connection: AsyncConnection, tenant: str, session_id: str, by: Author) -> int | None:
+    """The version that this call has made before."""
+    query = sa.select(session_changes.c.version).where(
+        *_of(tenant, session_id),
+        session_changes.c.execution_id == by.execution_id,
+        session_changes.c.call_id == by.call_id,
+    )
+    version: int | None = await connection.scalar(query)
+    return version
+
+
+async def version_at(connection: AsyncConnection, tenant: str, session_id: str, time: datetime) -> int:
+    query = sa.select(sa.func.max(session_changes.c.version)).where(
+        *_of(tenant, session_id), session_changes.c.create_time <= time
+    )
+    return await connection.scalar(query) or 0
+
+
+async def state_of(connection: AsyncConnection, tenant: str, session_id: str, version: int) -> State:
+    up_to = (*_of(tenant, session_id), session_changes.c.version <= version)
+    snapshot = sa.select(sa.func.max(session_changes.c.version)).where(*up_to, session_changes.c.snapshot.is_not(None))
+    first = await connection.scalar(snapshot) or 1
+    query = sa.select(session_changes).where(*up_to, session_changes.c.version >= first)
+    rows = await connection.execute(query.order_by(session_changes.c.version))
+    return replayed([_change(row) for row in rows])
+
+
+def _of(tenant: str, session_id: str) -> tuple[Any, Any]:
+    return session_changes.c.tenant == tenant, session_changes.c.session_id == session_id
+
+
+def _change(row: Any) -> StateChange:
+    columns = row._mapping
+    return StateChange(row.version, columns["set"], row.removed, row.snapshot)
