@@ -12,6 +12,7 @@ import typer
 import yaml
 from dynamicagents.registry.v1 import agent_pb2, agent_service_pb2, agent_service_pb2_grpc
 from google.protobuf.json_format import ParseDict, ParseError
+from rich.markup import escape
 from rich.table import Table
 
 from cli.connection import PORT_BASE, PortBase, call, pages
@@ -62,7 +63,8 @@ def list_(
     table = Table("agent", "name", "model", "tools", "revision", box=None)
     for agent in found:
         tools = ", ".join(tool.tool_id for tool in agent.spec.tools)
-        table.add_row(agent.agent_id, agent.display_name, agent.spec.model.model, tools, str(agent.revision))
+        row = (agent.agent_id, agent.display_name, agent.spec.model.model, tools, str(agent.revision))
+        table.add_row(*map(escape, row))
     console.print(table if found else "no agents")
 
 

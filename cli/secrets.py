@@ -14,6 +14,7 @@ import typer
 from dynamicagents.secrets.v1 import secret_pb2, secrets_service_pb2, secrets_service_pb2_grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 from pydantic import SecretStr
+from rich.markup import escape
 from rich.table import Table
 
 from cli.connection import PORT_BASE, PortBase, call, pages
@@ -49,7 +50,7 @@ def put(
     if as_json:
         print_json(made)
     else:
-        console.print(f"keeping [bold]{made.secret_id}[/bold], version {made.version}: {_reference(made)}")
+        console.print(f"keeping [bold]{made.secret_id}[/bold], version {made.version}: {escape(_reference(made))}")
 
 
 @app.command("list")
@@ -73,7 +74,8 @@ def list_(
     for secret in found:
         scope = "user" if secret.scope == secret_pb2.SECRET_SCOPE_USER else "system"
         fields = ", ".join(secret.fields)
-        table.add_row(secret.secret_id, secret.provider, secret.display_name, fields, scope, str(secret.version))
+        row = (secret.secret_id, secret.provider, secret.display_name, fields, scope, str(secret.version))
+        table.add_row(*map(escape, row))
     console.print(table if found else "no secrets")
 
 

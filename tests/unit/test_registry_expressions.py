@@ -29,6 +29,12 @@ from services.registry.model.patterns import problem_of_pattern
         ("iteration >= 3 || last == 'done'", LOOPED_STEP, Wanted.BOOL),
         ("event.text.contains('olá') // a comment", EVENT, Wanted.BOOL),
         ("event.metadata.tier in ['gold', 'silver']", EVENT, Wanted.BOOL),
+        (
+            "event.text.matches('^a+(-[0-9]{1,3})?$') && event.text.matches(string(event.at))",
+            EVENT,
+            Wanted.BOOL,
+        ),
+        ("event.text.matches('(' + 'a)')", EVENT, Wanted.BOOL),
     ],
 )
 def test_good_expressions(text: str, variables: tuple[str, ...], wanted: Wanted) -> None:
@@ -54,6 +60,8 @@ def test_good_expressions(text: str, variables: tuple[str, ...], wanted: Wanted)
         ("1", STEP, Wanted.BOOL, "is of type int, but bool is demanded"),
         ("'2020-01-01T00:00:00Z'", STEP, Wanted.TIMESTAMP, "is of type string, but timestamp is demanded"),
         ("[1]", STEP, Wanted.STRING, "is of type list<int>, but string is demanded"),
+        ("string(input).matches('(')", STEP, Wanted.BOOL, "'(' is not a regular expression (RE2)"),
+        ("true && matches(string(input), r'a\\1')", STEP, Wanted.BOOL, "'a\\\\1' is not a regular expression"),
     ],
 )
 def test_bad_expressions(text: str, variables: tuple[str, ...], wanted: Wanted, problem: str) -> None:

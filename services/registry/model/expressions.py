@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from functools import cache
+from itertools import pairwise
 from typing import Final
 
+import re2
 from cel_expr_python import cel
 
 MOST_CHARACTERS: Final = 10_000
@@ -32,7 +36,7 @@ def check_expression(text: str, variables: tuple[str, ...], wanted: Wanted = Wan
         compiled = _environment(variables).compile(text)
     except (RuntimeError, TypeError, ValueError) as error:
         return _text(str(error))
-    return _problem_of_type(compiled.return_type(), wanted)
+    return _problem_of_type(compiled.return_type(), wanted) or _problem_of_patterns(text)
 
 
 @cache
@@ -85,12 +89,46 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _NAME: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_LITERAL: Final = re.compile(r"[rR]?[\"'].*", re.DOTALL)
 _QUOTED: Final = re.compile(r"""(["'])([A-Za-z_]\w*)\1""", re.ASCII)
+
+
+def _tokens(text: str) -> list[str]:
+    return [token for token in _TOKEN.findall(text) if not token.startswith("//")]
+
+
+def _problem_of_patterns(text: str) -> str | None:
+    """The library looks at a pattern of `matches` when it evaluates, which would be in a run."""
+    tokens = _tokens(text)
+    for at, (word, opening) in enumerate(pairwise(tokens)):
+        if (word, opening) == ("matches", "(") and (pattern := _last_argument(tokens[at + 2 :])) is not None:
+            try:
+                re2.compile(pattern)
+            except re2.error:
+                return f"{pattern[:100]!r} is not a regular expression (RE2)"
+    return None
+
+
+def _last_argument(tokens: Sequence[str]) -> str | None:
+    """The value of the last argument before the closing bracket, where that is a literal alone."""
+    depth = 0
+    for at, sign in enumerate(tokens):
+        depth += (sign in "([{") - (sign in ")]}")
+        if depth < 0:
+            literal = at > 0 and _LITERAL.fullmatch(tokens[at - 1]) and (at == 1 or tokens[at - 2] == ",")
+            return _value(tokens[at - 1]) if literal else None
+    return None
+
+
+def _value(literal: str) -> str | None:
+    with suppress(SyntaxError, ValueError):
+        return str(ast.literal_eval(literal))
+    return None
 
 
 def steps_named_in(text: str) -> list[str]:
     """The steps of `steps.name` and `steps["name"]` in an expression that compiles."""
-    tokens = [token for token in _TOKEN.findall(text) if not token.startswith("//")]
+    tokens = _tokens(text)
     if any(tokens[at : at + 3] == ["(", "steps", ","] for at in range(len(tokens))):
         return []  # a macro's own variable
     return list(dict.fromkeys(_steps_named_in(tokens)))
