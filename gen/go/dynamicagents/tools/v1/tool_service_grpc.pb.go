@@ -32,8 +32,8 @@ const (
 // UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 type ToolServiceClient interface {
 	// Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
-	// are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, and `sources`
-	// says so. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+	// are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, `sources` says
+	// so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
 	ListTools(ctx context.Context, in *ListToolsRequest, opts ...grpc.CallOption) (*ListToolsResponse, error)
 	// Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
 	// then each change. A client that lost the stream watches again. Codes: UNAVAILABLE (SHUTTING_DOWN, or Registry does not
@@ -100,8 +100,8 @@ func (c *toolServiceClient) CallTool(ctx context.Context, in *CallToolRequest, o
 // UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 type ToolServiceServer interface {
 	// Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
-	// are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, and `sources`
-	// says so. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+	// are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, `sources` says
+	// so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
 	ListTools(context.Context, *ListToolsRequest) (*ListToolsResponse, error)
 	// Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
 	// then each change. A client that lost the stream watches again. Codes: UNAVAILABLE (SHUTTING_DOWN, or Registry does not

@@ -60,8 +60,8 @@ class ToolServiceServicer:
 
     def ListTools(self, request, context):
         """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
-        are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, and `sources`
-        says so. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+        are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, `sources` says
+        so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

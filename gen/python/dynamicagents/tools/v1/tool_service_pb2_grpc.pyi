@@ -37,8 +37,8 @@ class ToolServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ToolServiceAsyncStub: ...
     ListTools: _grpc.UnaryUnaryMultiCallable[_tool_service_pb2.ListToolsRequest, _tool_service_pb2.ListToolsResponse]
     """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
-    are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, and `sources`
-    says so. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+    are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, `sources` says
+    so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
     """
     WatchTools: _grpc.UnaryStreamMultiCallable[_tool_service_pb2.WatchToolsRequest, _tool_service_pb2.WatchToolsResponse]
     """Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
@@ -60,8 +60,8 @@ class ToolServiceAsyncStub(ToolServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListTools: _aio.UnaryUnaryMultiCallable[_tool_service_pb2.ListToolsRequest, _tool_service_pb2.ListToolsResponse]  # type: ignore[assignment]
     """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
-    are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, and `sources`
-    says so. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+    are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, `sources` says
+    so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
     """
     WatchTools: _aio.UnaryStreamMultiCallable[_tool_service_pb2.WatchToolsRequest, _tool_service_pb2.WatchToolsResponse]  # type: ignore[assignment]
     """Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
@@ -86,8 +86,8 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tool_service_pb2.ListToolsResponse, _abc.Awaitable[_tool_service_pb2.ListToolsResponse]]:
         """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
-        are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, and `sources`
-        says so. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+        are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, `sources` says
+        so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
