@@ -234,6 +234,7 @@ async def test_calls_in_flight_end_well_while_the_configuration_changes(bench: B
     assert (await bench.stream())[-1].answered_by.deployment_id != "first"
 
 
+@pytest.mark.timeout(600)
 async def test_a_thousand_streams_that_are_left_leave_nothing(bench: Bench) -> None:
     bench.provider.reply = Reply(endless=True, word_delay=0.05)
     await bench.add(max_parallel_requests=50)

@@ -96,6 +96,7 @@ async def test_closing_the_stream_closes_the_connection(upstream: LiteLLMUpstrea
     await asyncio.wait_for(server.disconnected.wait(), 30)
 
 
+@pytest.mark.timeout(600)
 async def test_cancelled_streams_leave_nothing(upstream: LiteLLMUpstream, server: OpenAIServer) -> None:
     server.reply = Reply(endless=True, word_delay=0.001)
     asked = deployment(server)
@@ -123,6 +124,7 @@ async def test_connection_is_used_again(upstream: LiteLLMUpstream, server: OpenA
     assert sum(len(idle) for idle in connector._conns.values()) == 1
 
 
+@pytest.mark.timeout(600)
 async def test_long_stream_in_flat_memory(upstream: LiteLLMUpstream, server: OpenAIServer) -> None:
     async def read(words: int) -> int:
         """The most memory that it took."""

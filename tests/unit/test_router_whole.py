@@ -59,6 +59,7 @@ def turn(kind: Any) -> list[Any]:
     raise AssertionError
 
 
+@pytest.mark.timeout(600)
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 async def test_every_call_ends_within_its_bounds_and_leaves_nothing(data: st.DataObject) -> None:
@@ -106,6 +107,7 @@ async def test_every_call_ends_within_its_bounds_and_leaves_nothing(data: st.Dat
     assert all((state.in_flight, state.trials) == (0, 0) for state in made.states)
 
 
+@pytest.mark.timeout(600)
 async def test_ten_thousand_calls_that_are_left_leave_nothing() -> None:
     made = script(deployment("a", max_parallel_requests=50), deployment("b", max_parallel_requests=50))
     router, forever = made.router(), asyncio.Event()
@@ -210,6 +212,7 @@ async def test_observers_are_told_of_every_attempt() -> None:
     ]
 
 
+@pytest.mark.timeout(600)
 async def test_a_hundred_thousand_calls_leave_as_much_as_a_thousand() -> None:
     made = script(
         deployment("a", tpm=10**12, rpm=10**9),
