@@ -32,8 +32,10 @@ from services.execution.service.executions import Executions
 from services.execution.service.leases import Leases
 from services.execution.service.listing import Listing
 from services.execution.service.log import EventLog
+from services.execution.service.news import News
 from services.execution.service.replay import Replays
 from services.execution.service.retention import Periods, Retention
+from services.execution.service.room import Room
 from services.execution.service.runs import Limits, Runs
 from services.execution.service.sessions import Sessions
 from services.execution.service.sources import ToolSource
@@ -41,6 +43,7 @@ from services.execution.service.timeouts import Models, Patience, TimedModels
 from services.execution.service.tools import Tools
 from services.execution.servicer.executions import ExecutionServicer
 from services.execution.servicer.tools import ToolServicer
+from services.execution.servicer.translation import weight
 from services.execution.store import SqlExecutionStore, SqlListing, SqlRetentionStore, SqlSessionStore
 from services.execution.store.calls import SqlCalls
 from services.execution.store.inputs import SqlInputStore
@@ -58,7 +61,7 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         )
         router = await stack.enter_async_context(client.channel(settings.router_address, settings, provider))
         mcp = await stack.enter_async_context(await _mcp(stack, registry, settings, provider))
-        tools = Tools([Builtin(), *map(_source, settings.tool_sources)], [mcp], limit=settings.tool_result_limit)
+        tools = Tools([Builtin(), *map(_source, settings.tool_sources)], [mcp], limit=_result_limit(settings))
         runner = AgnoRunner(_models(router, settings), tools)
         await runner.warm_up()
         store = SqlExecutionStore(db)
@@ -70,11 +73,13 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         continuation = Continuation(inputs)
         sessions = Sessions(SqlSessionStore(db))
         conversations = Conversations(runner, sessions)
-        runs = Runs(store, inputs, admission, log, conversations, tools, limits)
+        room = Room(settings.max_message_bytes, weight)
+        runs = Runs(store, inputs, admission, log, conversations, tools, limits, room)
         await stack.enter_async_context(Retention(SqlRetentionStore(db), _periods(settings)))
-        await stack.enter_async_context(Leases(store, SqlCalls(db), runs, continuation, drain, limits))
+        news = News()
+        await stack.enter_async_context(Leases(store, SqlCalls(db, news), runs, continuation, drain, limits))
         executions = await stack.enter_async_context(
-            Executions(store, inputs, admission, continuation, log, agents, runs, tools, drain, limits)
+            Executions(store, inputs, admission, continuation, log, agents, runs, tools, drain, limits, news)
         )
         servicers = [
             Servicer(
@@ -129,6 +134,11 @@ def _limits(settings: ExecutionSettings) -> Limits:
         max_deaths=settings.max_deaths,
         input_timeout=settings.input_timeout,
     )
+
+
+def _result_limit(settings: ExecutionSettings) -> int:
+    """A result is sent with other things."""
+    return min(settings.tool_result_limit, settings.max_message_bytes // 4)
 
 
 def _periods(settings: ExecutionSettings) -> Periods:

@@ -41,9 +41,11 @@ from services.execution.model.executions import ExecuteRequest, Execution, OnDis
 from services.execution.model.journal import Step, StepKind
 from services.execution.model.turns import Assignment
 from services.execution.service.log import first
+from services.execution.service.news import News
 from services.execution.service.record import Append
 from services.execution.store import SqlExecutionStore
 from services.execution.store.calls import SqlCalls
+from tests import harness
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 USAGE = Usage(1, 2, 3, 4, 0.5, 6, 7).to_dict()
@@ -466,7 +468,7 @@ async def test_migrated_schema_is_the_one_in_use(db: database.Database) -> None:
 
 async def test_released_execution_is_called_out(db: database.Database, store: SqlExecutionStore) -> None:
     heard: asyncio.Queue[None] = asyncio.Queue()
-    hearing = asyncio.create_task(SqlCalls(db).hear(lambda: heard.put_nowait(None)))
+    hearing = asyncio.create_task(SqlCalls(db, News()).hear(lambda: heard.put_nowait(None)))
     if db.is_sqlite:
         return await hearing
     async with asyncio.timeout(10):
@@ -475,3 +477,23 @@ async def test_released_execution_is_called_out(db: database.Database, store: Sq
         await heard.get()
     hearing.cancel()
     return None
+
+
+@harness.only_postgres
+async def test_what_is_watched_elsewhere_is_told_of(db: database.Database, store: SqlExecutionStore) -> None:
+    news = News()
+    watched, unwatched, stale = [await accepted(store, name) for name in ("watched", "unwatched", "stale")]
+    await store.touch("acme", "watched", datetime.now(UTC))
+    await store.touch("acme", "stale", datetime.now(UTC) - timedelta(hours=1))
+    with news.of("watched") as told, news.of("unwatched") as untold, news.of("stale") as too_late:
+        hearing = asyncio.create_task(SqlCalls(db, news).hear(lambda: None))
+        async with asyncio.timeout(10):
+            for one in (told, untold, too_late):  # all look once
+                await one.wait()
+                one.clear()
+            group = [append(one, event(2, ContentDelta("x"))) for one in (watched, unwatched, stale)]
+            assert await store.append(group) == set()
+            await told.wait()
+    assert not untold.is_set()
+    assert not too_late.is_set()
+    hearing.cancel()

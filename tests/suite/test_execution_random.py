@@ -42,9 +42,12 @@ from services.execution.service.conversations import Conversations
 from services.execution.service.executions import Executions
 from services.execution.service.leases import Leases
 from services.execution.service.log import EventLog
+from services.execution.service.news import News
+from services.execution.service.room import Room
 from services.execution.service.runs import Limits, Runs
 from services.execution.service.sessions import Sessions
 from services.execution.service.tools import Tools, idempotency_key
+from services.execution.servicer.translation import weight
 from services.execution.store import SqlExecutionStore, SqlSessionStore
 from services.execution.store.calls import SqlCalls
 from services.execution.store.inputs import SqlInputStore
@@ -169,11 +172,12 @@ class Machine(RuleBasedStateMachine):
             Tools([self.counting]),
         )
         log, drain, continuation = EventLog(store, window=0.001, patience=0.0), Drain(), Continuation(inputs)
+        news = News()
         talks = Conversations(AgnoRunner(Models(), tools), Sessions(SqlSessionStore(db)))
-        runs = Runs(store, inputs, admission, log, talks, tools, LIMITS)
-        made = Executions(store, inputs, admission, continuation, log, Agents(), runs, tools, drain, LIMITS)
+        runs = Runs(store, inputs, admission, log, talks, tools, LIMITS, Room(2**20, weight))
+        made = Executions(store, inputs, admission, continuation, log, Agents(), runs, tools, drain, LIMITS, news)
         await log.__aenter__()
-        return Process(db, log, runs, Leases(store, SqlCalls(db), runs, continuation, drain, LIMITS), made)
+        return Process(db, log, runs, Leases(store, SqlCalls(db, news), runs, continuation, drain, LIMITS), made)
 
     async def kill(self, process: Process) -> None:
         """Without any last word."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, Self
+from functools import partial
+from typing import Final, Protocol, Self
 
 from libs import deadline, errors, ids
 from libs.identity import Caller
@@ -22,8 +23,12 @@ from services.execution.service.admission import Admission, Ticket
 from services.execution.service.continuation import Continuation
 from services.execution.service.leases import Drain
 from services.execution.service.log import EventLog, beat, first
+from services.execution.service.news import News
 from services.execution.service.runs import TOUCH, Limits, Run, Runs
 from services.execution.service.tools import Tools, digest
+
+_RARER: Final = 10
+"""Looks at runs of other processes are so many times rarer where news of them comes."""
 
 
 class Agents(Protocol):
@@ -71,9 +76,10 @@ class Executions:
         tools: Tools,
         drain: Drain,
         limits: Limits,
+        news: News,
     ) -> None:
         self._store, self._queue, self._admission, self._continuation = store, queue, admission, continuation
-        self._events, self._agents = events, agents
+        self._events, self._agents, self._news = events, agents, news
         self._runs, self._tools, self._drain, self._limits = runs, tools, drain, limits
         self._starting: set[asyncio.Task[str]] = set()
 
@@ -258,40 +264,59 @@ class Executions:
             self._runs.left(run)
 
     async def _watch_elsewhere(self, execution: Execution, after: int) -> AsyncGenerator[LoggedEvent, None]:
-        touching = asyncio.create_task(self._touch(execution)) if execution.end_time is None else None
-        try:
-            if execution.queue_position:
-                yield beat(after, execution.queue_position)
-            async with contextlib.aclosing(
-                self._events.replay(
-                    execution.tenant,
-                    execution.execution_id,
-                    after,
-                    poll=self._limits.watch_poll,
-                    heartbeat=self._limits.heartbeat,
-                    pause=lambda seconds: self._drain.wait_for(asyncio.sleep(seconds), seconds),
-                )
-            ) as events:
+        with self._news.of(execution.execution_id) as told:
+            async with self._touching(execution), contextlib.aclosing(self._replay(execution, after, told)) as events:
+                if execution.queue_position:
+                    yield beat(after, execution.queue_position)
                 if execution.end_time is not None and after == execution.last_sequence:
                     return
                 async for event in events:
                     if isinstance(event.event, Heartbeat):
                         await self._require_there(execution)
                     yield event
-        finally:
-            if touching:
-                touching.cancel()
+
+    def _replay(self, execution: Execution, after: int, told: asyncio.Event) -> AsyncGenerator[LoggedEvent, None]:
+        return self._events.replay(
+            execution.tenant,
+            execution.execution_id,
+            after,
+            poll=self._limits.watch_poll,
+            heartbeat=self._limits.heartbeat,
+            pause=partial(self._until_told, told),
+        )
+
+    async def _until_told(self, told: asyncio.Event, seconds: float) -> None:
+        if self._news.comes:
+            seconds = max(seconds, min(_RARER * seconds, self._limits.heartbeat))
+        await self._drain.wait_for(told.wait(), seconds)
+        told.clear()
 
     async def _require_there(self, execution: Execution) -> None:
         """It may have been deleted with its session meanwhile."""
         if await self._store.get(execution.tenant, execution.execution_id) is None:
             raise errors.NotFound("execution", execution.execution_id)
 
+    @contextlib.asynccontextmanager
+    async def _touching(self, execution: Execution) -> AsyncIterator[None]:
+        """What is committed after the first touch is told of; what came before is there to be read."""
+        if execution.end_time is not None:
+            yield
+            return
+        await self._touch_once(execution)
+        touching = asyncio.create_task(self._touch(execution))
+        try:
+            yield
+        finally:
+            touching.cancel()
+
     async def _touch(self, execution: Execution) -> None:
         while True:
-            with contextlib.suppress(errors.Unavailable):
-                await self._store.touch(execution.tenant, execution.execution_id, datetime.now(UTC))
             await asyncio.sleep(TOUCH)
+            await self._touch_once(execution)
+
+    async def _touch_once(self, execution: Execution) -> None:
+        with contextlib.suppress(errors.Unavailable):
+            await self._store.touch(execution.tenant, execution.execution_id, datetime.now(UTC))
 
     async def cancel(self, caller: Caller, execution_id: str, reason: str) -> Execution:
         """Ends a run and waits for its end; one that has ended stays as it is."""

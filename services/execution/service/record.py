@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeGuard
 
 from libs import errors
 from services.execution.model.events import ContentDelta, Event, LoggedEvent, ReasoningDelta
@@ -19,6 +19,8 @@ from services.execution.model.sessions import Kept
 _TAIL: Final = 512
 _ROOM: Final = 256 * 1024
 """Characters that may wait to be committed before a run has to."""
+_PIECE: Final = 8 * 1024
+"""Characters of one delta: the smallest limit of a message holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,14 @@ class Record:
         return self._sequence
 
     def append(self, event: Event) -> None:
-        event = type(event)(**storable(event.to_dict()))
+        for piece in pieces(type(event)(**storable(event.to_dict()))):
+            self._append(piece)
+
+    def _append(self, event: Event) -> None:
         last = self._pending[-1][1] if self._pending and self._mergeable else None
         if isinstance(event, ContentDelta | ReasoningDelta):
             self._size += len(event.text)
-            if isinstance(last, ContentDelta | ReasoningDelta) and type(last) is type(event):
+            if _go_together(last, event):
                 last.text += event.text
                 self._add(None)
                 return
@@ -167,6 +172,19 @@ class Record:
             async with asyncio.timeout(seconds):
                 await changed.wait()
         return changed.is_set()
+
+
+def _go_together(last: Event | Step | None, delta: ContentDelta | ReasoningDelta) -> TypeGuard[ContentDelta]:
+    return type(last) is type(delta) and len(last.text) + len(delta.text) <= _PIECE
+
+
+def pieces(event: Event) -> Iterator[Event]:
+    """The event, or a long delta as several."""
+    if not isinstance(event, ContentDelta | ReasoningDelta) or len(event.text) <= _PIECE:
+        yield event
+        return
+    for start in range(0, len(event.text), _PIECE):
+        yield type(event)(event.text[start : start + _PIECE])
 
 
 def storable(value: Any) -> Any:

@@ -15,6 +15,7 @@ from services.execution.model.executions import Execution, Status, Usage
 from services.execution.model.journal import Step
 from services.execution.model.turns import Assignment
 from services.execution.service.journal import Replay, mismatch
+from services.execution.service.record import pieces
 from services.execution.service.runs import AgentRunner, Runs
 
 
@@ -36,7 +37,12 @@ class Replays:
         execution, assignment = await self._ended(caller, execution_id)
         steps = {step.number: step for step in await self._store.steps(caller.tenant, execution_id)}
         said: asyncio.Queue[Event | None] = asyncio.Queue()
-        journal = Replay(steps, said.put_nowait)
+
+        def say(event: Event) -> None:
+            for piece in pieces(event):
+                said.put_nowait(piece)
+
+        journal = Replay(steps, say)
         said.put_nowait(ExecutionStarted(execution.agent_id, execution.revision, execution.session_id))
         work = asyncio.create_task(self._run(execution, assignment, journal))
         work.add_done_callback(lambda _: said.put_nowait(None))

@@ -31,6 +31,7 @@ from services.execution.service.journal import Journal, Past, RunJournal, past
 from services.execution.service.log import EventLog
 from services.execution.service.outputs import Unfit
 from services.execution.service.record import Record
+from services.execution.service.room import Room
 from services.execution.service.tools import Tools
 
 log = structlog.get_logger()
@@ -131,9 +132,10 @@ class Runs:
         runner: AgentRunner,
         tools: Tools,
         limits: Limits,
+        room: Room,
     ) -> None:
         self._store, self._turns, self._admission, self._events = store, turns, admission, events
-        self._runner, self._tools, self._limits = runner, tools, limits
+        self._runner, self._tools, self._limits, self._room = runner, tools, limits, room
         self.owner = ids.new_id()
         self.wanted = asyncio.Event()
         """Set where there is an execution to be taken up."""
@@ -242,9 +244,7 @@ class Runs:
                 await self._turn(run)
                 job = self.job(record.execution, assignment, record.usage)
                 answer = await self._runner.run(job, RunJournal(record, found))
-            record.kept = answer.kept
-            used, followups = record.usage.to_dict(), list(answer.followups)
-            return ExecutionCompleted(answer.output, answer.structured_output, used, followups)
+            return self._completed(record, answer)
         except asyncio.CancelledError:
             if run.cancel_reason is None:
                 return None
@@ -256,12 +256,19 @@ class Runs:
                 record.append(event)
             return required(needed.questions, self._limits.input_timeout)
         except Unfit as unfit:
-            return replace(_failed(unfit.error(), record.usage), raw_output=unfit.text)
+            return replace(_failed(unfit.error(), record.usage), raw_output=self._room.clipped(unfit.text))
         except errors.Error as error:
             return _failed(error, record.usage) if not record.failure else None
         except Exception:
             log.exception("execution failed unexpectedly", execution_id=record.execution.execution_id)
             return _failed(errors.Internal("internal error"), record.usage)
+
+    def _completed(self, record: Record, answer: Answer) -> ExecutionCompleted:
+        used, followups = record.usage.to_dict(), list(answer.followups)
+        completed = ExecutionCompleted(answer.output, answer.structured_output, used, followups)
+        self._room.require(record.execution, completed)
+        record.kept = answer.kept
+        return completed
 
     async def _turn(self, run: Run) -> None:
         """Waits for a slot. The run's first words come when it has one."""

@@ -98,7 +98,8 @@ class Tools:
         """What the tool says; whatever goes wrong is a result with `is_error`."""
         started = time.perf_counter()
         if problems := violations(bound.tool, arguments):
-            return ToolResult("; ".join(f"{v.field}: {v.description}" for v in problems), is_error=True)
+            said = "; ".join(f"{v.field}: {v.description}" for v in problems)
+            return ToolResult(clipped(said, self._limit), is_error=True)
         try:
             return await self._timed(bound, arguments)
         except errors.Error as error:

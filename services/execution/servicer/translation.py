@@ -11,11 +11,12 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from libs import chat, errors, status
-from services.execution.model.events import InputRequired, LoggedEvent
+from services.execution.model.events import ExecutionCompleted, InputRequired, LoggedEvent
 from services.execution.model.executions import ExecuteRequest, Execution, OnDisconnect, SessionPolicy, Status
 from services.execution.model.journal import Step, StepKind
 from services.execution.model.sessions import whole
 
+_STEP_BYTES: Final = 512
 _ON_DISCONNECT: Final = {
     execution_service_pb2.ON_DISCONNECT_UNSPECIFIED: OnDisconnect.GRACE,
     execution_service_pb2.ON_DISCONNECT_CANCEL: OnDisconnect.CANCEL,
@@ -82,6 +83,13 @@ def to_event(execution_id: str, logged: LoggedEvent) -> event_pb2.ExecuteEvent:
     part.SetInParent()
     part.MergeFrom(type(part)(**fields))
     return message
+
+
+def weight(execution: Execution, completed: ExecutionCompleted) -> int:
+    """Bytes of the larger one of what tells of a run's answer: what GetExecution gives, with its steps."""
+    event = to_event(execution.execution_id, LoggedEvent(1, execution.create_time, (execution.agent_id,), completed))
+    steps: int = completed.usage["model_calls"] + completed.usage["tool_calls"]
+    return int(event.ByteSize() + to_execution(execution).ByteSize()) + steps * _STEP_BYTES
 
 
 def to_input_required(waiting: Mapping[str, Any]) -> execution_pb2.InputRequired:

@@ -1,19 +1,25 @@
-"""The word that an execution waits to be taken up."""
+"""What processes tell each other: that an execution waits to be taken up, and that one has got on."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 import structlog
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs import errors
-from libs.database import Database
+from libs.database import Database, aware
+from services.execution.service.news import News
 
 _CHANNEL: Final = "execution_wanted"
+_NEWS: Final = "execution_news"
+_WATCHED: Final = timedelta(seconds=15)
+"""After the last touch; the clocks of two machines differ."""
 _PAUSE: Final = 0.5
 log = structlog.get_logger()
 
@@ -24,9 +30,20 @@ async def call_out(database: Database, connection: AsyncConnection) -> None:
         await connection.execute(sa.select(sa.func.pg_notify(_CHANNEL, "")))
 
 
+def is_watched(row: Any) -> bool:
+    """Whether somebody watches the execution from another process."""
+    return row.watch_time is not None and aware(row.watch_time) > datetime.now(UTC) - _WATCHED
+
+
+async def tell(connection: AsyncConnection, execution_ids: Sequence[str]) -> None:
+    """On PostgreSQL: has those who watch them look when the transaction is committed."""
+    each = sa.func.unnest(sa.cast(list(execution_ids), postgresql.ARRAY(sa.Text)))
+    await connection.execute(sa.select(sa.func.pg_notify(_NEWS, each)))
+
+
 class SqlCalls:
-    def __init__(self, database: Database) -> None:
-        self._db = database
+    def __init__(self, database: Database, news: News) -> None:
+        self._db, self._news = database, news
 
     async def hear(self, wanted: Callable[[], None]) -> None:
         """On PostgreSQL, by LISTEN on a connection of its own; a lost one is opened again."""
@@ -47,6 +64,8 @@ class SqlCalls:
             lost = asyncio.Event()
             driver.add_termination_listener(lambda _: lost.set())
             await driver.add_listener(_CHANNEL, lambda *_: wanted())
+            await driver.add_listener(_NEWS, lambda *told: self._news.tell(told[-1]))
             wanted()
-            if not driver.is_closed():
-                await lost.wait()
+            with self._news.coming():
+                if not driver.is_closed():
+                    await lost.wait()

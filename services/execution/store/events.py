@@ -16,6 +16,7 @@ from services.execution.model.events import LoggedEvent
 from services.execution.model.executions import Status
 from services.execution.service.record import Append
 from services.execution.store import sessions
+from services.execution.store.calls import is_watched, tell
 from services.execution.store.rows import event_row, progress, step_row, to_events
 from services.execution.store.tables import events, executions, journal
 
@@ -46,10 +47,10 @@ class SqlEventStore:
         lost: set[str] = set()
         rows: list[dict[str, Any]] = []
         steps: list[dict[str, Any]] = []
+        watched: list[str] = []
         async with self._many, self._db.write() as connection:
             for append in sorted(appends, key=lambda one: one.execution_id):
-                owned = await connection.execute(_moved_on(append))
-                if owned.rowcount == 0:
+                if not await self._move_on(connection, append, watched):
                     if not await _is_there(connection, append):
                         lost.add(append.execution_id)
                     continue
@@ -61,7 +62,18 @@ class SqlEventStore:
                 await connection.execute(events.insert(), rows)
             if steps:
                 await connection.execute(_kept(self._db), steps)
+            if watched:
+                await tell(connection, watched)
         return lost
+
+    async def _move_on(self, connection: AsyncConnection, append: Append, watched: list[str]) -> bool:
+        """False where another attempt has it, or has had it."""
+        if self._db.is_sqlite:
+            return (await connection.execute(_moved_on(append))).rowcount > 0
+        row = (await connection.execute(_moved_on(append).returning(executions.c.watch_time))).first()
+        if row is not None and append.events and is_watched(row):
+            watched.append(append.execution_id)
+        return row is not None
 
 
 def _moved_on(append: Append) -> sa.Update:

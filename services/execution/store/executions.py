@@ -50,12 +50,15 @@ class SqlExecutionStore(SqlEventStore):
         return to_execution(rows[0]) if rows else None
 
     async def request_cancel(self, tenant: str, execution_id: str, reason: str) -> None:
-        of = (executions.c.tenant == tenant, executions.c.execution_id == execution_id)
-        not_ended = executions.update().where(*of, executions.c.end_time.is_(None))
-        await self._db.finished(self._write(not_ended.values(cancel_reason=reason)))
+        await self._change(tenant, execution_id, cancel_reason=reason)
 
     async def touch(self, tenant: str, execution_id: str, at: datetime) -> None:
-        await self._db.finished(self._write(running(tenant, execution_id).values(watch_time=at)))
+        await self._change(tenant, execution_id, watch_time=at)
+
+    async def _change(self, tenant: str, execution_id: str, **values: Any) -> None:
+        of = (executions.c.tenant == tenant, executions.c.execution_id == execution_id)
+        not_ended = executions.update().where(*of, executions.c.end_time.is_(None))
+        await self._db.finished(self._write(not_ended.values(values)))
 
     async def _write(self, statement: sa.Update) -> None:
         async with self._db.write() as connection:

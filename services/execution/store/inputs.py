@@ -15,7 +15,7 @@ from services.execution.model.events import Event, InputReceived, LoggedEvent
 from services.execution.model.executions import Execution, Status
 from services.execution.model.inputs import Answering, InputAnswer, Kind
 from services.execution.store.admission import SqlAdmissionStore
-from services.execution.store.calls import call_out
+from services.execution.store.calls import call_out, is_watched, tell
 from services.execution.store.rows import event_row, progress, to_execution
 from services.execution.store.tables import answers, events, executions, jobs
 
@@ -62,6 +62,7 @@ class SqlInputStore(SqlAdmissionStore):
             received = LoggedEvent(sequence, now, (row.agent_id,), InputReceived(one.input_id, approved, given.subject))
             await connection.execute(events.insert().values(event_row(row.tenant, row.execution_id, received)))
         await connection.execute(_of(row.tenant, row.execution_id).values(last_sequence=sequence))
+        await self._tell(connection, row)
 
     async def expired(self, now: datetime) -> Sequence[Execution]:
         over = sa.or_(executions.c.lease_time < now, executions.c.cancel_reason.is_not(None))
@@ -81,7 +82,12 @@ class SqlInputStore(SqlAdmissionStore):
             last = LoggedEvent(row.last_sequence + 1, datetime.now(UTC), (row.agent_id,), event)
             await connection.execute(_of(tenant, execution_id).values(**progress(last)))
             await connection.execute(events.insert().values(event_row(tenant, execution_id, last)))
+            await self._tell(connection, row)
             return True
+
+    async def _tell(self, connection: AsyncConnection, row: Any) -> None:
+        if not self._db.is_sqlite and is_watched(row):
+            await tell(connection, [row.execution_id])
 
 
 def not_waiting(status: str) -> errors.FailedPrecondition:
