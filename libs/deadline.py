@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
@@ -23,3 +25,14 @@ def narrowed(seconds: float | None) -> float | None:
     """The lesser of `seconds` and what is left."""
     left = remaining()
     return min((value for value in (seconds, left) if value is not None), default=None)
+
+
+@contextmanager
+def within(seconds: float | None) -> Iterator[None]:
+    """Narrows what is left for what is done inside."""
+    token = _deadline.set(_deadline.get())
+    try:
+        enter(narrowed(seconds))
+        yield
+    finally:
+        _deadline.reset(token)

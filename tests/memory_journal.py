@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from services.execution.model.events import Event
+from services.execution.model.events import Event, Source
 from services.execution.model.journal import Step
-from services.execution.service.journal import in_doubt, known_step
+from services.execution.service.journal import in_doubt, input_id, known_step, within
 
 
 @dataclass
@@ -17,6 +17,21 @@ class MemoryJournal:
     emit: Callable[[Event], None] = lambda _: None
     steps: dict[int, Step] = field(default_factory=dict)
     said_again: list[Event] = field(default_factory=list)
+    source: Source = field(default_factory=lambda: Source(("helper",)))
+    retells: bool = False
+    parts: dict[str, MemoryJournal] = field(default_factory=dict)
+
+    def part(self, name: str, source_id: str) -> MemoryJournal:
+        """With the steps that it had before."""
+        made = MemoryJournal(self.emit, source=within(self.source, name, source_id), parts=self.parts)
+        made.steps = self.parts.setdefault(made.source.scope, made).steps
+        return made
+
+    def input_id(self, call_id: str) -> str:
+        return input_id(self.source, call_id)
+
+    def answer(self, call_id: str) -> None:
+        return None
 
     def again(self, event: Event) -> None:
         self.said_again.append(event)

@@ -20,9 +20,10 @@ from services.execution.config import ExecutionSettings
 from services.execution.gateways.agno.runner import AgnoRunner
 from services.execution.gateways.mcp.source import McpTools
 from services.execution.gateways.mcp.targets import Bounds as McpBounds
-from services.execution.gateways.registry import RegistryAgents
+from services.execution.gateways.registry import RegistryConfigurations
 from services.execution.gateways.router import RouterModels
 from services.execution.gateways.secrets import SecretsGateway
+from services.execution.model.targets import TargetKind
 from services.execution.service.admission import Admission, Bounds
 from services.execution.service.builtin import Builtin
 from services.execution.service.catalogue import Catalogue
@@ -39,6 +40,7 @@ from services.execution.service.room import Room
 from services.execution.service.runs import Limits, Runs
 from services.execution.service.sessions import Sessions
 from services.execution.service.sources import ToolSource
+from services.execution.service.targets import Targets
 from services.execution.service.timeouts import Models, Patience, TimedModels
 from services.execution.service.tools import Tools
 from services.execution.servicer.executions import ExecutionServicer
@@ -49,7 +51,8 @@ from services.execution.store.calls import SqlCalls
 from services.execution.store.inputs import SqlInputStore
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-_REGISTRY = tuple(f"dynamicagents.registry.v1.{name}Service" for name in ("Agent", "Prompt", "ToolDefinition"))
+_READ = ("Agent", "Team", "Workflow", "Prompt", "ToolDefinition")
+_REGISTRY = tuple(f"dynamicagents.registry.v1.{name}Service" for name in _READ)
 
 
 @asynccontextmanager
@@ -68,28 +71,30 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         log = await stack.enter_async_context(
             EventLog(store, window=settings.commit_window, patience=settings.database_patience)
         )
-        drain, limits, agents = Drain(), _limits(settings), RegistryAgents(registry)
+        drain, limits, configurations = Drain(), _limits(settings), RegistryConfigurations(registry)
         inputs, admission = SqlInputStore(db), Admission(_bounds(settings))
         continuation = Continuation(inputs)
         sessions = Sessions(SqlSessionStore(db))
-        conversations = Conversations(runner, sessions)
+        targets = Targets({TargetKind.AGENT: Conversations(runner, sessions, tools)})
         room = Room(settings.max_message_bytes, weight)
-        runs = Runs(store, inputs, admission, log, conversations, tools, limits, room)
+        runs = Runs(store, inputs, admission, log, targets, limits, room)
         await stack.enter_async_context(Retention(SqlRetentionStore(db), _periods(settings)))
         news = News()
         await stack.enter_async_context(Leases(store, SqlCalls(db, news), runs, continuation, drain, limits))
         executions = await stack.enter_async_context(
-            Executions(store, inputs, admission, continuation, log, agents, runs, tools, drain, limits, news)
+            Executions(
+                store, inputs, admission, continuation, log, configurations, targets, runs, tools, drain, limits, news
+            )
         )
         servicers = [
             Servicer(
                 execution_grpc.add_ExecutionServiceServicer_to_server,
-                ExecutionServicer(executions, Replays(store, conversations, runs), sessions, Listing(SqlListing(db))),
+                ExecutionServicer(executions, Replays(store, targets), sessions, Listing(SqlListing(db))),
                 "dynamicagents.execution.v1.ExecutionService",
             ),
             Servicer(
                 tool_grpc.add_ToolServiceServicer_to_server,
-                ToolServicer(tools, Catalogue(tools, agents, drain, heartbeat=settings.heartbeat)),
+                ToolServicer(tools, Catalogue(tools, configurations, drain, heartbeat=settings.heartbeat)),
                 "dynamicagents.tools.v1.ToolService",
             ),
         ]

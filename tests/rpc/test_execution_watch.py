@@ -385,9 +385,9 @@ async def test_run_of_a_process_that_died_is_taken_up(bench: Bench, database_set
         assert asked is not None
         asked = replace(asked, deadline=datetime.now(UTC) + timedelta(seconds=20))
         lost = Execution("default", "lost", "helper", 1, Status.RUNNING, "hi", datetime.now(UTC), "gone")
-        await store.accept(replace(lost, last_sequence=1), first("helper", 1, ""), asked, 0.3)
+        await store.accept(replace(lost, last_sequence=1), first(lost), asked, 0.3)
         late = replace(asked, deadline=datetime.now(UTC))
-        await store.accept(replace(lost, execution_id="late", last_sequence=1), first("helper", 1, ""), late, 0.3)
+        await store.accept(replace(lost, execution_id="late", last_sequence=1), first(lost), late, 0.3)
     events = await at.watch("lost")
     assert list(dict.fromkeys(kinds(events))) == [
         "execution_started",

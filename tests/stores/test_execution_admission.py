@@ -46,7 +46,7 @@ def inputs(db: database.Database) -> SqlInputStore:
 
 
 async def queued(db: database.Database, execution_id: str, **fields: Any) -> Execution:
-    given: dict[str, Any] = {"tenant": "acme", "agent_id": "helper", "revision": 1, "status": Status.QUEUED}
+    given: dict[str, Any] = {"tenant": "acme", "target_id": "helper", "revision": 1, "status": Status.QUEUED}
     given |= {"input": "hi", "create_time": NOW, "owner": "me", "session_id": "s", **fields}
     made = Execution(execution_id=execution_id, **given)
     async with db.write() as connection:
@@ -137,7 +137,7 @@ async def waiting(db: database.Database, execution_id: str = "1", *input_ids: st
     asked = LoggedEvent(1, datetime.now(UTC) - timedelta(seconds=60), ("helper",), required(questions, seconds))
     await change(db, made, **progress(asked))
     async with db.write() as connection:
-        values = {"tenant": "acme", "execution_id": execution_id, "request": "{}", "agent": "{}", "subject": "ann"}
+        values = {"tenant": "acme", "execution_id": execution_id, "request": "{}", "pinned": "{}", "subject": "ann"}
         await connection.execute(jobs.insert().values(**values, deadline=NOW))
     return made
 

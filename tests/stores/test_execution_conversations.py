@@ -15,10 +15,10 @@ from libs import database, identity
 from services.execution.app import MIGRATIONS
 from services.execution.config import ExecutionSettings
 from services.execution.gateways.agno.runner import AgnoRunner
-from services.execution.model.agents import Agent
 from services.execution.model.events import Event, StateChanged, UsageReported
 from services.execution.model.executions import ExecuteRequest, Execution, Status, Usage
 from services.execution.model.sessions import Author, Kept
+from services.execution.model.targets import Agent
 from services.execution.model.turns import Answer, Job, ModelCall, ModelPiece, ToolCall
 from services.execution.service.conversations import Conversations
 from services.execution.service.sessions import Sessions
@@ -100,7 +100,8 @@ class Rig:
         asked = ExecuteRequest("helper", "hi", session_id=session_id, user_id="ann", **request)
         job = Job("run", Agent("helper", 1, "", SPEC), asked, (), Usage(), NOW)
         identity.enter(identity.Caller("acme", "ann", frozenset()))
-        return await Conversations(AgnoRunner(models, Tools([])), Sessions(self.store)).run(job, self.journal)
+        talks = Conversations(AgnoRunner(models, Tools([])), Sessions(self.store), Tools([]))
+        return await talks.answer(job, self.journal)
 
 
 async def test_a_run_that_is_taken_up_is_told_what_it_was_told(db: database.Database) -> None:

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from libs import database
 from services.execution.app import MIGRATIONS
 from services.execution.config import ExecutionSettings
-from services.execution.model.agents import Agent
 from services.execution.model.events import (
     ContentDelta,
     Event,
@@ -21,6 +20,7 @@ from services.execution.model.events import (
 )
 from services.execution.model.executions import ExecuteRequest, Execution, Status
 from services.execution.model.journal import Step, StepKind
+from services.execution.model.targets import Agent, Pinned
 from services.execution.model.turns import Assignment
 from services.execution.service.log import first
 from services.execution.service.record import Append
@@ -52,8 +52,8 @@ async def db(database_settings: dict[str, Any]) -> AsyncIterator[database.Databa
 async def ended(store: SqlExecutionStore, execution_id: str, age: timedelta, tenant: str = "acme") -> list[LoggedEvent]:
     time = NOW - age
     made = Execution(tenant, execution_id, "helper", 1, Status.RUNNING, "hi", time, "me", last_sequence=1)
-    assignment = Assignment(ExecuteRequest("helper", "hi"), Agent("helper", 1, "", {}), "me", time)
-    assert await store.accept(made, first("helper", 1, ""), assignment, 60)
+    assignment = Assignment(ExecuteRequest("helper", "hi"), Pinned.alone(Agent("helper", 1, "", {})), "me", time)
+    assert await store.accept(made, first(made), assignment, 60)
     said = [LoggedEvent(n, time + timedelta(milliseconds=n), ("helper",), event) for n, event in enumerate(SAID, 2)]
     step = Step(1, StepKind.MODEL, "group", "digest", time, result={}, end_time=time)
     assert await store.append([Append(tenant, execution_id, 1, said, {}, [step])]) == set()
@@ -101,8 +101,8 @@ async def test_tenants_have_their_own_periods_and_what_runs_is_kept(db: database
     for tenant in ("acme", "brief", "long"):
         await ended(store, f"{tenant}-run", timedelta(days=2), tenant)
     running = Execution("acme", "running", "helper", 1, Status.RUNNING, "hi", NOW - timedelta(days=9), "me")
-    assignment = Assignment(ExecuteRequest("helper", "hi"), Agent("helper", 1, "", {}), "me", NOW)
-    await store.accept(running, first("helper", 1, ""), assignment, 60)
+    assignment = Assignment(ExecuteRequest("helper", "hi"), Pinned.alone(Agent("helper", 1, "", {})), "me", NOW)
+    await store.accept(running, first(running), assignment, 60)
     by_tenant = {"brief": timedelta(days=1), "long": timedelta(days=9)}
     await Retention(SqlRetentionStore(db), Periods(timedelta(days=3), by_tenant, None)).round()
     assert [await oldest(store, f"{tenant}-run", tenant) for tenant in ("acme", "brief", "long")] == [1, 9, 1]

@@ -16,7 +16,6 @@ from libs import database, errors, status
 from services.execution import store as schema
 from services.execution.app import MIGRATIONS
 from services.execution.config import ExecutionSettings
-from services.execution.model.agents import Agent
 from services.execution.model.events import (
     EVENTS,
     CitationsReported,
@@ -30,6 +29,8 @@ from services.execution.model.events import (
     InputReceived,
     InputRequired,
     LoggedEvent,
+    MemberCompleted,
+    MemberStarted,
     ReasoningDelta,
     StateChanged,
     ToolCallCompleted,
@@ -39,6 +40,7 @@ from services.execution.model.events import (
 )
 from services.execution.model.executions import ExecuteRequest, Execution, OnDisconnect, Status, Usage
 from services.execution.model.journal import Step, StepKind
+from services.execution.model.targets import Agent, Pinned
 from services.execution.model.turns import Assignment
 from services.execution.service.log import first
 from services.execution.service.news import News
@@ -51,7 +53,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 USAGE = Usage(1, 2, 3, 4, 0.5, 6, 7).to_dict()
 ASSIGNMENT = Assignment(
     ExecuteRequest("helper", "hi", metadata={"k": "v"}, on_disconnect=OnDisconnect.CONTINUE),
-    Agent("helper", 3, "", {"model": {"temperature": 1e20, "b": 1, "a": 0.1}}),
+    Pinned.alone(Agent("helper", 3, "", {"model": {"temperature": 1e20, "b": 1, "a": 0.1}})),
     "me",
     NOW,
 )
@@ -74,7 +76,7 @@ def store(db: database.Database) -> SqlExecutionStore:
 def execution(execution_id: str = "run", **fields: Any) -> Execution:
     given: dict[str, Any] = {
         "tenant": "acme",
-        "agent_id": "helper",
+        "target_id": "helper",
         "revision": 3,
         "status": Status.RUNNING,
         "input": "hi",
@@ -92,7 +94,7 @@ def execution(execution_id: str = "run", **fields: Any) -> Execution:
 
 async def accepted(store: SqlExecutionStore, execution_id: str = "run", lease: float = 60, **fields: Any) -> Execution:
     made = execution(execution_id, **fields)
-    assert await store.accept(made, first("helper", 3, "s"), ASSIGNMENT, lease)
+    assert await store.accept(made, first(made), ASSIGNMENT, lease)
     return made
 
 
@@ -120,13 +122,14 @@ async def test_accepted_execution_can_be_read_with_its_first_event(store: SqlExe
     assert await store.get("acme", "run") == made
     assert await store.by_request("acme", "req") == made
     assert [e.event for e in await store.events("acme", "run", after=0, limit=9)] == [
-        ExecutionStarted("helper", 3, "s")
+        ExecutionStarted("helper", 3, "s-run")
     ]
 
 
 async def test_request_id_is_taken_once_a_tenant(store: SqlExecutionStore) -> None:
     await accepted(store, "one", request_id="req")
-    assert not await store.accept(execution("two", request_id="req"), first("helper", 3, ""), ASSIGNMENT, 60)
+    other = execution("two", request_id="req")
+    assert not await store.accept(other, first(other), ASSIGNMENT, 60)
     assert await store.get("acme", "two") is None
     assert await store.events("acme", "two", after=0, limit=9) == []
     await accepted(store, "three", request_id="req", tenant="other")
@@ -134,7 +137,7 @@ async def test_request_id_is_taken_once_a_tenant(store: SqlExecutionStore) -> No
 
 async def test_request_id_is_taken_once_at_the_same_time(store: SqlExecutionStore) -> None:
     made = [execution(f"run-{n}", request_id="req") for n in range(8)]
-    won = await asyncio.gather(*(store.accept(one, first("helper", 3, ""), ASSIGNMENT, 60) for one in made))
+    won = await asyncio.gather(*(store.accept(one, first(one), ASSIGNMENT, 60) for one in made))
     assert sorted(won) == [False] * 7 + [True]
     assert await store.by_request("acme", "req") == made[won.index(True)]
 
@@ -253,6 +256,9 @@ EXAMPLES: Sequence[Event] = [
     ExecutionCancelled("", USAGE),
     StateChanged({"a": {"b": [1]}}, 3),
     CitationsReported([{"url": "https://example.com", "title": "", "quote": ""}]),
+    MemberStarted(3, "what?", team_id="crew"),
+    MemberCompleted("that", {"a": 1}, USAGE, 0.5),
+    MemberCompleted("", None, USAGE, 0.5, errors.to_dict(errors.Unavailable("gone"))),
     InputReceived("c", None, "ann"),
     InputReceived("c", False),
     InputRequired([{"input_id": "c", "user_input": {"prompt": "?"}}], "2026-01-02T03:04:05.678901+00:00"),
@@ -430,9 +436,25 @@ async def test_where_a_turn_that_was_not_completed_begins(store: SqlExecutionSto
     made = await accepted(store)
     said: list[Event] = [ContentDelta("a"), UsageReported(), ReasoningDelta("b"), ContentDelta("c")]
     await store.append([append(made, *(event(n, one) for n, one in enumerate(said, 2)))])
-    assert await store.partial_from("acme", "run", 0) == 2
-    assert await store.partial_from("acme", "run", 3) == 4
-    assert await store.partial_from("acme", "run", 5) is None
+    assert await store.partial_from("acme", "run") == {"": 2}
+    for last, expected in ((3, {"": 4}), (5, {})):
+        step = Step(last, StepKind.MODEL, "group", "d", NOW, result={}, end_time=NOW, end_sequence=last)
+        await store.append([Append("acme", "run", 1, [], USAGE, [step])])
+        assert await store.partial_from("acme", "run") == expected
+
+
+async def test_turns_of_members_that_were_not_completed(store: SqlExecutionStore) -> None:
+    """Side by side: what one has completed says nothing of the other."""
+    made = await accepted(store)
+    said = [("a", 2), ("b", 3), ("a", 4), ("b", 5)]
+    await store.append([append(made, *(LoggedEvent(n, NOW, ("t", s), ContentDelta(s), s) for s, n in said))])
+    step = Step(1, StepKind.MODEL, "group", "d", NOW, result={}, end_time=NOW, end_sequence=4, scope="a")
+    other = replace(step, scope="b", end_time=None, result=None, end_sequence=0)
+    await store.append([Append("acme", "run", 1, [], USAGE, [step, other])])
+    assert await store.partial_from("acme", "run") == {"b": 3}
+    assert await store.steps("acme", "run") == [step, other]
+    found = await store.events("acme", "run", after=1, limit=9)
+    assert [(one.scope, one.path) for one in found] == [(scope, ("t", scope)) for scope, _ in said]
 
 
 async def test_appending_and_renewing_side_by_side(store: SqlExecutionStore) -> None:

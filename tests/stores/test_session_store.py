@@ -47,7 +47,7 @@ def store(db: database.Database) -> SqlSessionStore:
 def execution(execution_id: str = "run", **fields: Any) -> Execution:
     given: dict[str, Any] = {
         "tenant": "acme",
-        "agent_id": "helper",
+        "target_id": "helper",
         "revision": 1,
         "status": Status.QUEUED,
         "input": "hi",
@@ -63,7 +63,7 @@ def execution(execution_id: str = "run", **fields: Any) -> Execution:
 
 
 def talk(made: Execution) -> Talk:
-    return Talk(made.tenant, made.execution_id, made.agent_id, made.session_id, made.user_id)
+    return Talk(made.tenant, made.execution_id, made.target_id, made.session_id, made.user_id)
 
 
 async def accepted(db: database.Database, execution_id: str = "run", **fields: Any) -> Execution:
@@ -115,7 +115,7 @@ async def changed(store: SqlSessionStore, by: Author | None = None, **values: An
 
 async def test_session_begins_with_its_first_run(db: database.Database, store: SqlSessionStore) -> None:
     await accepted(db, "one")
-    await accepted(db, "two", agent_id="other", user_id="bob", create_time=NOW + timedelta(seconds=9))
+    await accepted(db, "two", target_id="other", user_id="bob", create_time=NOW + timedelta(seconds=9))
     session = await found(store)
     assert (session.user_id, session.agent_ids, session.message_count) == ("ann", ("helper", "other"), 0)
     assert (session.create_time, session.update_time) == (NOW, NOW + timedelta(seconds=9))
@@ -138,7 +138,7 @@ async def test_sessions_are_of_their_tenant(db: database.Database, store: SqlSes
 async def test_sessions_are_listed_by_their_last_use(db: database.Database, store: SqlSessionStore) -> None:
     for number, name in enumerate(("a", "b", "c")):
         await accepted(db, name, session_id=name, create_time=NOW + timedelta(seconds=number))
-    await accepted(db, "d", session_id="a", create_time=NOW + timedelta(seconds=9), agent_id="other")
+    await accepted(db, "d", session_id="a", create_time=NOW + timedelta(seconds=9), target_id="other")
 
     async def ids_of(**query: Any) -> list[str]:
         return [session.session_id for session in await store.list("acme", SessionQuery(**query), limit=9)]
@@ -384,7 +384,7 @@ async def test_executions_are_found_by_what_is_known_of_them(db: database.Databa
             ids.new_id(),
             session_id=("a", "b")[number % 2],
             user_id=("ann", "bob")[number // 3],
-            agent_id=("x", "y")[number % 2],
+            target_id=("x", "y")[number % 2],
             create_time=NOW + timedelta(seconds=number),
             input=str(number),
         )

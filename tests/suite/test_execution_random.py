@@ -25,7 +25,6 @@ from libs.server import Drain
 from services.execution.app import MIGRATIONS
 from services.execution.config import ExecutionSettings
 from services.execution.gateways.agno.runner import AgnoRunner
-from services.execution.model.agents import Agent
 from services.execution.model.events import (
     ContentDelta,
     ContentRestarted,
@@ -34,6 +33,7 @@ from services.execution.model.events import (
     UsageReported,
 )
 from services.execution.model.executions import ExecuteRequest, Execution, OnDisconnect
+from services.execution.model.targets import Agent
 from services.execution.model.tools import Tool
 from services.execution.model.turns import ModelCall, ModelPiece, ToolCall
 from services.execution.service.admission import Admission, Bounds

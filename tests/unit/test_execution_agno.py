@@ -23,7 +23,6 @@ from agno.run.cancel import get_cancellation_manager
 from libs import errors
 from services.execution.gateways.agno.model import RouterModel
 from services.execution.gateways.agno.runner import AgnoRunner
-from services.execution.model.agents import Agent
 from services.execution.model.events import (
     CitationsReported,
     ContentDelta,
@@ -37,6 +36,7 @@ from services.execution.model.events import (
 )
 from services.execution.model.executions import ExecuteRequest, Usage
 from services.execution.model.sessions import Background, Kept, Memory, Pin
+from services.execution.model.targets import Agent
 from services.execution.model.tools import BoundTool, Tool
 from services.execution.model.turns import Answer, Job, ModelCall, ModelPiece, ToolCall
 from services.execution.service.outputs import Unfit

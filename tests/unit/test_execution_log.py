@@ -60,10 +60,10 @@ async def opened(store: Store, *, window: float = 0.005, patience: float = 5.0) 
     async with EventLog(store, window=window, patience=patience) as log:
 
         def new(execution_id: str = "run") -> Record:
-            started = first("helper", 1, "")
-            store.kept[execution_id] = [started]
             now = datetime.now(UTC)
             execution = Execution("acme", execution_id, "helper", 1, Status.RUNNING, "hi", now, "me", last_sequence=1)
+            started = first(execution)
+            store.kept[execution_id] = [started]
             return log.open(execution, Usage(), started)
 
         new.log = log  # type: ignore[attr-defined]

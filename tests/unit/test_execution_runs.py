@@ -27,7 +27,7 @@ class Store:
 def record() -> Record:
     now = datetime.now(UTC)
     execution = Execution("acme", "run", "helper", 1, Status.RUNNING, "hi", now, "me", last_sequence=1)
-    return EventLog(Store(), window=0, patience=0).open(execution, Usage(), first("helper", 1, ""))
+    return EventLog(Store(), window=0, patience=0).open(execution, Usage(), first(execution))
 
 
 async def test_run_that_is_cancelled_before_its_first_step_still_says_so(record: Record) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from libs import deadline, errors, identity, server
 from libs.identity import Caller
-from services.execution.model.agents import Agent
+from services.execution.model.targets import Agent
 from services.execution.model.tools import DEFAULT_TOOL_TIMEOUT, BoundTool, SourceStatus, Tool
 from services.execution.service.builtin import Builtin, calculate, current_time
 from services.execution.service.catalogue import Catalogue, Query
@@ -373,7 +373,7 @@ async def test_tools_that_come_and_go_are_pinned() -> None:
         "tools": [{"tool_id": "mcp/crm/*", "timeout": "9s"}, {"tool_id": CALCULATOR}],
         "mcp_server_ids": ["web"],
     }
-    agent = await tools.pinned(ANN, Agent("a", 1, "", spec))
+    agent = await tools.with_live(ANN, Agent("a", 1, "", spec))
     bound = tools.bind(spec, agent.functions)
     assert [(one.tool.tool_id, one.tool.function_name, one.timeout) for one in bound] == [
         ("mcp/crm/find", "find", 2.0),
@@ -383,7 +383,7 @@ async def test_tools_that_come_and_go_are_pinned() -> None:
     source.now = []
     assert tools.bind(spec, agent.functions) == bound
     with pytest.raises(errors.FailedPrecondition) as caught:
-        tools.bind(spec, (await tools.pinned(ANN, Agent("a", 1, "", spec))).functions)
+        tools.bind(spec, (await tools.with_live(ANN, Agent("a", 1, "", spec))).functions)
     assert caught.value.reason_code == "TOOL_UNKNOWN"
 
 

@@ -1,8 +1,9 @@
-"""Agents with what they refer to, read from Registry."""
+"""Agents, teams and workflows with what they refer to, read from Registry."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import grpc
@@ -12,26 +13,77 @@ from dynamicagents.registry.v1 import (
     agent_service_pb2_grpc,
     prompt_service_pb2,
     prompt_service_pb2_grpc,
+    team_service_pb2,
+    team_service_pb2_grpc,
     tool_definition_pb2,
     tool_definition_service_pb2,
     tool_definition_service_pb2_grpc,
+    workflow_service_pb2,
+    workflow_service_pb2_grpc,
 )
 from google.protobuf.json_format import MessageToDict
 
+from libs import errors
 from libs.client import translated
-from services.execution.model.agents import Agent
+from services.execution.model.targets import Agent, Part, Pinned, Target, TargetKind, Team, Workflow
 
 _FUNCTION: Final = "function/"
 _MOST: Final = 256
+_MOST_PARTS: Final = 1000
 
 
-class RegistryAgents:
+class RegistryConfigurations:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._agents: agent_service_pb2_grpc.AgentServiceAsyncStub = agent_service_pb2_grpc.AgentServiceStub(channel)
         self._prompts: prompt_service_pb2_grpc.PromptServiceAsyncStub
         self._prompts = prompt_service_pb2_grpc.PromptServiceStub(channel)
         self._definitions: tool_definition_service_pb2_grpc.ToolDefinitionServiceAsyncStub
         self._definitions = tool_definition_service_pb2_grpc.ToolDefinitionServiceStub(channel)
+        self._teams: team_service_pb2_grpc.TeamServiceAsyncStub = team_service_pb2_grpc.TeamServiceStub(channel)
+        self._workflows: workflow_service_pb2_grpc.WorkflowServiceAsyncStub
+        self._workflows = workflow_service_pb2_grpc.WorkflowServiceStub(channel)
+
+    async def pinned(self, target: Target, revision: int) -> Pinned:
+        """The target, and all that it names, each once however often it is named."""
+        parts: dict[str, Part] = {target.key: await self._part(target, revision)}
+        wanted = dict.fromkeys(named_in(parts[target.key]))
+        while new := [one for one in wanted if one.key not in parts]:
+            if len(parts) + len(new) > _MOST_PARTS:
+                raise errors.FailedPrecondition(
+                    f"{target.key} runs more than {_MOST_PARTS} agents, teams and workflows",
+                    metadata={"target": target.key},
+                )
+            found = await asyncio.gather(*(self._part(one, 0) for one in new))
+            parts |= {one.key: part for one, part in zip(new, found, strict=True)}
+            wanted = dict.fromkeys(one for part in found for one in named_in(part))
+        return Pinned(target.key, parts)
+
+    async def _part(self, target: Target, revision: int) -> Part:
+        match target.kind:
+            case TargetKind.AGENT:
+                return await self.get(target.target_id, revision)
+            case TargetKind.TEAM:
+                return await self._team(target.target_id, revision)
+            case TargetKind.WORKFLOW:
+                return await self._workflow(target.target_id, revision)
+
+    async def _team(self, team_id: str, revision: int) -> Team:
+        request = team_service_pb2.GetTeamRequest(team_id=team_id, revision=revision)
+        with translated("registry"):
+            team = (await self._teams.GetTeam(request)).team
+            functions = await self._functions([tool.tool_id for tool in team.spec.tools])
+        spec = MessageToDict(team.spec, preserving_proto_field_name=True)
+        return Team(team.team_id, team.revision, team.description, spec, functions)
+
+    async def _workflow(self, workflow_id: str, revision: int) -> Workflow:
+        request = workflow_service_pb2.GetWorkflowRequest(workflow_id=workflow_id, revision=revision)
+        with translated("registry"):
+            workflow = (await self._workflows.GetWorkflow(request)).workflow
+            spec = MessageToDict(workflow.spec, preserving_proto_field_name=True)
+            functions = await self._functions(
+                [step["function"]["tool_id"] for step in steps_of(spec.get("steps")) if "function" in step]
+            )
+        return Workflow(workflow.workflow_id, workflow.revision, workflow.description, spec, functions)
 
     async def get(self, agent_id: str, revision: int) -> Agent:
         request = agent_service_pb2.GetAgentRequest(agent_id=agent_id, revision=revision)
@@ -87,3 +139,32 @@ def _function(definition: tool_definition_pb2.ToolDefinition) -> Mapping[str, An
         "read_only": spec.read_only,
         "idempotent": spec.idempotent,
     }
+
+
+def named_in(part: Part) -> Iterator[Target]:
+    """What a configuration runs beside itself."""
+    match part:
+        case Agent(spec=spec):
+            yield from filter(None, map(_whom, spec.get("handoffs", ())))
+        case Team(spec=spec):
+            yield from filter(None, map(_whom, spec.get("members", ())))
+        case Workflow(spec=spec):
+            yield from filter(
+                None, (_whom(step[kind]) for step in steps_of(spec.get("steps")) for kind in TargetKind if kind in step)
+            )
+
+
+def _whom(named: Mapping[str, Any]) -> Target | None:
+    return next((Target(kind, named[f"{kind}_id"]) for kind in TargetKind if f"{kind}_id" in named), None)
+
+
+def steps_of(value: Any) -> Iterator[Mapping[str, Any]]:
+    """All steps in the steps of a WorkflowSpec, nested ones included."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("step_id"), str):
+            yield value
+        for inner in value.values():
+            yield from steps_of(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from steps_of(inner)

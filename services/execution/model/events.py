@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, ClassVar, Final
@@ -29,6 +29,8 @@ class ExecutionStarted(Event):
     agent_id: str
     revision: int
     session_id: str
+    team_id: str = ""
+    workflow_id: str = ""
 
 
 @dataclass(slots=True)
@@ -69,6 +71,27 @@ class ToolCallCompleted(Event):
     output: str
     is_error: bool
     duration: float
+
+
+@dataclass(slots=True)
+class MemberStarted(Event):
+    kind = "member_started"
+    revision: int
+    input: str
+    agent_id: str | None = None
+    team_id: str | None = None
+    workflow_id: str | None = None
+
+
+@dataclass(slots=True)
+class MemberCompleted(Event):
+    kind = "member_completed"
+    output: str
+    structured_output: dict[str, Any] | None
+    usage: dict[str, Any]
+    duration: float
+    error: dict[str, Any] | None = None
+    """As libs.errors.to_dict makes it."""
 
 
 @dataclass(slots=True)
@@ -164,7 +187,12 @@ TERMINAL_STATUS: Final[Mapping[type[Event], Status]] = {
 }
 
 
-Emit = Callable[[Event], None]
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where something happens: the ids down to the member or step, and what tells its runs apart."""
+
+    path: tuple[str, ...]
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +201,4 @@ class LoggedEvent:
     time: datetime
     path: tuple[str, ...]
     event: Event
+    scope: str = ""

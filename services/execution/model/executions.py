@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from services.execution.model.targets import Target, TargetKind
+
 
 class Status(StrEnum):
     RUNNING = "running"
@@ -48,7 +50,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ExecuteRequest:
-    agent_id: str
+    target_id: str
     input: str
     revision: int = 0
     session_id: str = ""
@@ -64,13 +66,18 @@ class ExecuteRequest:
     output_schema: Mapping[str, Any] | None = None
     session_state: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Mapping[str, Any], ...] = ()
+    target_kind: TargetKind = TargetKind.AGENT
+
+    @property
+    def target(self) -> Target:
+        return Target(self.target_kind, self.target_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
     tenant: str
     execution_id: str
-    agent_id: str
+    target_id: str
     revision: int
     status: Status
     input: str
@@ -100,3 +107,8 @@ class Execution:
     queue_position: int = 0
     input_required: Mapping[str, Any] | None = None
     """While it waits for input: as the event of that name."""
+    target_kind: TargetKind = TargetKind.AGENT
+
+    @property
+    def target(self) -> Target:
+        return Target(self.target_kind, self.target_id)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from libs import errors
-from services.execution.model.events import Event
+from services.execution.model.events import Event, Source
 
 Question = Mapping[str, Any]
 """An InputRequest in its JSON form, with proto field names."""
@@ -42,6 +42,7 @@ class Answering:
 class InputNeeded(errors.FailedPrecondition):
     """A run can only go on with answers. No caller is told of it as an error."""
 
-    def __init__(self, questions: Sequence[Question], announced: Sequence[Event]) -> None:
+    def __init__(self, questions: Sequence[Question], announced: Sequence[tuple[Source, Event]]) -> None:
+        """`announced` is said together with the questions."""
         super().__init__("the run waits for input")
         self.questions, self.announced = questions, announced

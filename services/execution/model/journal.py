@@ -11,6 +11,8 @@ from typing import Any
 class StepKind(StrEnum):
     MODEL = "model"
     TOOL = "tool"
+    MEMBER = "member"
+    """The run of a member as a whole: step 0 of its own scope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +31,5 @@ class Step:
     end_time: datetime | None = None
     end_sequence: int = 0
     """Number of the last event that was committed with the result."""
+    scope: str = ""
+    """The member or step of a workflow within which it was made; steps are numbered within theirs."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from services.execution.model.agents import Agent
+from services.execution.model.budgets import Budget, Meter
 from services.execution.model.events import UsageReported
 from services.execution.model.executions import ExecuteRequest, Usage
 from services.execution.model.sessions import Background, Kept
+from services.execution.model.targets import Agent, Pinned, Target
 from services.execution.model.tools import BoundTool
 
 
@@ -62,6 +63,55 @@ class Job:
     time: datetime
     """When it was accepted: what it takes for now, however often it is taken up."""
     background: Background = field(default_factory=Background)
+    above: Meter | None = None
+    """Of the run that this one is a part of."""
+
+    @property
+    def meter(self) -> Meter:
+        return Meter(self.usage, Budget(**self.request.budget), self.above)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A member to run: its key among the pinned ones, what it is asked, and what bounds it."""
+
+    key: str
+    text: str
+    seconds: float | None = None
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    output_schema: Mapping[str, Any] | None = None
+    history: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A run of a target, whole or as a part of another one."""
+
+    execution_id: str
+    pinned: Pinned
+    request: ExecuteRequest
+    usage: Usage
+    time: datetime
+    above: Meter | None = None
+
+    @property
+    def meter(self) -> Meter:
+        return Meter(self.usage, Budget(**self.request.budget), self.above)
+
+    def part(self, part: Part) -> Work:
+        """The run of a member: of the same user, without the session; raises where it is nested too deep."""
+        target = Target.of(part.key)
+        asked = ExecuteRequest(
+            target.target_id,
+            part.text,
+            user_id=self.request.user_id,
+            budget=part.budget,
+            output_schema=part.output_schema,
+            history=part.history,
+            target_kind=target.kind,
+        )
+        meter = self.meter.part(Budget(**part.budget))
+        return replace(self, pinned=self.pinned.to(part.key), request=asked, usage=meter.usage, above=meter.above)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +119,7 @@ class Assignment:
     """What an execution was accepted with: whoever takes it up finds it here."""
 
     request: ExecuteRequest
-    agent: Agent
+    pinned: Pinned
     subject: str
     deadline: datetime
 

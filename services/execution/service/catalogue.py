@@ -12,7 +12,7 @@ import orjson
 
 from libs import pagination
 from libs.identity import Caller
-from services.execution.model.agents import Agent
+from services.execution.model.targets import Agent
 from services.execution.model.tools import SourceStatus, Tool
 from services.execution.service.leases import Drain
 from services.execution.service.tools import Tools
@@ -73,7 +73,7 @@ class Catalogue:
         return Page(page, token, [] if query.agent_id else await self._statuses(caller, query.source))
 
     async def _of_agent(self, caller: Caller, agent_id: str) -> Sequence[Tool]:
-        agent = await self._tools.pinned(caller, await self._agents.get(agent_id, 0))
+        agent = await self._tools.with_live(caller, await self._agents.get(agent_id, 0))
         return [bound.tool for bound in self._tools.bind(agent.spec, agent.functions)]
 
     async def _all(self, caller: Caller, source: str) -> Sequence[Tool]:

@@ -12,11 +12,11 @@ from typing import Final, Protocol, Self
 
 from libs import deadline, errors, ids
 from libs.identity import Caller
-from services.execution.model.agents import NOT_RUN_YET, Agent
 from services.execution.model.events import ExecutionCancelled, Heartbeat, LoggedEvent
 from services.execution.model.executions import ExecuteRequest, Execution, OnDisconnect, SessionPolicy, Status
 from services.execution.model.inputs import InputAnswer
 from services.execution.model.journal import Step
+from services.execution.model.targets import Pinned, Target, TargetKind
 from services.execution.model.turns import Assignment
 from services.execution.service import requests
 from services.execution.service.admission import Admission, Ticket
@@ -25,14 +25,16 @@ from services.execution.service.leases import Drain
 from services.execution.service.log import EventLog, beat, first
 from services.execution.service.news import News
 from services.execution.service.runs import TOUCH, Limits, Run, Runs
+from services.execution.service.targets import Targets
 from services.execution.service.tools import Tools, digest
 
 _RARER: Final = 10
 """Looks at runs of other processes are so many times rarer where news of them comes."""
 
 
-class Agents(Protocol):
-    async def get(self, agent_id: str, revision: int) -> Agent: ...
+class Configurations(Protocol):
+    async def pinned(self, target: Target, revision: int) -> Pinned:
+        """The target, and all that it names, as they are now."""
 
 
 class ExecutionStore(Protocol):
@@ -71,7 +73,8 @@ class Executions:
         admission: Admission,
         continuation: Continuation,
         events: EventLog,
-        agents: Agents,
+        configurations: Configurations,
+        targets: Targets,
         runs: Runs,
         tools: Tools,
         drain: Drain,
@@ -79,7 +82,7 @@ class Executions:
         news: News,
     ) -> None:
         self._store, self._queue, self._admission, self._continuation = store, queue, admission, continuation
-        self._events, self._agents, self._news = events, agents, news
+        self._events, self._configurations, self._targets, self._news = events, configurations, targets, news
         self._runs, self._tools, self._drain, self._limits = runs, tools, drain, limits
         self._starting: set[asyncio.Task[str]] = set()
 
@@ -108,8 +111,9 @@ class Executions:
             self._runs.unclaimed(run)
 
     async def _start(self, caller: Caller, request: ExecuteRequest) -> str:
-        named = [request.agent_id, request.input, request.revision, request.session_id, request.user_id]
-        asked = digest([*named, request.media, request.output_schema, request.session_state, request.history])
+        named = [request.target_id, request.input, request.revision, request.session_id, request.user_id]
+        kind = [] if request.target_kind is TargetKind.AGENT else [request.target_kind]
+        asked = digest([*named, request.media, request.output_schema, request.session_state, request.history, *kind])
         if request.request_id and (earlier := await self._earlier(caller, request, asked)):
             return earlier
         self._admission.check(caller.tenant)
@@ -121,17 +125,17 @@ class Executions:
                 self._admission.leave(ticket)
 
     async def _accept(self, caller: Caller, request: ExecuteRequest, asked: str, ticket: Ticket) -> str:
-        agent = await self._agents.get(request.agent_id, request.revision)
-        _require_runnable(agent)
-        requests.check(request, agent.spec)
-        agent = await self._tools.pinned(caller, agent)
-        self._tools.bind(agent.spec, agent.functions)
+        pinned = await self._configurations.pinned(request.target, request.revision)
+        self._targets.require_runnable(pinned)
+        requests.check(request, pinned.whole.spec)
+        pinned = await self._tools.pinned(caller, pinned)
         before = await self._before(caller, request, ticket)
         execution = Execution(
             tenant=caller.tenant,
             execution_id=ticket.execution_id,
-            agent_id=agent.agent_id,
-            revision=agent.revision,
+            target_id=request.target_id,
+            target_kind=request.target_kind,
+            revision=pinned.whole.revision,
             status=Status.RUNNING if ticket.granted and not before else Status.QUEUED,
             input=request.input,
             create_time=datetime.now(UTC),
@@ -145,7 +149,7 @@ class Executions:
             priority=request.priority,
         )
         until = datetime.now(UTC) + timedelta(seconds=self._time_allowed(request))
-        assignment = Assignment(request, agent, caller.subject, until)
+        assignment = Assignment(request, pinned, caller.subject, until)
         if not await self._commit(execution, assignment, ticket):
             if earlier := await self._earlier(caller, request, asked):
                 return earlier
@@ -162,7 +166,7 @@ class Executions:
         """Accepts the execution; it runs at once, or waits for its turn."""
         started = None
         if execution.status is Status.RUNNING:
-            started = first(execution.agent_id, execution.revision, execution.session_id)
+            started = first(execution)
             execution = replace(execution, last_sequence=1)
         if not await self._store.accept(execution, started, assignment, self._limits.lease):
             return False
@@ -348,13 +352,3 @@ def _unknown(last: int) -> errors.OutOfRange:
     return errors.OutOfRange(
         f"the last event is {last}", reason="SEQUENCE_UNKNOWN", metadata={"last_sequence": str(last)}
     )
-
-
-def _require_runnable(agent: Agent) -> None:
-    """Better no run than one that leaves out what its agent says."""
-    for part in NOT_RUN_YET:
-        if part in agent.spec:
-            raise errors.FailedPrecondition(
-                f"the agent has {part.replace('_', ' ')}, which this version cannot run",
-                metadata={"field": f"agent.spec.{part}"},
-            )

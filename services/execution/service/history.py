@@ -8,8 +8,8 @@ from typing import Any, Final
 import orjson
 
 from libs.errors import Violation
-from services.execution.model.agents import Spec
 from services.execution.model.sessions import Background, Message
+from services.execution.model.targets import Spec
 
 LONGEST: Final = 2_000_000
 """Bytes of history in one prompt, media in base64 included: Router takes no more than 4 MiB."""

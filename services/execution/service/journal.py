@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from libs import errors
-from services.execution.model.events import ContentRestarted, Event
+from services.execution.model.events import ContentRestarted, Event, Source
 from services.execution.model.inputs import InputAnswer, Kind
 from services.execution.model.journal import Step, StepKind
 from services.execution.service.record import Record, storable
 
 
 class Journal(Protocol):
-    """Where a run says what happens, and learns what had happened."""
+    """Where a run says what happens, and learns what had happened. Its members have journals of their own within it."""
+
+    source: Source
+    retells: bool
+    """All is told once more, from the steps alone."""
+
+    def part(self, name: str, source_id: str) -> Journal:
+        """The journal of a member or step; `name` is the same however often the run is taken up, and no other part of
+        this one has it.
+        """
+
+    def input_id(self, call_id: str) -> str:
+        """Under which a call asks."""
 
     def answer(self, call_id: str) -> InputAnswer | None:
         """The answer to what the call asked."""
@@ -46,26 +59,41 @@ class Journal(Protocol):
 class Past:
     """What earlier attempts at a run have left."""
 
-    steps: Mapping[int, Step]
-    partial_from: int | None = None
-    """The first event of a model's turn that was not completed."""
+    steps: Mapping[str, Mapping[int, Step]] = field(default_factory=dict)
+    """By scope and number."""
+    partial_from: Mapping[str, int] = field(default_factory=dict)
+    """By scope, the first event of a model's turn that was not completed."""
     answers: Mapping[str, InputAnswer] = field(default_factory=dict)
 
 
 class RunJournal:
-    def __init__(self, record: Record, past: Past) -> None:
-        self._record, self._past = record, past
-        self._partial_from = past.partial_from
-        self.emit: Callable[[Event], None] = record.append
+    retells = False
+
+    def __init__(self, record: Record, past: Past, source: Source | None = None) -> None:
+        self._record, self._past, self.source = record, past, source or record.source
+        self._steps = past.steps.get(self.source.scope, {})
+        self._partial_from = past.partial_from.get(self.source.scope)
         self.mark: Callable[[], int] = record.mark
         self.room = record.room
-        self.answer: Callable[[str], InputAnswer | None] = past.answers.get
+
+    def part(self, name: str, source_id: str) -> RunJournal:
+        return RunJournal(self._record, self._past, within(self.source, name, source_id))
+
+    def emit(self, event: Event) -> None:
+        self._record.append(event, self.source)
 
     def again(self, event: Event) -> None:
         """It was said."""
 
+    def input_id(self, call_id: str) -> str:
+        return input_id(self.source, call_id)
+
+    def answer(self, call_id: str) -> InputAnswer | None:
+        return self._past.answers.get(self.input_id(call_id))
+
     async def begin(self, step: Step, *events: Event) -> Step | None:
-        known = known_step(self._past.steps, step)
+        step = replace(step, scope=self.source.scope)
+        known = known_step(self._steps, step)
         if known is not None and known.end_time is not None:
             return known
         if not step.repeatable:
@@ -92,7 +120,8 @@ class RunJournal:
     async def complete(self, step: Step, result: Mapping[str, Any], *events: Event, is_error: bool = False) -> None:
         for event in events:
             self.emit(event)
-        self._record.keep(replace(step, result=storable(dict(result)), is_error=is_error, end_time=datetime.now(UTC)))
+        kept, scope = storable(dict(result)), self.source.scope
+        self._record.keep(replace(step, result=kept, is_error=is_error, end_time=datetime.now(UTC), scope=scope))
         if step.kind is StepKind.TOOL:
             await self._record.stored()
 
@@ -100,13 +129,34 @@ class RunJournal:
 class Replay:
     """A journal that answers everything and keeps nothing."""
 
-    def __init__(self, steps: Mapping[int, Step], emit: Callable[[Event], None]) -> None:
-        self.steps, self.emit, self.again = steps, emit, emit
-        self.missing: int | None = None
+    retells = True
+
+    def __init__(self, past: Past, say: Callable[[Event, Source], None], source: Source) -> None:
+        self._past, self._say, self.source = past, say, source
+        self._steps = past.steps.get(source.scope, {})
+        self._missing: list[Step] = []
+
+    @property
+    def missing(self) -> bool:
+        """It was asked for a step that was not made."""
+        return bool(self._missing)
+
+    def part(self, name: str, source_id: str) -> Replay:
+        made = Replay(self._past, self._say, within(self.source, name, source_id))
+        made._missing = self._missing
+        return made
+
+    def emit(self, event: Event) -> None:
+        self._say(event, self.source)
+
+    again = emit
+
+    def input_id(self, call_id: str) -> str:
+        return input_id(self.source, call_id)
 
     def answer(self, call_id: str) -> InputAnswer | None:
         """What came of it is in the journal, if there was one."""
-        made = any(step.call_id == call_id for step in self.steps.values())
+        made = any(step.call_id == call_id for step in self._steps.values())
         return InputAnswer(call_id, Kind.USER_INPUT) if made else None
 
     def mark(self) -> int:
@@ -116,9 +166,9 @@ class Replay:
         return None
 
     async def begin(self, step: Step, *events: Event) -> Step | None:
-        known = known_step(self.steps, step)
+        known = known_step(self._steps, step)
         if known is None or known.end_time is None:
-            self.missing = step.number
+            self._missing.append(step)
             raise mismatch(step.number)
         return known
 
@@ -138,8 +188,21 @@ def known_step(steps: Mapping[int, Step], asked: Step) -> Step | None:
     return known
 
 
-def past(steps: Sequence[Step], partial_from: int | None, answers: Mapping[str, InputAnswer]) -> Past:
-    return Past({step.number: step for step in steps}, partial_from, answers)
+def past(steps: Sequence[Step], partial_from: Mapping[str, int], answers: Mapping[str, InputAnswer]) -> Past:
+    by_scope: dict[str, dict[int, Step]] = {}
+    for step in steps:
+        by_scope.setdefault(step.scope, {})[step.number] = step
+    return Past(by_scope, partial_from, answers)
+
+
+def within(source: Source, name: str, source_id: str) -> Source:
+    scope = f"{source.scope}/{name}" if source.scope else name
+    return Source((*source.path, source_id), scope)
+
+
+def input_id(source: Source, call_id: str) -> str:
+    """Two members may have calls of one id."""
+    return f"{hashlib.sha256(source.scope.encode()).hexdigest()[:8]}-{call_id}" if source.scope else call_id
 
 
 def mismatch(number: int) -> errors.Aborted:

@@ -9,8 +9,8 @@ from typing import Any, Final
 import structlog
 
 from libs import deadline, errors
-from services.execution.model.agents import Spec
 from services.execution.model.sessions import LONGEST_MEMORY, Kept, Memory, Message
+from services.execution.model.targets import Spec
 from services.execution.model.turns import Job
 from services.execution.service.log import storable
 from services.execution.service.own_tools import OwnTools

@@ -23,6 +23,8 @@ class ExecutionQuery:
     agent_id: str = ""
     session_id: str = ""
     user_id: str = ""
+    team_id: str = ""
+    workflow_id: str = ""
     statuses: tuple[Status, ...] = ()
     created_from: datetime | None = None
     created_before: datetime | None = None

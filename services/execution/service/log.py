@@ -21,6 +21,7 @@ from services.execution.model.events import (
     LoggedEvent,
 )
 from services.execution.model.executions import Execution, Usage
+from services.execution.model.targets import TargetKind
 from services.execution.service.record import Append, Record
 from services.execution.service.record import storable as storable
 
@@ -176,8 +177,20 @@ def taken_over() -> errors.Unavailable:
     return errors.Unavailable("another process goes on with this execution", reason="EXECUTION_LOST", retry_after=0.1)
 
 
-def first(agent_id: str, revision: int, session_id: str) -> LoggedEvent:
-    return LoggedEvent(1, datetime.now(UTC), (agent_id,), ExecutionStarted(agent_id, revision, session_id))
+def first(execution: Execution) -> LoggedEvent:
+    return LoggedEvent(1, datetime.now(UTC), (execution.target_id,), started(execution))
+
+
+def started(execution: Execution) -> ExecutionStarted:
+    """The first event of a run."""
+    named = {kind: execution.target_id if kind is execution.target_kind else "" for kind in TargetKind}
+    return ExecutionStarted(
+        named[TargetKind.AGENT],
+        execution.revision,
+        execution.session_id,
+        named[TargetKind.TEAM],
+        named[TargetKind.WORKFLOW],
+    )
 
 
 def beat(after: int, queue_position: int = 0) -> LoggedEvent:

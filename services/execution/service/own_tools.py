@@ -9,9 +9,9 @@ from typing import Any, Final
 import orjson
 
 from libs import errors
-from services.execution.model.agents import Spec
 from services.execution.model.events import StateChanged
 from services.execution.model.sessions import LONGEST_MEMORY, Pin, State
+from services.execution.model.targets import Spec
 from services.execution.model.tools import DEFAULT_TOOL_TIMEOUT, BoundTool, Tool, ToolResult
 from services.execution.service.log import storable
 from services.execution.service.sessions import ChangeState, check_state

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeGuard
 
 from libs import errors
-from services.execution.model.events import ContentDelta, Event, LoggedEvent, ReasoningDelta
+from services.execution.model.events import ContentDelta, Event, LoggedEvent, ReasoningDelta, Source
 from services.execution.model.executions import Execution, Usage
 from services.execution.model.journal import Step
 from services.execution.model.sessions import Kept
@@ -60,7 +60,8 @@ class Record:
         """The process stops soon: what cannot be interrupted is not begun any more."""
         self.on_failure: Callable[[], None] | None = None
         self._committer = committer
-        self._pending: list[tuple[datetime, Event | Step]] = []
+        self.source = Source((execution.target_id,))
+        self._pending: list[tuple[datetime, Event | Step, Source]] = []
         self._size = self._appended = self._taken = self._stored = 0
         self._mergeable = False
         self._sequence = self._committed = execution.last_sequence
@@ -72,29 +73,30 @@ class Record:
         """The last number given, to an event that may still be on its way to the store."""
         return self._sequence
 
-    def append(self, event: Event) -> None:
+    def append(self, event: Event, source: Source | None = None) -> None:
         for piece in pieces(type(event)(**storable(event.to_dict()))):
-            self._append(piece)
+            self._append(piece, source or self.source)
 
-    def _append(self, event: Event) -> None:
-        last = self._pending[-1][1] if self._pending and self._mergeable else None
+    def _append(self, event: Event, source: Source) -> None:
         if isinstance(event, ContentDelta | ReasoningDelta):
             self._size += len(event.text)
-            if _go_together(last, event):
-                last.text += event.text
-                self._add(None)
-                return
-        self._add(event)
+            if self._mergeable and self._pending and self._pending[-1][2] is source:
+                last = self._pending[-1][1]
+                if _go_together(last, event):
+                    last.text += event.text
+                    self._add(None)
+                    return
+        self._add(event, source)
 
     def keep(self, step: Step) -> None:
         """Keeps a step together with the events before it."""
         self._add(step)
 
-    def _add(self, what: Event | Step | None) -> None:
+    def _add(self, what: Event | Step | None, source: Source | None = None) -> None:
         if self.failure:
             return
         if what is not None:
-            self._pending.append((datetime.now(UTC), what))
+            self._pending.append((datetime.now(UTC), what, source or self.source))
         self._mergeable = True
         self._appended += 1
         self._committer.wake(self)
@@ -102,7 +104,7 @@ class Record:
     def mark(self) -> int:
         """The number that the next event will get."""
         self._mergeable = False
-        return self._sequence + sum(isinstance(what, Event) for _, what in self._pending) + 1
+        return self._sequence + sum(isinstance(what, Event) for _, what, _ in self._pending) + 1
 
     async def stored(self) -> None:
         """Waits until all that was appended is committed."""
@@ -122,14 +124,13 @@ class Record:
         await self._changed.wait()
 
     def take(self) -> Append:
-        path = (self.execution.agent_id,)
         events, steps = [], []
-        for time, what in self._pending:
+        for time, what, source in self._pending:
             if isinstance(what, Step):
                 steps.append(replace(what, end_sequence=self._sequence))
                 continue
             self._sequence += 1
-            events.append(LoggedEvent(self._sequence, time, path, what))
+            events.append(LoggedEvent(self._sequence, time, source.path, what, source.scope))
         self._pending.clear()
         self._size, self._taken = 0, self._appended
         owner = self.execution

@@ -10,13 +10,14 @@ from typing import Protocol
 
 from libs import errors
 from libs.identity import Caller
-from services.execution.model.events import Event, ExecutionCompleted, ExecutionStarted, LoggedEvent
+from services.execution.model.events import Event, ExecutionCompleted, LoggedEvent, Source
 from services.execution.model.executions import Execution, Status, Usage
 from services.execution.model.journal import Step
 from services.execution.model.turns import Assignment
-from services.execution.service.journal import Replay, mismatch
+from services.execution.service.journal import Replay, past
+from services.execution.service.log import started
 from services.execution.service.record import pieces
-from services.execution.service.runs import AgentRunner, Runs
+from services.execution.service.runs import Runner, work
 
 
 class ReplayStore(Protocol):
@@ -30,32 +31,33 @@ class ReplayStore(Protocol):
 
 
 class Replays:
-    def __init__(self, store: ReplayStore, runner: AgentRunner, runs: Runs) -> None:
-        self._store, self._runner, self._runs = store, runner, runs
+    def __init__(self, store: ReplayStore, runner: Runner) -> None:
+        self._store, self._runner = store, runner
 
     async def replay(self, caller: Caller, execution_id: str) -> AsyncGenerator[LoggedEvent, None]:
         execution, assignment = await self._ended(caller, execution_id)
-        steps = {step.number: step for step in await self._store.steps(caller.tenant, execution_id)}
-        said: asyncio.Queue[Event | None] = asyncio.Queue()
+        steps = await self._store.steps(caller.tenant, execution_id)
+        whole = Source((execution.target_id,))
+        said: asyncio.Queue[tuple[Event, Source] | None] = asyncio.Queue()
 
-        def say(event: Event) -> None:
+        def say(event: Event, source: Source) -> None:
             for piece in pieces(event):
-                said.put_nowait(piece)
+                said.put_nowait((piece, source))
 
-        journal = Replay(steps, say)
-        said.put_nowait(ExecutionStarted(execution.agent_id, execution.revision, execution.session_id))
-        work = asyncio.create_task(self._run(execution, assignment, journal))
-        work.add_done_callback(lambda _: said.put_nowait(None))
+        say(started(execution), whole)
+        task = asyncio.create_task(self._run(execution, assignment, Replay(past(steps, {}, {}), say, whole)))
+        task.add_done_callback(lambda _: said.put_nowait(None))
         try:
             sequence = 0
-            while (event := await said.get()) is not None:
+            while (one := await said.get()) is not None:
+                event, source = one
                 sequence += 1
-                yield LoggedEvent(sequence, datetime.now(UTC), (execution.agent_id,), event)
-            yield LoggedEvent(sequence + 1, datetime.now(UTC), (execution.agent_id,), await work)
+                yield LoggedEvent(sequence, datetime.now(UTC), source.path, event, source.scope)
+            yield LoggedEvent(sequence + 1, datetime.now(UTC), whole.path, await task)
         finally:
-            work.cancel()
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError, errors.Error):
-                await work
+                await task
 
     async def _ended(self, caller: Caller, execution_id: str) -> tuple[Execution, Assignment]:
         execution = await self._store.get(caller.tenant, execution_id)
@@ -73,23 +75,27 @@ class Replays:
         return execution, assignment
 
     async def _run(self, execution: Execution, assignment: Assignment, journal: Replay) -> Event:
-        job = self._runs.job(execution, assignment, Usage())
+        usage = Usage()
         try:
-            answer = await self._runner.run(job, journal)
+            answer = await self._runner.run(work(execution, assignment, usage), journal)
         except errors.Error as error:
             if error.reason_code == "JOURNAL_MISMATCH" and (
-                journal.missing is None or execution.status is Status.COMPLETED
+                not journal.missing or execution.status is Status.COMPLETED
             ):
                 raise
             return await self._last(execution)
         if execution.status is not Status.COMPLETED:
             return await self._last(execution)
         if answer.output != execution.output:
-            raise mismatch(len(journal.steps))
-        return ExecutionCompleted(answer.output, answer.structured_output, job.usage.to_dict(), [*answer.followups])
+            raise _other_answer()
+        return ExecutionCompleted(answer.output, answer.structured_output, usage.to_dict(), [*answer.followups])
 
     async def _last(self, execution: Execution) -> Event:
         """How it ended from outside, or with an error."""
         after = execution.last_sequence - 1
         found = await self._store.events(execution.tenant, execution.execution_id, after=after, limit=1)
         return found[0].event
+
+
+def _other_answer() -> errors.Aborted:
+    return errors.Aborted("the run's answer is not the one that it had", reason="JOURNAL_MISMATCH")

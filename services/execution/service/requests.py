@@ -9,8 +9,8 @@ from typing import Final
 import orjson
 
 from libs.errors import InvalidArgument, Violation
-from services.execution.model.agents import Spec
 from services.execution.model.executions import ExecuteRequest
+from services.execution.model.targets import Spec
 from services.execution.service import history, schemas
 from services.execution.service.sessions import check_state
 

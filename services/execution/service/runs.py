@@ -18,21 +18,19 @@ from services.execution.model.events import (
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
-    ExecutionStarted,
     LoggedEvent,
 )
 from services.execution.model.executions import Execution, OnDisconnect, Status, Usage
 from services.execution.model.inputs import InputAnswer, InputNeeded
 from services.execution.model.journal import Step
-from services.execution.model.turns import Answer, Assignment, Job
+from services.execution.model.turns import Answer, Assignment, Work
 from services.execution.service.admission import Admission, Ticket
 from services.execution.service.continuation import required
 from services.execution.service.journal import Journal, Past, RunJournal, past
-from services.execution.service.log import EventLog
+from services.execution.service.log import EventLog, started
 from services.execution.service.outputs import Unfit
 from services.execution.service.record import Record
 from services.execution.service.room import Room
-from services.execution.service.tools import Tools
 
 log = structlog.get_logger()
 
@@ -40,9 +38,9 @@ TOUCH: Final = 2.0
 DISCONNECTED: Final = "caller disconnected"
 
 
-class AgentRunner(Protocol):
-    async def run(self, job: Job, journal: Journal) -> Answer:
-        """Runs an agent to its end; raises libs.errors when it fails."""
+class Runner(Protocol):
+    async def run(self, work: Work, journal: Journal) -> Answer:
+        """Runs a target to its end; raises libs.errors when it fails."""
 
 
 class RunStore(Protocol):
@@ -52,8 +50,8 @@ class RunStore(Protocol):
 
     async def steps(self, tenant: str, execution_id: str) -> Sequence[Step]: ...
 
-    async def partial_from(self, tenant: str, execution_id: str, after: int) -> int | None:
-        """The first text or reasoning after an event."""
+    async def partial_from(self, tenant: str, execution_id: str) -> Mapping[str, int]:
+        """By scope, the first text or reasoning after its last completed step."""
 
     async def release(self, execution: Execution) -> None:
         """Ends the lease, so that another process can take the execution up at once."""
@@ -129,13 +127,12 @@ class Runs:
         turns: TurnStore,
         admission: Admission,
         events: EventLog,
-        runner: AgentRunner,
-        tools: Tools,
+        runner: Runner,
         limits: Limits,
         room: Room,
     ) -> None:
         self._store, self._turns, self._admission, self._events = store, turns, admission, events
-        self._runner, self._tools, self._limits, self._room = runner, tools, limits, room
+        self._runner, self._limits, self._room = runner, limits, room
         self.owner = ids.new_id()
         self.wanted = asyncio.Event()
         """Set where there is an execution to be taken up."""
@@ -157,7 +154,7 @@ class Runs:
 
     def begin(self, execution: Execution, assignment: Assignment, ticket: Ticket, *started: LoggedEvent) -> None:
         """Runs an execution that was just accepted, once it is its turn."""
-        self._open(execution, assignment, Past({}), ticket, *started)
+        self._open(execution, assignment, Past(), ticket, *started)
 
     async def take_up(self, execution: Execution) -> None:
         """Goes on with an execution whose lease this process has claimed."""
@@ -168,8 +165,7 @@ class Runs:
             return
         assert assignment is not None
         steps = await self._store.steps(execution.tenant, execution.execution_id)
-        done = max((step.end_sequence for step in steps if step.end_time), default=0)
-        partial = await self._store.partial_from(execution.tenant, execution.execution_id, done)
+        partial = await self._store.partial_from(execution.tenant, execution.execution_id)
         answers = await self._turns.answers(execution.tenant, execution.execution_id)
         ticket = self._admission.enter(
             execution.tenant, execution.execution_id, execution.session_id, execution.priority
@@ -242,8 +238,9 @@ class Runs:
             async with asyncio.timeout(seconds):
                 run.begin()
                 await self._turn(run)
-                job = self.job(record.execution, assignment, record.usage)
-                answer = await self._runner.run(job, RunJournal(record, found))
+                answer = await self._runner.run(
+                    work(record.execution, assignment, record.usage), RunJournal(record, found)
+                )
             return self._completed(record, answer)
         except asyncio.CancelledError:
             if run.cancel_reason is None:
@@ -252,8 +249,8 @@ class Runs:
         except TimeoutError:
             return _failed(errors.DeadlineExceeded("the execution's time ran out"), record.usage)
         except InputNeeded as needed:
-            for event in needed.announced:
-                record.append(event)
+            for source, event in needed.announced:
+                record.append(event, source)
             return required(needed.questions, self._limits.input_timeout)
         except Unfit as unfit:
             return replace(_failed(unfit.error(), record.usage), raw_output=self._room.clipped(unfit.text))
@@ -276,7 +273,7 @@ class Runs:
         await self._admission.turn(run.ticket, lambda: self._begins(execution))
         run.begun = True
         if execution.last_sequence == 0:
-            run.record.append(ExecutionStarted(execution.agent_id, execution.revision, execution.session_id))
+            run.record.append(started(execution))
 
     async def _begins(self, execution: Execution) -> bool:
         if execution.status is Status.RUNNING:
@@ -291,11 +288,6 @@ class Runs:
     def position(self, run: Run) -> int:
         """Its place in the queue; 0 once it runs."""
         return 0 if run.begun else max(1, self._admission.position(run.ticket))
-
-    def job(self, execution: Execution, assignment: Assignment, usage: Usage) -> Job:
-        agent = assignment.agent
-        tools = self._tools.bind(agent.spec, agent.functions)
-        return Job(execution.execution_id, agent, assignment.request, tools, usage, execution.create_time)
 
     async def _hand_over(self, run: Run) -> None:
         record = run.record
@@ -344,6 +336,11 @@ class Runs:
                 return
 
 
+def work(execution: Execution, assignment: Assignment, usage: Usage) -> Work:
+    """All that is to be done for an execution."""
+    return Work(execution.execution_id, assignment.pinned, assignment.request, usage, execution.create_time)
+
+
 def _failed(error: errors.Error, usage: Usage) -> ExecutionFailed:
     return ExecutionFailed(errors.to_dict(error), usage.to_dict())
 
@@ -367,7 +364,7 @@ def _log_end(record: Record, outcome: Event) -> None:
     log.info(
         "execution waits for input" if outcome.pauses else "execution ended",
         execution_id=execution.execution_id,
-        agent_id=execution.agent_id,
+        target=execution.target.key,
         tenant=execution.tenant,
         outcome=outcome.kind,
         reason=outcome.error["reason"] if isinstance(outcome, ExecutionFailed) else None,

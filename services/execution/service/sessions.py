@@ -12,7 +12,6 @@ import orjson
 
 from libs import errors, pagination
 from libs.identity import Caller
-from services.execution.model.agents import Spec
 from services.execution.model.sessions import (
     Author,
     Background,
@@ -24,6 +23,7 @@ from services.execution.model.sessions import (
     Talk,
     whole,
 )
+from services.execution.model.targets import Spec
 from services.execution.model.turns import Job
 from services.execution.service.history import LONGEST, window
 from services.execution.service.log import storable

@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 import structlog
@@ -15,8 +15,8 @@ import structlog
 from libs import deadline, errors, identity
 from libs.errors import Violation
 from libs.identity import Caller
-from services.execution.model.agents import Agent, Spec
 from services.execution.model.inputs import Kind
+from services.execution.model.targets import Part, Pinned, Spec
 from services.execution.model.tools import DEFAULT_TOOL_TIMEOUT, BoundTool, Tool, ToolResult
 from services.execution.service import schemas
 from services.execution.service.names import named
@@ -32,6 +32,7 @@ __all__ = ["ToolError", "ToolSource", "Tools", "enter_key", "idempotency_key"]
 
 log = structlog.get_logger()
 
+P = TypeVar("P", bound=Part)
 _DEEPEST: Final = 20
 """Protobuf's parsers give up at 100 messages within each other, and a Struct takes three for a level."""
 ASK_USER: Final = "builtin/ask_user"
@@ -59,13 +60,19 @@ class Tools:
             raise errors.NotFound("tool", tool_id)
         return self._by_id[tool_id][1]
 
-    async def pinned(self, caller: Caller, agent: Agent) -> Agent:
-        """The agent with the tools that it names of live sources, as they are now."""
+    async def pinned(self, caller: Caller, pinned: Pinned) -> Pinned:
+        """All with the tools that they name of live sources, as they are now; raises where there is no such tool."""
+        parts = {key: await self.with_live(caller, part) for key, part in pinned.parts.items()}
+        for part in parts.values():
+            self.bind(part.spec, part.functions)
+        return replace(pinned, parts=parts)
+
+    async def with_live(self, caller: Caller, part: P) -> P:
         found: dict[str, Tool] = {}
-        for pattern in (reference["tool_id"] for reference in _references(agent.spec)):
+        for pattern in (reference["tool_id"] for reference in _references(part.spec)):
             if (source := self.live.get(pattern.partition("/")[0])) is not None:
                 found |= {tool.tool_id: tool for tool in await source.find(caller, pattern)}
-        return replace(agent, functions=(*agent.functions, *map(asdict, found.values()))) if found else agent
+        return replace(part, functions=(*part.functions, *map(asdict, found.values()))) if found else part
 
     def bind(self, spec: Spec, functions: Sequence[Mapping[str, Any]] = ()) -> tuple[BoundTool, ...]:
         """The tools that an agent names, once each. Its functions are called by its caller."""

@@ -48,6 +48,8 @@ class SessionMethods(execution_service_pb2_grpc.ExecutionServiceServicer):
             request.agent_id,
             request.session_id,
             request.user_id,
+            request.team_id,
+            request.workflow_id,
             tuple(_STATUS[status] for status in request.statuses),
             request.created_from.ToDatetime(UTC) if request.HasField("created_from") else None,
             request.created_before.ToDatetime(UTC) if request.HasField("created_before") else None,

@@ -15,6 +15,7 @@ from services.execution.model.events import ExecutionCompleted, InputRequired, L
 from services.execution.model.executions import ExecuteRequest, Execution, OnDisconnect, SessionPolicy, Status
 from services.execution.model.journal import Step, StepKind
 from services.execution.model.sessions import whole
+from services.execution.model.targets import TargetKind
 
 _STEP_BYTES: Final = 512
 _ON_DISCONNECT: Final = {
@@ -30,6 +31,7 @@ _STATUS: Final = {
     Status.QUEUED: execution_pb2.EXECUTION_STATUS_QUEUED,
     Status.INPUT_REQUIRED: execution_pb2.EXECUTION_STATUS_INPUT_REQUIRED,
 }
+_KIND: Final[Mapping[str | None, TargetKind]] = {f"{kind.value}_id": kind for kind in TargetKind}
 _SESSION_POLICY: Final = {
     execution_service_pb2.SESSION_POLICY_UNSPECIFIED: SessionPolicy.QUEUE,
     execution_service_pb2.SESSION_POLICY_QUEUE: SessionPolicy.QUEUE,
@@ -40,7 +42,8 @@ _SESSION_POLICY: Final = {
 
 def to_request(request: execution_service_pb2.ExecuteRequest) -> ExecuteRequest:
     return ExecuteRequest(
-        agent_id=request.agent_id,
+        target_id=getattr(request, request.WhichOneof("target") or "agent_id"),
+        target_kind=_KIND[request.WhichOneof("target")],
         input=request.input,
         revision=request.revision,
         session_id=request.session_id,
@@ -69,13 +72,14 @@ def to_data(struct: Struct, field: str) -> dict[str, Any]:
 def to_event(execution_id: str, logged: LoggedEvent) -> event_pb2.ExecuteEvent:
     message = event_pb2.ExecuteEvent(execution_id=execution_id, sequence=logged.sequence, time=logged.time)
     message.source.path.extend(logged.path)
+    message.source.depth, message.source.scope = max(0, len(logged.path) - 1), logged.scope
     if isinstance(logged.event, InputRequired):
         message.input_required.CopyFrom(to_input_required(logged.event.to_dict()))
         return message
     fields = logged.event.to_dict()
     if "usage" in fields:
         fields["usage"] = to_usage(fields["usage"])
-    if "error" in fields:
+    if fields.get("error"):
         fields["error"] = status.to_status(errors.from_dict(fields["error"]))
     if "duration" in fields:
         fields["duration"] = timedelta(seconds=fields["duration"])
@@ -87,7 +91,7 @@ def to_event(execution_id: str, logged: LoggedEvent) -> event_pb2.ExecuteEvent:
 
 def weight(execution: Execution, completed: ExecutionCompleted) -> int:
     """Bytes of the larger one of what tells of a run's answer: what GetExecution gives, with its steps."""
-    event = to_event(execution.execution_id, LoggedEvent(1, execution.create_time, (execution.agent_id,), completed))
+    event = to_event(execution.execution_id, LoggedEvent(1, execution.create_time, (execution.target_id,), completed))
     steps: int = completed.usage["model_calls"] + completed.usage["tool_calls"]
     return int(event.ByteSize() + to_execution(execution).ByteSize()) + steps * _STEP_BYTES
 
@@ -104,7 +108,9 @@ def to_usage(usage: Mapping[str, Any]) -> execution_pb2.ExecutionUsage:
 def to_execution(execution: Execution, steps: Sequence[Step] = ()) -> execution_pb2.Execution:
     message = execution_pb2.Execution(
         execution_id=execution.execution_id,
-        agent_id=execution.agent_id,
+        agent_id=_named(execution, TargetKind.AGENT),
+        team_id=_named(execution, TargetKind.TEAM),
+        workflow_id=_named(execution, TargetKind.WORKFLOW),
         revision=execution.revision,
         status=_STATUS[execution.status],
         input=execution.input,
@@ -131,11 +137,17 @@ def to_execution(execution: Execution, steps: Sequence[Step] = ()) -> execution_
     return message
 
 
+def _named(execution: Execution, kind: TargetKind) -> str | None:
+    return execution.target_id if execution.target_kind is kind else None
+
+
 def _step(step: Step) -> execution_pb2.Step:
     return execution_pb2.Step(
         step=step.number,
         model=step.name if step.kind is StepKind.MODEL else None,
         tool_id=step.name if step.kind is StepKind.TOOL else None,
+        member=step.name if step.kind is StepKind.MEMBER else None,
+        scope=step.scope,
         call_id=step.call_id,
         request_digest=step.digest,
         completed=step.end_time is not None,

@@ -103,7 +103,8 @@ def _kept(database: Database) -> Any:
     insert = sqlite.insert(journal) if database.is_sqlite else postgresql.insert(journal)
     changed = ("digest", "result", "is_error", "end_time", "end_sequence")
     return insert.on_conflict_do_update(
-        index_elements=["tenant", "execution_id", "step"], set_={name: insert.excluded[name] for name in changed}
+        index_elements=["tenant", "execution_id", "scope", "step"],
+        set_={name: insert.excluded[name] for name in changed},
     )
 
 

@@ -73,15 +73,27 @@ class SqlExecutionStore(SqlEventStore):
         of = sa.and_(journal.c.tenant == tenant, journal.c.execution_id == execution_id)
         return [to_step(row) for row in await self._db.rows(sa.select(journal).where(of).order_by(journal.c.step))]
 
-    async def partial_from(self, tenant: str, execution_id: str, after: int) -> int | None:
-        query = sa.select(sa.func.min(events.c.sequence)).where(
-            events.c.tenant == tenant,
-            events.c.execution_id == execution_id,
-            events.c.sequence > after,
-            events.c.kind.in_([ContentDelta.kind, ReasoningDelta.kind]),
+    async def partial_from(self, tenant: str, execution_id: str) -> Mapping[str, int]:
+        """By scope, the first text or reasoning after its last completed step."""
+        last = sa.func.max(journal.c.end_sequence).label("last")
+        completed = (
+            sa.select(journal.c.scope, last)
+            .where(journal.c.tenant == tenant, journal.c.execution_id == execution_id, journal.c.end_time.is_not(None))
+            .group_by(journal.c.scope)
+            .subquery()
         )
-        found: int | None = (await self._db.rows(query))[0][0]
-        return found
+        query = (
+            sa.select(events.c.scope, sa.func.min(events.c.sequence).label("first"))
+            .outerjoin(completed, completed.c.scope == events.c.scope)
+            .where(
+                events.c.tenant == tenant,
+                events.c.execution_id == execution_id,
+                events.c.sequence > sa.func.coalesce(completed.c.last, 0),
+                events.c.kind.in_([ContentDelta.kind, ReasoningDelta.kind]),
+            )
+            .group_by(events.c.scope)
+        )
+        return {row.scope: row.first for row in await self._db.rows(query)}
 
     async def renew(self, owner: str, execution_ids: Collection[str], lease: float) -> Mapping[str, str | None]:
         if not execution_ids:

@@ -59,7 +59,9 @@ class SqlInputStore(SqlAdmissionStore):
             kept = {"request_id": given.request_id, "subject": given.subject, "create_time": now}
             await connection.execute(answers.insert().values(**where, **values, **kept))
             approved = bool(one.value.get("approved")) if one.kind is Kind.APPROVAL else None
-            received = LoggedEvent(sequence, now, (row.agent_id,), InputReceived(one.input_id, approved, given.subject))
+            received = LoggedEvent(
+                sequence, now, (row.target_id,), InputReceived(one.input_id, approved, given.subject)
+            )
             await connection.execute(events.insert().values(event_row(row.tenant, row.execution_id, received)))
         await connection.execute(_of(row.tenant, row.execution_id).values(last_sequence=sequence))
         await self._tell(connection, row)
@@ -79,7 +81,7 @@ class SqlInputStore(SqlAdmissionStore):
             row = await _locked(connection, tenant, execution_id)
             if row.status != Status.INPUT_REQUIRED:
                 return False
-            last = LoggedEvent(row.last_sequence + 1, datetime.now(UTC), (row.agent_id,), event)
+            last = LoggedEvent(row.last_sequence + 1, datetime.now(UTC), (row.target_id,), event)
             await connection.execute(_of(tenant, execution_id).values(**progress(last)))
             await connection.execute(events.insert().values(event_row(tenant, execution_id, last)))
             await self._tell(connection, row)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from libs.database import Database
 from services.execution.model.executions import Execution
+from services.execution.model.targets import TargetKind
 from services.execution.service.listing import ExecutionQuery
 from services.execution.store.rows import to_execution
 from services.execution.store.tables import executions
@@ -20,9 +21,12 @@ class SqlListing:
     async def list(self, tenant: str, query: ExecutionQuery, *, limit: int) -> Sequence[Execution]:
         columns = executions.c
         conditions = [columns.tenant == tenant]
-        for name in ("agent_id", "session_id", "user_id"):
+        for name in ("session_id", "user_id"):
             if value := getattr(query, name):
                 conditions.append(columns[name] == value)
+        for kind in TargetKind:
+            if value := getattr(query, f"{kind.value}_id"):
+                conditions += [columns.target_kind == kind.value, columns.target_id == value]
         if query.statuses:
             conditions.append(columns.status.in_(query.statuses))
         if query.created_from:

@@ -61,7 +61,7 @@ async def _forgotten(connection: AsyncConnection, row: Any) -> int:
 
 async def _compacted(connection: AsyncConnection, row: Any) -> int:
     query = sa.select(events).where(_of(events, row)).order_by(events.c.sequence)
-    for key, group in groupby(await connection.execute(query), lambda one: (one.kind, tuple(one.path))):
+    for key, group in groupby(await connection.execute(query), lambda one: (one.kind, one.scope, tuple(one.path))):
         if is_text(key[0]):
             await _put_together(connection, row, list(group))
     await connection.execute(executions.update().where(_of(executions, row)).values(compacted=True))

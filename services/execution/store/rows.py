@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
@@ -10,7 +10,6 @@ from typing import Any, Final
 import orjson
 
 from libs.database import aware
-from services.execution.model.agents import Agent
 from services.execution.model.events import (
     EVENTS,
     TERMINAL_STATUS,
@@ -24,9 +23,15 @@ from services.execution.model.events import (
 )
 from services.execution.model.executions import ExecuteRequest, Execution, OnDisconnect, SessionPolicy, Status
 from services.execution.model.journal import Step, StepKind
+from services.execution.model.targets import Agent, Part, Pinned, Target, TargetKind, Team, Workflow
 from services.execution.model.turns import Assignment
 
 _PARTS: Final = "parts"
+_PARTS_OF: Final[Mapping[TargetKind, type[Part]]] = {
+    TargetKind.AGENT: Agent,
+    TargetKind.TEAM: Team,
+    TargetKind.WORKFLOW: Workflow,
+}
 
 
 def progress(last: LoggedEvent) -> dict[str, Any]:
@@ -57,6 +62,7 @@ def event_row(tenant: str, execution_id: str, logged: LoggedEvent) -> dict[str, 
         "sequence": logged.sequence,
         "time": logged.time,
         "path": list(logged.path),
+        "scope": logged.scope,
         "kind": logged.event.kind,
         "payload": logged.event.to_dict(),
     }
@@ -66,10 +72,10 @@ def to_events(row: Any) -> list[LoggedEvent]:
     """One, or those that were put together in this row, as they were."""
     path, kind = tuple(row.path), EVENTS[row.kind]
     if _PARTS not in row.payload:
-        return [LoggedEvent(row.sequence, aware(row.time), path, kind(**row.payload))]
+        return [LoggedEvent(row.sequence, aware(row.time), path, kind(**row.payload), row.scope)]
     parts = row.payload[_PARTS]
     return [
-        LoggedEvent(number, datetime.fromisoformat(time), path, kind(text=text))  # type: ignore[call-arg]
+        LoggedEvent(number, datetime.fromisoformat(time), path, kind(text=text), row.scope)  # type: ignore[call-arg]
         for number, (time, text) in enumerate(parts, row.sequence - len(parts) + 1)
     ]
 
@@ -88,7 +94,8 @@ def columns(execution: Execution) -> dict[str, Any]:
     return {
         "tenant": execution.tenant,
         "execution_id": execution.execution_id,
-        "agent_id": execution.agent_id,
+        "target_kind": execution.target_kind.value,
+        "target_id": execution.target_id,
         "revision": execution.revision,
         "status": execution.status.value,
         "input": execution.input,
@@ -114,7 +121,8 @@ def to_execution(row: Any) -> Execution:
     return Execution(
         tenant=row.tenant,
         execution_id=row.execution_id,
-        agent_id=row.agent_id,
+        target_id=row.target_id,
+        target_kind=TargetKind(row.target_kind),
         revision=row.revision,
         status=Status(row.status),
         input=row.input,
@@ -147,6 +155,7 @@ def step_row(tenant: str, execution_id: str, step: Step) -> dict[str, Any]:
     return {
         "tenant": tenant,
         "execution_id": execution_id,
+        "scope": step.scope,
         "step": step.number,
         "kind": step.kind.value,
         "name": step.name,
@@ -172,6 +181,7 @@ def to_step(row: Any) -> Step:
         is_error=row.is_error,
         end_time=aware(row.end_time) if row.end_time else None,
         end_sequence=row.end_sequence,
+        scope=row.scope,
     )
 
 
@@ -181,7 +191,7 @@ def job_row(tenant: str, execution_id: str, assignment: Assignment) -> dict[str,
         "tenant": tenant,
         "execution_id": execution_id,
         "request": orjson.dumps(asdict(assignment.request)).decode(),
-        "agent": orjson.dumps(asdict(assignment.agent)).decode(),
+        "pinned": orjson.dumps(asdict(assignment.pinned)).decode(),
         "subject": assignment.subject,
         "deadline": assignment.deadline,
     }
@@ -191,7 +201,15 @@ def to_assignment(row: Any) -> Assignment:
     request = _loaded(row.request)
     request["on_disconnect"] = OnDisconnect(request["on_disconnect"])
     request["session_policy"] = SessionPolicy(request["session_policy"])
-    return Assignment(ExecuteRequest(**request), Agent(**_loaded(row.agent)), row.subject, aware(row.deadline))
+    request["target_kind"] = TargetKind(request["target_kind"])
+    kept = orjson.loads(row.pinned)
+    pinned = Pinned(kept["target"], {key: _part(key, part) for key, part in kept["parts"].items()})
+    return Assignment(ExecuteRequest(**request), pinned, row.subject, aware(row.deadline))
+
+
+def _part(key: str, kept: dict[str, Any]) -> Part:
+    made: type[Part] = _PARTS_OF[Target.of(key).kind]
+    return made(**{**kept, "functions": tuple(kept["functions"])})
 
 
 def _loaded(text: str) -> dict[str, Any]:

@@ -75,4 +75,4 @@ memories = sa.Table(
     sa.Column("create_time", _time, nullable=False),
 )
 sa.Index("executions_of_session", executions.c.tenant, executions.c.session_id, executions.c.execution_id)
-sa.Index("executions_of_agent", executions.c.tenant, executions.c.agent_id, executions.c.execution_id)
+sa.Index("executions_of_target", executions.c.tenant, executions.c.target_id, executions.c.execution_id)

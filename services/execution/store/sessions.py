@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from libs.database import Database, aware
 from services.execution.model.executions import Execution
 from services.execution.model.sessions import Author, Kept, Memory, Pin, Session, SessionMessage, State, Talk
+from services.execution.model.targets import TargetKind
 from services.execution.service.sessions import Deletion, SessionQuery
 from services.execution.store import memories, states
 from services.execution.store.session_tables import (
@@ -157,8 +158,10 @@ async def begin(connection: AsyncConnection, execution: Execution) -> None:
     )
     used = {"update_time": execution.create_time}
     await connection.execute(new.on_conflict_do_update(index_elements=["tenant", "session_id"], set_=used))
+    if execution.target_kind is not TargetKind.AGENT:
+        return
     agent = insert(session_agents).values(
-        tenant=execution.tenant, session_id=execution.session_id, agent_id=execution.agent_id
+        tenant=execution.tenant, session_id=execution.session_id, agent_id=execution.target_id
     )
     await connection.execute(agent.on_conflict_do_nothing())
 

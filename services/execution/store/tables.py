@@ -12,7 +12,7 @@ executions = sa.Table(
     metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("execution_id", sa.Text, primary_key=True),
-    sa.Column("agent_id", sa.Text, nullable=False),
+    sa.Column("target_id", sa.Text, nullable=False),
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("input", sa.Text, nullable=False),
@@ -41,6 +41,7 @@ executions = sa.Table(
     sa.Column("budget", _json),
     sa.Column("session_held", sa.Text),
     sa.Column("waiting", _json),
+    sa.Column("target_kind", sa.Text, nullable=False, server_default="agent"),
     sa.UniqueConstraint("tenant", "request_id", name="executions_request"),
     # A run that has begun and not ended holds its session.
     sa.Index("executions_session_held", "tenant", "session_held", unique=True),
@@ -57,6 +58,7 @@ events = sa.Table(
     sa.Column("path", _json, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("payload", _json, nullable=False),
+    sa.Column("scope", sa.Text, nullable=False, server_default=""),
 )
 jobs = sa.Table(
     "jobs",
@@ -64,7 +66,7 @@ jobs = sa.Table(
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("execution_id", sa.Text, primary_key=True),
     sa.Column("request", sa.Text, nullable=False),
-    sa.Column("agent", sa.Text, nullable=False),
+    sa.Column("pinned", sa.Text, nullable=False),
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("deadline", _time, nullable=False),
 )
@@ -73,6 +75,7 @@ journal = sa.Table(
     metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("execution_id", sa.Text, primary_key=True),
+    sa.Column("scope", sa.Text, primary_key=True, server_default=""),
     sa.Column("step", sa.Integer, primary_key=True),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),

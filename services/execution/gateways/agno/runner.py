@@ -14,10 +14,10 @@ from agno.tools.function import Function, FunctionCall
 from libs import errors
 from services.execution.gateways.agno.model import RouterModel
 from services.execution.gateways.agno.turns import Models, ToolCaller, Turns, model_of
-from services.execution.model.agents import Agent
-from services.execution.model.events import Event, UsageReported
+from services.execution.model.events import Event, Source, UsageReported
 from services.execution.model.executions import ExecuteRequest, Usage
 from services.execution.model.journal import Step
+from services.execution.model.targets import Agent
 from services.execution.model.tools import BoundTool, Tool, ToolResult
 from services.execution.model.turns import Answer, Job, ModelCall, ModelPiece, ToolCall
 from services.execution.service.history import briefing
@@ -127,10 +127,19 @@ class _WarmModels:
 
 
 class _WarmJournal:
+    source = Source(("warm-up",))
+    retells = False
+
+    def part(self, name: str, source_id: str) -> _WarmJournal:
+        return self
+
     def emit(self, event: Event) -> None:
         pass
 
     again = emit
+
+    def input_id(self, call_id: str) -> str:
+        return call_id
 
     def mark(self) -> int:
         return 1

@@ -14,14 +14,13 @@ from agno.exceptions import ModelProviderError
 
 from libs import errors, ids
 from services.execution.gateways.agno import prompt
-from services.execution.model.agents import DEFAULT_MODEL_CALLS, Agent
-from services.execution.model.budgets import Budget
 from services.execution.model.events import (
     CitationsReported,
     ContentDelta,
     ContentRestarted,
     Event,
     ReasoningDelta,
+    Source,
     ToolCallCompleted,
     ToolCallProgress,
     ToolCallStarted,
@@ -30,9 +29,9 @@ from services.execution.model.events import (
 from services.execution.model.inputs import InputNeeded, Question
 from services.execution.model.journal import Step, StepKind
 from services.execution.model.sessions import Message
+from services.execution.model.targets import DEFAULT_MODEL_CALLS, Agent
 from services.execution.model.tools import BoundTool, Progress, ToolResult
 from services.execution.model.turns import Job, ModelCall, ModelPiece, ToolCall
-from services.execution.service.budgets import require_model_call, require_tool_call
 from services.execution.service.continuation import Permission, outcome, question, unaskable
 from services.execution.service.journal import Journal
 from services.execution.service.outputs import Unfit, parsed
@@ -78,9 +77,9 @@ class Turns:
         self._asked: dict[str, ToolCall] = {}
         self._steps: dict[str, int] = {}
         self._offered = {bound.tool.function_name: bound for bound in self.job.tools}
-        self._budget = Budget(**self.job.request.budget)
+        self._meter = self.job.meter
         self._questions: list[Question] = []
-        self._announced: list[Event] = []
+        self._announced: list[tuple[Source, Event]] = []
         self._messages: list[dict[str, Any]] = []
         self._last = ModelPiece()
         history = self.job.background.history
@@ -268,9 +267,8 @@ class Turns:
                 reason="MODEL_CALL_LIMIT",
                 metadata={"limit": str(limit)},
             )
-        require_model_call(self._budget, usage)
         choice = self._tool_choice(spec.get("tool_choice", ""), first=usage.model_calls == 0)
-        usage.model_calls += 1
+        self._meter.model_call()
         return ModelCall(
             model=model_of(self.job.agent),
             messages=messages,
@@ -292,12 +290,15 @@ class Turns:
         return names.get(choice, choice)
 
     def _count(self, reported: UsageReported) -> None:
-        usage = self.job.usage
-        usage.input_tokens += reported.input_tokens
-        usage.output_tokens += reported.output_tokens
-        usage.cached_input_tokens += reported.cached_input_tokens
-        usage.reasoning_tokens += reported.reasoning_tokens
-        usage.cost_usd += reported.cost_usd or 0.0
+        self._meter.count(
+            {
+                "input_tokens": reported.input_tokens,
+                "output_tokens": reported.output_tokens,
+                "cached_input_tokens": reported.cached_input_tokens,
+                "reasoning_tokens": reported.reasoning_tokens,
+                "cost_usd": reported.cost_usd or 0.0,
+            }
+        )
 
     def _as_written(self, message: dict[str, Any]) -> dict[str, Any]:
         def original(call: dict[str, Any]) -> dict[str, Any]:
@@ -320,7 +321,8 @@ class Turns:
         answer = self.journal.answer(call.call_id) if bound.asks and not refused else None
         started = ToolCallStarted(call.call_id, tool.tool_id, arguments or {})
         if bound.asks and not refused and answer is None:
-            return self._ask_first(question(bound, call.call_id, arguments or {}), started)
+            asked = question(bound, call.call_id, arguments or {})
+            return self._ask_first({**asked, "input_id": self.journal.input_id(call.call_id)}, started)
         decided = refused or (outcome(answer) if answer else Permission())
         step = Step(
             self._steps[call.call_id],
@@ -334,8 +336,14 @@ class Turns:
         # A call that asked has said before that it begins.
         if (kept := await self.journal.begin(step, *([] if answer else [started]))) is not None:
             return self._told_before(kept, started)
-        enter_key(f"{self.job.execution_id}/{step.number}/{call.call_id}")
-        result, changes = await self._decided(bound, call.call_id, arguments or {}, decided)
+        scope = self.journal.source.scope
+        enter_key("/".join(filter(None, [self.job.execution_id, scope, str(step.number), call.call_id])))
+        try:
+            result, changes = await self._decided(bound, call.call_id, arguments or {}, decided)
+        except InputNeeded as needed:  # of a member that the tool runs: the call goes on when there are answers
+            self._questions += needed.questions
+            self._announced += needed.announced
+            return ""
         result = replace(result, output=storable(result.output))
         await self.journal.complete(
             step, asdict(result), *changes, _completed(call.call_id, tool.tool_id, result), is_error=result.is_error
@@ -345,7 +353,7 @@ class Turns:
     def _ask_first(self, asked: Question, started: ToolCallStarted) -> str:
         """The other calls of the turn are made; then, in place of the next turn, the run waits."""
         self._questions.append(asked)
-        self._announced.append(started)
+        self._announced.append((self.journal.source, started))
         return ""
 
     async def _decided(
@@ -383,8 +391,7 @@ class Turns:
             return ToolResult("the arguments are not a JSON object", is_error=True)
         if limit and self.job.usage.tool_calls >= limit:
             return ToolResult(f"the limit of {limit} tool calls is reached", is_error=True)
-        require_tool_call(self._budget, self.job.usage)
-        self.job.usage.tool_calls += 1
+        self._meter.tool_call()
         return None
 
 

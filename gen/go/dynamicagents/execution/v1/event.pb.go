@@ -47,6 +47,8 @@ type ExecuteEvent struct {
 	//	*ExecuteEvent_ToolCallStarted
 	//	*ExecuteEvent_ToolCallProgress
 	//	*ExecuteEvent_ToolCallCompleted
+	//	*ExecuteEvent_MemberStarted
+	//	*ExecuteEvent_MemberCompleted
 	//	*ExecuteEvent_InputRequired
 	//	*ExecuteEvent_ContentRestarted
 	//	*ExecuteEvent_StateChanged
@@ -181,6 +183,24 @@ func (x *ExecuteEvent) GetToolCallCompleted() *ToolCallCompleted {
 	return nil
 }
 
+func (x *ExecuteEvent) GetMemberStarted() *MemberStarted {
+	if x != nil {
+		if x, ok := x.Event.(*ExecuteEvent_MemberStarted); ok {
+			return x.MemberStarted
+		}
+	}
+	return nil
+}
+
+func (x *ExecuteEvent) GetMemberCompleted() *MemberCompleted {
+	if x != nil {
+		if x, ok := x.Event.(*ExecuteEvent_MemberCompleted); ok {
+			return x.MemberCompleted
+		}
+	}
+	return nil
+}
+
 func (x *ExecuteEvent) GetInputRequired() *InputRequired {
 	if x != nil {
 		if x, ok := x.Event.(*ExecuteEvent_InputRequired); ok {
@@ -305,6 +325,16 @@ type ExecuteEvent_ToolCallCompleted struct {
 	ToolCallCompleted *ToolCallCompleted `protobuf:"bytes,15,opt,name=tool_call_completed,json=toolCallCompleted,proto3,oneof"`
 }
 
+type ExecuteEvent_MemberStarted struct {
+	// A member begins: an agent or a team that runs as a part of this execution.
+	MemberStarted *MemberStarted `protobuf:"bytes,16,opt,name=member_started,json=memberStarted,proto3,oneof"`
+}
+
+type ExecuteEvent_MemberCompleted struct {
+	// A member has ended, with an answer or an error.
+	MemberCompleted *MemberCompleted `protobuf:"bytes,17,opt,name=member_completed,json=memberCompleted,proto3,oneof"`
+}
+
 type ExecuteEvent_InputRequired struct {
 	// The run waits for ContinueExecution; its status is EXECUTION_STATUS_INPUT_REQUIRED.
 	InputRequired *InputRequired `protobuf:"bytes,20,opt,name=input_required,json=inputRequired,proto3,oneof"`
@@ -367,6 +397,10 @@ func (*ExecuteEvent_ToolCallProgress) isExecuteEvent_Event() {}
 
 func (*ExecuteEvent_ToolCallCompleted) isExecuteEvent_Event() {}
 
+func (*ExecuteEvent_MemberStarted) isExecuteEvent_Event() {}
+
+func (*ExecuteEvent_MemberCompleted) isExecuteEvent_Event() {}
+
 func (*ExecuteEvent_InputRequired) isExecuteEvent_Event() {}
 
 func (*ExecuteEvent_ContentRestarted) isExecuteEvent_Event() {}
@@ -391,7 +425,12 @@ func (*ExecuteEvent_ExecutionCancelled) isExecuteEvent_Event() {}
 type Source struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Ids from the target of the execution down to the member or step that speaks; one entry for an agent run alone.
-	Path          []string `protobuf:"bytes,1,rep,name=path,proto3" json:"path,omitempty"`
+	Path []string `protobuf:"bytes,1,rep,name=path,proto3" json:"path,omitempty"`
+	// How deep that is: 0 for the target itself.
+	Depth int32 `protobuf:"varint,2,opt,name=depth,proto3" json:"depth,omitempty"`
+	// Tells the runs of one member or step apart: unique in the execution for each of them, empty for the target itself.
+	// Members that work side by side mix their events; those of one scope are in order.
+	Scope         string `protobuf:"bytes,3,opt,name=scope,proto3" json:"scope,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -433,15 +472,33 @@ func (x *Source) GetPath() []string {
 	return nil
 }
 
+func (x *Source) GetDepth() int32 {
+	if x != nil {
+		return x.Depth
+	}
+	return 0
+}
+
+func (x *Source) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
 // ExecutionStarted opens every execution that has begun; one that ended in the queue has its terminal event alone.
 type ExecutionStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The agent that runs.
+	// The agent that runs, where it is one.
 	AgentId string `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
-	// Its revision, to which the run is pinned.
+	// The revision to which the run is pinned.
 	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// The caller's session, if any.
-	SessionId     string `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	SessionId string `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// The team that runs, where it is one.
+	TeamId string `protobuf:"bytes,4,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// The workflow that runs, where it is one.
+	WorkflowId    string `protobuf:"bytes,5,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -493,6 +550,20 @@ func (x *ExecutionStarted) GetRevision() int64 {
 func (x *ExecutionStarted) GetSessionId() string {
 	if x != nil {
 		return x.SessionId
+	}
+	return ""
+}
+
+func (x *ExecutionStarted) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ExecutionStarted) GetWorkflowId() string {
+	if x != nil {
+		return x.WorkflowId
 	}
 	return ""
 }
@@ -845,6 +916,210 @@ func (x *UsageReported) GetOffline() bool {
 	return false
 }
 
+// MemberStarted opens the run of a member; its own events, and member_completed, carry the same source.
+type MemberStarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who runs.
+	//
+	// Types that are valid to be assigned to Member:
+	//
+	//	*MemberStarted_AgentId
+	//	*MemberStarted_TeamId
+	//	*MemberStarted_WorkflowId
+	Member isMemberStarted_Member `protobuf_oneof:"member"`
+	// The revision, to which the execution is pinned.
+	Revision int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	// What the member is asked.
+	Input         string `protobuf:"bytes,5,opt,name=input,proto3" json:"input,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberStarted) Reset() {
+	*x = MemberStarted{}
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberStarted) ProtoMessage() {}
+
+func (x *MemberStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberStarted.ProtoReflect.Descriptor instead.
+func (*MemberStarted) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *MemberStarted) GetMember() isMemberStarted_Member {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *MemberStarted) GetAgentId() string {
+	if x != nil {
+		if x, ok := x.Member.(*MemberStarted_AgentId); ok {
+			return x.AgentId
+		}
+	}
+	return ""
+}
+
+func (x *MemberStarted) GetTeamId() string {
+	if x != nil {
+		if x, ok := x.Member.(*MemberStarted_TeamId); ok {
+			return x.TeamId
+		}
+	}
+	return ""
+}
+
+func (x *MemberStarted) GetWorkflowId() string {
+	if x != nil {
+		if x, ok := x.Member.(*MemberStarted_WorkflowId); ok {
+			return x.WorkflowId
+		}
+	}
+	return ""
+}
+
+func (x *MemberStarted) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *MemberStarted) GetInput() string {
+	if x != nil {
+		return x.Input
+	}
+	return ""
+}
+
+type isMemberStarted_Member interface {
+	isMemberStarted_Member()
+}
+
+type MemberStarted_AgentId struct {
+	// An agent.
+	AgentId string `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3,oneof"`
+}
+
+type MemberStarted_TeamId struct {
+	// A team.
+	TeamId string `protobuf:"bytes,2,opt,name=team_id,json=teamId,proto3,oneof"`
+}
+
+type MemberStarted_WorkflowId struct {
+	// A workflow.
+	WorkflowId string `protobuf:"bytes,3,opt,name=workflow_id,json=workflowId,proto3,oneof"`
+}
+
+func (*MemberStarted_AgentId) isMemberStarted_Member() {}
+
+func (*MemberStarted_TeamId) isMemberStarted_Member() {}
+
+func (*MemberStarted_WorkflowId) isMemberStarted_Member() {}
+
+// MemberCompleted ends the run of a member. Whoever asked it decides what a failure means.
+type MemberCompleted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it answered.
+	Output string `protobuf:"bytes,1,opt,name=output,proto3" json:"output,omitempty"`
+	// The answer as data, where an output_schema asked for it.
+	StructuredOutput *structpb.Struct `protobuf:"bytes,2,opt,name=structured_output,json=structuredOutput,proto3" json:"structured_output,omitempty"`
+	// Why it failed, where it did.
+	Error *status.Status `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// What it took, its own members' included; a part of what the execution took.
+	Usage *ExecutionUsage `protobuf:"bytes,4,opt,name=usage,proto3" json:"usage,omitempty"`
+	// From member_started on; of a member that was taken up by another process, from there on.
+	Duration      *durationpb.Duration `protobuf:"bytes,5,opt,name=duration,proto3" json:"duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberCompleted) Reset() {
+	*x = MemberCompleted{}
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberCompleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberCompleted) ProtoMessage() {}
+
+func (x *MemberCompleted) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberCompleted.ProtoReflect.Descriptor instead.
+func (*MemberCompleted) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MemberCompleted) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
+func (x *MemberCompleted) GetStructuredOutput() *structpb.Struct {
+	if x != nil {
+		return x.StructuredOutput
+	}
+	return nil
+}
+
+func (x *MemberCompleted) GetError() *status.Status {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *MemberCompleted) GetUsage() *ExecutionUsage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+func (x *MemberCompleted) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
 // Heartbeat keeps a quiet stream alive.
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -856,7 +1131,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[8]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +1143,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[8]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +1156,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Heartbeat) GetQueuePosition() int32 {
@@ -910,7 +1185,7 @@ type ToolCallProgress struct {
 
 func (x *ToolCallProgress) Reset() {
 	*x = ToolCallProgress{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[9]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +1197,7 @@ func (x *ToolCallProgress) String() string {
 func (*ToolCallProgress) ProtoMessage() {}
 
 func (x *ToolCallProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[9]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1210,7 @@ func (x *ToolCallProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCallProgress.ProtoReflect.Descriptor instead.
 func (*ToolCallProgress) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{9}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ToolCallProgress) GetCallId() string {
@@ -977,7 +1252,7 @@ func (x *ToolCallProgress) GetMessage() string {
 // lost.
 type ContentRestarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The first sequence of the turn: forget its content_delta and reasoning_delta from there on.
+	// The first sequence of the turn: forget the content_delta and reasoning_delta of this source's scope from there on.
 	FromSequence  int64 `protobuf:"varint,1,opt,name=from_sequence,json=fromSequence,proto3" json:"from_sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -985,7 +1260,7 @@ type ContentRestarted struct {
 
 func (x *ContentRestarted) Reset() {
 	*x = ContentRestarted{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1272,7 @@ func (x *ContentRestarted) String() string {
 func (*ContentRestarted) ProtoMessage() {}
 
 func (x *ContentRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1285,7 @@ func (x *ContentRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentRestarted.ProtoReflect.Descriptor instead.
 func (*ContentRestarted) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{10}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ContentRestarted) GetFromSequence() int64 {
@@ -1033,7 +1308,7 @@ type StateChanged struct {
 
 func (x *StateChanged) Reset() {
 	*x = StateChanged{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1320,7 @@ func (x *StateChanged) String() string {
 func (*StateChanged) ProtoMessage() {}
 
 func (x *StateChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1333,7 @@ func (x *StateChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateChanged.ProtoReflect.Descriptor instead.
 func (*StateChanged) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{11}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StateChanged) GetState() *structpb.Struct {
@@ -1086,7 +1361,7 @@ type CitationsReported struct {
 
 func (x *CitationsReported) Reset() {
 	*x = CitationsReported{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1373,7 @@ func (x *CitationsReported) String() string {
 func (*CitationsReported) ProtoMessage() {}
 
 func (x *CitationsReported) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1386,7 @@ func (x *CitationsReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CitationsReported.ProtoReflect.Descriptor instead.
 func (*CitationsReported) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{12}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CitationsReported) GetCitations() []*Citation {
@@ -1136,7 +1411,7 @@ type Citation struct {
 
 func (x *Citation) Reset() {
 	*x = Citation{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1423,7 @@ func (x *Citation) String() string {
 func (*Citation) ProtoMessage() {}
 
 func (x *Citation) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1436,7 @@ func (x *Citation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Citation.ProtoReflect.Descriptor instead.
 func (*Citation) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{13}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Citation) GetUrl() string {
@@ -1200,7 +1475,7 @@ type InputReceived struct {
 
 func (x *InputReceived) Reset() {
 	*x = InputReceived{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1487,7 @@ func (x *InputReceived) String() string {
 func (*InputReceived) ProtoMessage() {}
 
 func (x *InputReceived) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +1500,7 @@ func (x *InputReceived) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputReceived.ProtoReflect.Descriptor instead.
 func (*InputReceived) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{14}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *InputReceived) GetInputId() string {
@@ -1266,7 +1541,7 @@ type ExecutionCompleted struct {
 
 func (x *ExecutionCompleted) Reset() {
 	*x = ExecutionCompleted{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1553,7 @@ func (x *ExecutionCompleted) String() string {
 func (*ExecutionCompleted) ProtoMessage() {}
 
 func (x *ExecutionCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1566,7 @@ func (x *ExecutionCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionCompleted.ProtoReflect.Descriptor instead.
 func (*ExecutionCompleted) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{15}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExecutionCompleted) GetOutput() string {
@@ -1337,7 +1612,7 @@ type ExecutionFailed struct {
 
 func (x *ExecutionFailed) Reset() {
 	*x = ExecutionFailed{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1624,7 @@ func (x *ExecutionFailed) String() string {
 func (*ExecutionFailed) ProtoMessage() {}
 
 func (x *ExecutionFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1637,7 @@ func (x *ExecutionFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionFailed.ProtoReflect.Descriptor instead.
 func (*ExecutionFailed) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{16}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExecutionFailed) GetError() *status.Status {
@@ -1399,7 +1674,7 @@ type ExecutionCancelled struct {
 
 func (x *ExecutionCancelled) Reset() {
 	*x = ExecutionCancelled{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1686,7 @@ func (x *ExecutionCancelled) String() string {
 func (*ExecutionCancelled) ProtoMessage() {}
 
 func (x *ExecutionCancelled) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1699,7 @@ func (x *ExecutionCancelled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionCancelled.ProtoReflect.Descriptor instead.
 func (*ExecutionCancelled) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{17}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExecutionCancelled) GetReason() string {
@@ -1445,7 +1720,7 @@ var File_dynamicagents_execution_v1_event_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"&dynamicagents/execution/v1/event.proto\x12\x1adynamicagents.execution.v1\x1a*dynamicagents/execution/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xd2\f\n" +
+	"&dynamicagents/execution/v1/event.proto\x12\x1adynamicagents.execution.v1\x1a*dynamicagents/execution/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x80\x0e\n" +
 	"\fExecuteEvent\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12.\n" +
@@ -1458,6 +1733,8 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\x11tool_call_started\x18\r \x01(\v2+.dynamicagents.execution.v1.ToolCallStartedH\x00R\x0ftoolCallStarted\x12\\\n" +
 	"\x12tool_call_progress\x18\x0e \x01(\v2,.dynamicagents.execution.v1.ToolCallProgressH\x00R\x10toolCallProgress\x12_\n" +
 	"\x13tool_call_completed\x18\x0f \x01(\v2-.dynamicagents.execution.v1.ToolCallCompletedH\x00R\x11toolCallCompleted\x12R\n" +
+	"\x0emember_started\x18\x10 \x01(\v2).dynamicagents.execution.v1.MemberStartedH\x00R\rmemberStarted\x12X\n" +
+	"\x10member_completed\x18\x11 \x01(\v2+.dynamicagents.execution.v1.MemberCompletedH\x00R\x0fmemberCompleted\x12R\n" +
 	"\x0einput_required\x18\x14 \x01(\v2).dynamicagents.execution.v1.InputRequiredH\x00R\rinputRequired\x12[\n" +
 	"\x11content_restarted\x18\x15 \x01(\v2,.dynamicagents.execution.v1.ContentRestartedH\x00R\x10contentRestarted\x12O\n" +
 	"\rstate_changed\x18\x16 \x01(\v2(.dynamicagents.execution.v1.StateChangedH\x00R\fstateChanged\x12R\n" +
@@ -1468,14 +1745,19 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\x13execution_completed\x18\x1e \x01(\v2..dynamicagents.execution.v1.ExecutionCompletedH\x00R\x12executionCompleted\x12X\n" +
 	"\x10execution_failed\x18\x1f \x01(\v2+.dynamicagents.execution.v1.ExecutionFailedH\x00R\x0fexecutionFailed\x12a\n" +
 	"\x13execution_cancelled\x18  \x01(\v2..dynamicagents.execution.v1.ExecutionCancelledH\x00R\x12executionCancelledB\a\n" +
-	"\x05event\"\x1c\n" +
+	"\x05event\"H\n" +
 	"\x06Source\x12\x12\n" +
-	"\x04path\x18\x01 \x03(\tR\x04path\"h\n" +
+	"\x04path\x18\x01 \x03(\tR\x04path\x12\x14\n" +
+	"\x05depth\x18\x02 \x01(\x05R\x05depth\x12\x14\n" +
+	"\x05scope\x18\x03 \x01(\tR\x05scope\"\xa2\x01\n" +
 	"\x10ExecutionStarted\x12\x19\n" +
 	"\bagent_id\x18\x01 \x01(\tR\aagentId\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x03 \x01(\tR\tsessionId\"\"\n" +
+	"session_id\x18\x03 \x01(\tR\tsessionId\x12\x17\n" +
+	"\ateam_id\x18\x04 \x01(\tR\x06teamId\x12\x1f\n" +
+	"\vworkflow_id\x18\x05 \x01(\tR\n" +
+	"workflowId\"\"\n" +
 	"\fContentDelta\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"$\n" +
 	"\x0eReasoningDelta\x12\x12\n" +
@@ -1499,7 +1781,21 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\rdeployment_id\x18\x06 \x01(\tR\fdeploymentId\x12\x14\n" +
 	"\x05model\x18\a \x01(\tR\x05model\x12\x18\n" +
 	"\aoffline\x18\b \x01(\bR\aofflineB\v\n" +
-	"\t_cost_usd\"2\n" +
+	"\t_cost_usd\"\xa6\x01\n" +
+	"\rMemberStarted\x12\x1b\n" +
+	"\bagent_id\x18\x01 \x01(\tH\x00R\aagentId\x12\x19\n" +
+	"\ateam_id\x18\x02 \x01(\tH\x00R\x06teamId\x12!\n" +
+	"\vworkflow_id\x18\x03 \x01(\tH\x00R\n" +
+	"workflowId\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\x12\x14\n" +
+	"\x05input\x18\x05 \x01(\tR\x05inputB\b\n" +
+	"\x06member\"\x92\x02\n" +
+	"\x0fMemberCompleted\x12\x16\n" +
+	"\x06output\x18\x01 \x01(\tR\x06output\x12D\n" +
+	"\x11structured_output\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x10structuredOutput\x12(\n" +
+	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusR\x05error\x12@\n" +
+	"\x05usage\x18\x04 \x01(\v2*.dynamicagents.execution.v1.ExecutionUsageR\x05usage\x125\n" +
+	"\bduration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bduration\"2\n" +
 	"\tHeartbeat\x12%\n" +
 	"\x0equeue_position\x18\x01 \x01(\x05R\rqueuePosition\"\x90\x01\n" +
 	"\x10ToolCallProgress\x12\x17\n" +
@@ -1551,7 +1847,7 @@ func file_dynamicagents_execution_v1_event_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_execution_v1_event_proto_rawDescData
 }
 
-var file_dynamicagents_execution_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_dynamicagents_execution_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_dynamicagents_execution_v1_event_proto_goTypes = []any{
 	(*ExecuteEvent)(nil),          // 0: dynamicagents.execution.v1.ExecuteEvent
 	(*Source)(nil),                // 1: dynamicagents.execution.v1.Source
@@ -1561,56 +1857,64 @@ var file_dynamicagents_execution_v1_event_proto_goTypes = []any{
 	(*ToolCallStarted)(nil),       // 5: dynamicagents.execution.v1.ToolCallStarted
 	(*ToolCallCompleted)(nil),     // 6: dynamicagents.execution.v1.ToolCallCompleted
 	(*UsageReported)(nil),         // 7: dynamicagents.execution.v1.UsageReported
-	(*Heartbeat)(nil),             // 8: dynamicagents.execution.v1.Heartbeat
-	(*ToolCallProgress)(nil),      // 9: dynamicagents.execution.v1.ToolCallProgress
-	(*ContentRestarted)(nil),      // 10: dynamicagents.execution.v1.ContentRestarted
-	(*StateChanged)(nil),          // 11: dynamicagents.execution.v1.StateChanged
-	(*CitationsReported)(nil),     // 12: dynamicagents.execution.v1.CitationsReported
-	(*Citation)(nil),              // 13: dynamicagents.execution.v1.Citation
-	(*InputReceived)(nil),         // 14: dynamicagents.execution.v1.InputReceived
-	(*ExecutionCompleted)(nil),    // 15: dynamicagents.execution.v1.ExecutionCompleted
-	(*ExecutionFailed)(nil),       // 16: dynamicagents.execution.v1.ExecutionFailed
-	(*ExecutionCancelled)(nil),    // 17: dynamicagents.execution.v1.ExecutionCancelled
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*InputRequired)(nil),         // 19: dynamicagents.execution.v1.InputRequired
-	(*structpb.Struct)(nil),       // 20: google.protobuf.Struct
-	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
-	(*ExecutionUsage)(nil),        // 22: dynamicagents.execution.v1.ExecutionUsage
-	(*status.Status)(nil),         // 23: google.rpc.Status
+	(*MemberStarted)(nil),         // 8: dynamicagents.execution.v1.MemberStarted
+	(*MemberCompleted)(nil),       // 9: dynamicagents.execution.v1.MemberCompleted
+	(*Heartbeat)(nil),             // 10: dynamicagents.execution.v1.Heartbeat
+	(*ToolCallProgress)(nil),      // 11: dynamicagents.execution.v1.ToolCallProgress
+	(*ContentRestarted)(nil),      // 12: dynamicagents.execution.v1.ContentRestarted
+	(*StateChanged)(nil),          // 13: dynamicagents.execution.v1.StateChanged
+	(*CitationsReported)(nil),     // 14: dynamicagents.execution.v1.CitationsReported
+	(*Citation)(nil),              // 15: dynamicagents.execution.v1.Citation
+	(*InputReceived)(nil),         // 16: dynamicagents.execution.v1.InputReceived
+	(*ExecutionCompleted)(nil),    // 17: dynamicagents.execution.v1.ExecutionCompleted
+	(*ExecutionFailed)(nil),       // 18: dynamicagents.execution.v1.ExecutionFailed
+	(*ExecutionCancelled)(nil),    // 19: dynamicagents.execution.v1.ExecutionCancelled
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*InputRequired)(nil),         // 21: dynamicagents.execution.v1.InputRequired
+	(*structpb.Struct)(nil),       // 22: google.protobuf.Struct
+	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
+	(*status.Status)(nil),         // 24: google.rpc.Status
+	(*ExecutionUsage)(nil),        // 25: dynamicagents.execution.v1.ExecutionUsage
 }
 var file_dynamicagents_execution_v1_event_proto_depIdxs = []int32{
-	18, // 0: dynamicagents.execution.v1.ExecuteEvent.time:type_name -> google.protobuf.Timestamp
+	20, // 0: dynamicagents.execution.v1.ExecuteEvent.time:type_name -> google.protobuf.Timestamp
 	1,  // 1: dynamicagents.execution.v1.ExecuteEvent.source:type_name -> dynamicagents.execution.v1.Source
 	2,  // 2: dynamicagents.execution.v1.ExecuteEvent.execution_started:type_name -> dynamicagents.execution.v1.ExecutionStarted
 	3,  // 3: dynamicagents.execution.v1.ExecuteEvent.content_delta:type_name -> dynamicagents.execution.v1.ContentDelta
 	4,  // 4: dynamicagents.execution.v1.ExecuteEvent.reasoning_delta:type_name -> dynamicagents.execution.v1.ReasoningDelta
 	5,  // 5: dynamicagents.execution.v1.ExecuteEvent.tool_call_started:type_name -> dynamicagents.execution.v1.ToolCallStarted
-	9,  // 6: dynamicagents.execution.v1.ExecuteEvent.tool_call_progress:type_name -> dynamicagents.execution.v1.ToolCallProgress
+	11, // 6: dynamicagents.execution.v1.ExecuteEvent.tool_call_progress:type_name -> dynamicagents.execution.v1.ToolCallProgress
 	6,  // 7: dynamicagents.execution.v1.ExecuteEvent.tool_call_completed:type_name -> dynamicagents.execution.v1.ToolCallCompleted
-	19, // 8: dynamicagents.execution.v1.ExecuteEvent.input_required:type_name -> dynamicagents.execution.v1.InputRequired
-	10, // 9: dynamicagents.execution.v1.ExecuteEvent.content_restarted:type_name -> dynamicagents.execution.v1.ContentRestarted
-	11, // 10: dynamicagents.execution.v1.ExecuteEvent.state_changed:type_name -> dynamicagents.execution.v1.StateChanged
-	7,  // 11: dynamicagents.execution.v1.ExecuteEvent.usage_reported:type_name -> dynamicagents.execution.v1.UsageReported
-	8,  // 12: dynamicagents.execution.v1.ExecuteEvent.heartbeat:type_name -> dynamicagents.execution.v1.Heartbeat
-	12, // 13: dynamicagents.execution.v1.ExecuteEvent.citations_reported:type_name -> dynamicagents.execution.v1.CitationsReported
-	14, // 14: dynamicagents.execution.v1.ExecuteEvent.input_received:type_name -> dynamicagents.execution.v1.InputReceived
-	15, // 15: dynamicagents.execution.v1.ExecuteEvent.execution_completed:type_name -> dynamicagents.execution.v1.ExecutionCompleted
-	16, // 16: dynamicagents.execution.v1.ExecuteEvent.execution_failed:type_name -> dynamicagents.execution.v1.ExecutionFailed
-	17, // 17: dynamicagents.execution.v1.ExecuteEvent.execution_cancelled:type_name -> dynamicagents.execution.v1.ExecutionCancelled
-	20, // 18: dynamicagents.execution.v1.ToolCallStarted.arguments:type_name -> google.protobuf.Struct
-	21, // 19: dynamicagents.execution.v1.ToolCallCompleted.duration:type_name -> google.protobuf.Duration
-	20, // 20: dynamicagents.execution.v1.StateChanged.state:type_name -> google.protobuf.Struct
-	13, // 21: dynamicagents.execution.v1.CitationsReported.citations:type_name -> dynamicagents.execution.v1.Citation
-	20, // 22: dynamicagents.execution.v1.ExecutionCompleted.structured_output:type_name -> google.protobuf.Struct
-	22, // 23: dynamicagents.execution.v1.ExecutionCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	23, // 24: dynamicagents.execution.v1.ExecutionFailed.error:type_name -> google.rpc.Status
-	22, // 25: dynamicagents.execution.v1.ExecutionFailed.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	22, // 26: dynamicagents.execution.v1.ExecutionCancelled.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	8,  // 8: dynamicagents.execution.v1.ExecuteEvent.member_started:type_name -> dynamicagents.execution.v1.MemberStarted
+	9,  // 9: dynamicagents.execution.v1.ExecuteEvent.member_completed:type_name -> dynamicagents.execution.v1.MemberCompleted
+	21, // 10: dynamicagents.execution.v1.ExecuteEvent.input_required:type_name -> dynamicagents.execution.v1.InputRequired
+	12, // 11: dynamicagents.execution.v1.ExecuteEvent.content_restarted:type_name -> dynamicagents.execution.v1.ContentRestarted
+	13, // 12: dynamicagents.execution.v1.ExecuteEvent.state_changed:type_name -> dynamicagents.execution.v1.StateChanged
+	7,  // 13: dynamicagents.execution.v1.ExecuteEvent.usage_reported:type_name -> dynamicagents.execution.v1.UsageReported
+	10, // 14: dynamicagents.execution.v1.ExecuteEvent.heartbeat:type_name -> dynamicagents.execution.v1.Heartbeat
+	14, // 15: dynamicagents.execution.v1.ExecuteEvent.citations_reported:type_name -> dynamicagents.execution.v1.CitationsReported
+	16, // 16: dynamicagents.execution.v1.ExecuteEvent.input_received:type_name -> dynamicagents.execution.v1.InputReceived
+	17, // 17: dynamicagents.execution.v1.ExecuteEvent.execution_completed:type_name -> dynamicagents.execution.v1.ExecutionCompleted
+	18, // 18: dynamicagents.execution.v1.ExecuteEvent.execution_failed:type_name -> dynamicagents.execution.v1.ExecutionFailed
+	19, // 19: dynamicagents.execution.v1.ExecuteEvent.execution_cancelled:type_name -> dynamicagents.execution.v1.ExecutionCancelled
+	22, // 20: dynamicagents.execution.v1.ToolCallStarted.arguments:type_name -> google.protobuf.Struct
+	23, // 21: dynamicagents.execution.v1.ToolCallCompleted.duration:type_name -> google.protobuf.Duration
+	22, // 22: dynamicagents.execution.v1.MemberCompleted.structured_output:type_name -> google.protobuf.Struct
+	24, // 23: dynamicagents.execution.v1.MemberCompleted.error:type_name -> google.rpc.Status
+	25, // 24: dynamicagents.execution.v1.MemberCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	23, // 25: dynamicagents.execution.v1.MemberCompleted.duration:type_name -> google.protobuf.Duration
+	22, // 26: dynamicagents.execution.v1.StateChanged.state:type_name -> google.protobuf.Struct
+	15, // 27: dynamicagents.execution.v1.CitationsReported.citations:type_name -> dynamicagents.execution.v1.Citation
+	22, // 28: dynamicagents.execution.v1.ExecutionCompleted.structured_output:type_name -> google.protobuf.Struct
+	25, // 29: dynamicagents.execution.v1.ExecutionCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	24, // 30: dynamicagents.execution.v1.ExecutionFailed.error:type_name -> google.rpc.Status
+	25, // 31: dynamicagents.execution.v1.ExecutionFailed.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	25, // 32: dynamicagents.execution.v1.ExecutionCancelled.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_execution_v1_event_proto_init() }
@@ -1626,6 +1930,8 @@ func file_dynamicagents_execution_v1_event_proto_init() {
 		(*ExecuteEvent_ToolCallStarted)(nil),
 		(*ExecuteEvent_ToolCallProgress)(nil),
 		(*ExecuteEvent_ToolCallCompleted)(nil),
+		(*ExecuteEvent_MemberStarted)(nil),
+		(*ExecuteEvent_MemberCompleted)(nil),
 		(*ExecuteEvent_InputRequired)(nil),
 		(*ExecuteEvent_ContentRestarted)(nil),
 		(*ExecuteEvent_StateChanged)(nil),
@@ -1638,14 +1944,19 @@ func file_dynamicagents_execution_v1_event_proto_init() {
 		(*ExecuteEvent_ExecutionCancelled)(nil),
 	}
 	file_dynamicagents_execution_v1_event_proto_msgTypes[7].OneofWrappers = []any{}
-	file_dynamicagents_execution_v1_event_proto_msgTypes[14].OneofWrappers = []any{}
+	file_dynamicagents_execution_v1_event_proto_msgTypes[8].OneofWrappers = []any{
+		(*MemberStarted_AgentId)(nil),
+		(*MemberStarted_TeamId)(nil),
+		(*MemberStarted_WorkflowId)(nil),
+	}
+	file_dynamicagents_execution_v1_event_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_execution_v1_event_proto_rawDesc), len(file_dynamicagents_execution_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

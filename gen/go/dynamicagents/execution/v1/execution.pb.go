@@ -104,6 +104,8 @@ type Execution struct {
 	// Types that are valid to be assigned to Target:
 	//
 	//	*Execution_AgentId
+	//	*Execution_TeamId
+	//	*Execution_WorkflowId
 	Target isExecution_Target `protobuf_oneof:"target"`
 	// The revision of the target that the run is pinned to.
 	Revision int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -197,6 +199,24 @@ func (x *Execution) GetAgentId() string {
 	if x != nil {
 		if x, ok := x.Target.(*Execution_AgentId); ok {
 			return x.AgentId
+		}
+	}
+	return ""
+}
+
+func (x *Execution) GetTeamId() string {
+	if x != nil {
+		if x, ok := x.Target.(*Execution_TeamId); ok {
+			return x.TeamId
+		}
+	}
+	return ""
+}
+
+func (x *Execution) GetWorkflowId() string {
+	if x != nil {
+		if x, ok := x.Target.(*Execution_WorkflowId); ok {
+			return x.WorkflowId
 		}
 	}
 	return ""
@@ -351,12 +371,26 @@ type Execution_AgentId struct {
 	AgentId string `protobuf:"bytes,2,opt,name=agent_id,json=agentId,proto3,oneof"`
 }
 
+type Execution_TeamId struct {
+	// A team.
+	TeamId string `protobuf:"bytes,3,opt,name=team_id,json=teamId,proto3,oneof"`
+}
+
+type Execution_WorkflowId struct {
+	// A workflow.
+	WorkflowId string `protobuf:"bytes,4,opt,name=workflow_id,json=workflowId,proto3,oneof"`
+}
+
 func (*Execution_AgentId) isExecution_Target() {}
 
-// Step is one journaled model or tool call of a run. Its number is the same however often the run is taken up.
+func (*Execution_TeamId) isExecution_Target() {}
+
+func (*Execution_WorkflowId) isExecution_Target() {}
+
+// Step is one journaled model or tool call of a run. Its scope and number are the same however often the run is taken up.
 type Step struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// From 1, in the order in which the run came to it.
+	// From 1 (0 for `member`), in the order in which the run, or the member of that scope, came to it.
 	Step int32 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
 	// What it was.
 	//
@@ -364,6 +398,7 @@ type Step struct {
 	//
 	//	*Step_Model
 	//	*Step_ToolId
+	//	*Step_Member
 	Kind isStep_Kind `protobuf_oneof:"kind"`
 	// Tool calls: as in tool_call_started.
 	CallId string `protobuf:"bytes,4,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
@@ -376,7 +411,9 @@ type Step struct {
 	// When it began.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// When its result was committed.
-	EndTime       *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// The member or step within which it was made, as in Source; empty for the target itself.
+	Scope         string `protobuf:"bytes,10,opt,name=scope,proto3" json:"scope,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -443,6 +480,15 @@ func (x *Step) GetToolId() string {
 	return ""
 }
 
+func (x *Step) GetMember() string {
+	if x != nil {
+		if x, ok := x.Kind.(*Step_Member); ok {
+			return x.Member
+		}
+	}
+	return ""
+}
+
 func (x *Step) GetCallId() string {
 	if x != nil {
 		return x.CallId
@@ -485,6 +531,13 @@ func (x *Step) GetEndTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Step) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
 type isStep_Kind interface {
 	isStep_Kind()
 }
@@ -499,9 +552,17 @@ type Step_ToolId struct {
 	ToolId string `protobuf:"bytes,3,opt,name=tool_id,json=toolId,proto3,oneof"`
 }
 
+type Step_Member struct {
+	// The run of a member as a whole: "agent/<agent_id>", "team/<team_id>" or "workflow/<workflow_id>". Always step 0 of its
+	// own scope.
+	Member string `protobuf:"bytes,11,opt,name=member,proto3,oneof"`
+}
+
 func (*Step_Model) isStep_Kind() {}
 
 func (*Step_ToolId) isStep_Kind() {}
+
+func (*Step_Member) isStep_Kind() {}
 
 // Budget bounds a run. A field of 0 is no limit. Checked before each step; a run that is over fails with BUDGET_EXCEEDED.
 type Budget struct {
@@ -1049,10 +1110,13 @@ var File_dynamicagents_execution_v1_execution_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_execution_v1_execution_proto_rawDesc = "" +
 	"\n" +
-	"*dynamicagents/execution/v1/execution.proto\x12\x1adynamicagents.execution.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xb8\b\n" +
+	"*dynamicagents/execution/v1/execution.proto\x12\x1adynamicagents.execution.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xf6\b\n" +
 	"\tExecution\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x12\x1b\n" +
-	"\bagent_id\x18\x02 \x01(\tH\x00R\aagentId\x12\x1a\n" +
+	"\bagent_id\x18\x02 \x01(\tH\x00R\aagentId\x12\x19\n" +
+	"\ateam_id\x18\x03 \x01(\tH\x00R\x06teamId\x12!\n" +
+	"\vworkflow_id\x18\x04 \x01(\tH\x00R\n" +
+	"workflowId\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x03R\brevision\x12C\n" +
 	"\x06status\x18\x06 \x01(\x0e2+.dynamicagents.execution.v1.ExecutionStatusR\x06status\x12\x14\n" +
 	"\x05input\x18\a \x01(\tR\x05input\x12\x16\n" +
@@ -1079,18 +1143,21 @@ const file_dynamicagents_execution_v1_execution_proto_rawDesc = "" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
-	"\x06target\"\xc0\x02\n" +
+	"\x06target\"\xf0\x02\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x05R\x04step\x12\x16\n" +
 	"\x05model\x18\x02 \x01(\tH\x00R\x05model\x12\x19\n" +
-	"\atool_id\x18\x03 \x01(\tH\x00R\x06toolId\x12\x17\n" +
+	"\atool_id\x18\x03 \x01(\tH\x00R\x06toolId\x12\x18\n" +
+	"\x06member\x18\v \x01(\tH\x00R\x06member\x12\x17\n" +
 	"\acall_id\x18\x04 \x01(\tR\x06callId\x12%\n" +
 	"\x0erequest_digest\x18\x05 \x01(\tR\rrequestDigest\x12\x1c\n" +
 	"\tcompleted\x18\x06 \x01(\bR\tcompleted\x12\x19\n" +
 	"\bis_error\x18\a \x01(\bR\aisError\x129\n" +
 	"\n" +
 	"start_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
-	"\bend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendTimeB\x06\n" +
+	"\bend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x14\n" +
+	"\x05scope\x18\n" +
+	" \x01(\tR\x05scopeB\x06\n" +
 	"\x04kind\"\xf5\x01\n" +
 	"\x06Budget\x122\n" +
 	"\fmax_cost_usd\x18\x01 \x01(\x01B\x10\xbaH\r\x12\v@\x01)\x00\x00\x00\x00\x00\x00\x00\x00R\n" +
@@ -1207,10 +1274,13 @@ func file_dynamicagents_execution_v1_execution_proto_init() {
 	}
 	file_dynamicagents_execution_v1_execution_proto_msgTypes[0].OneofWrappers = []any{
 		(*Execution_AgentId)(nil),
+		(*Execution_TeamId)(nil),
+		(*Execution_WorkflowId)(nil),
 	}
 	file_dynamicagents_execution_v1_execution_proto_msgTypes[1].OneofWrappers = []any{
 		(*Step_Model)(nil),
 		(*Step_ToolId)(nil),
+		(*Step_Member)(nil),
 	}
 	file_dynamicagents_execution_v1_execution_proto_msgTypes[4].OneofWrappers = []any{
 		(*InputRequest_Approval)(nil),

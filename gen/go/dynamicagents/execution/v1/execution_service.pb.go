@@ -145,6 +145,8 @@ type ExecuteRequest struct {
 	// Types that are valid to be assigned to Target:
 	//
 	//	*ExecuteRequest_AgentId
+	//	*ExecuteRequest_TeamId
+	//	*ExecuteRequest_WorkflowId
 	Target isExecuteRequest_Target `protobuf_oneof:"target"`
 	// What to do or to answer. 1 to 1,000,000 characters. Required.
 	Input string `protobuf:"bytes,2,opt,name=input,proto3" json:"input,omitempty"`
@@ -227,6 +229,24 @@ func (x *ExecuteRequest) GetAgentId() string {
 	if x != nil {
 		if x, ok := x.Target.(*ExecuteRequest_AgentId); ok {
 			return x.AgentId
+		}
+	}
+	return ""
+}
+
+func (x *ExecuteRequest) GetTeamId() string {
+	if x != nil {
+		if x, ok := x.Target.(*ExecuteRequest_TeamId); ok {
+			return x.TeamId
+		}
+	}
+	return ""
+}
+
+func (x *ExecuteRequest) GetWorkflowId() string {
+	if x != nil {
+		if x, ok := x.Target.(*ExecuteRequest_WorkflowId); ok {
+			return x.WorkflowId
 		}
 	}
 	return ""
@@ -346,7 +366,21 @@ type ExecuteRequest_AgentId struct {
 	AgentId string `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3,oneof"`
 }
 
+type ExecuteRequest_TeamId struct {
+	// A team of Registry.
+	TeamId string `protobuf:"bytes,5,opt,name=team_id,json=teamId,proto3,oneof"`
+}
+
+type ExecuteRequest_WorkflowId struct {
+	// A workflow of Registry.
+	WorkflowId string `protobuf:"bytes,6,opt,name=workflow_id,json=workflowId,proto3,oneof"`
+}
+
 func (*ExecuteRequest_AgentId) isExecuteRequest_Target() {}
+
+func (*ExecuteRequest_TeamId) isExecuteRequest_Target() {}
+
+func (*ExecuteRequest_WorkflowId) isExecuteRequest_Target() {}
 
 // ExecuteResponse carries an ended run.
 type ExecuteResponse struct {
@@ -707,6 +741,10 @@ type ListExecutionsRequest struct {
 	CreatedFrom *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=created_from,json=createdFrom,proto3" json:"created_from,omitempty"`
 	// Only those accepted before this.
 	CreatedBefore *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_before,json=createdBefore,proto3" json:"created_before,omitempty"`
+	// Only of this team.
+	TeamId string `protobuf:"bytes,9,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// Only of this workflow.
+	WorkflowId    string `protobuf:"bytes,10,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -795,6 +833,20 @@ func (x *ListExecutionsRequest) GetCreatedBefore() *timestamppb.Timestamp {
 		return x.CreatedBefore
 	}
 	return nil
+}
+
+func (x *ListExecutionsRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ListExecutionsRequest) GetWorkflowId() string {
+	if x != nil {
+		return x.WorkflowId
+	}
+	return ""
 }
 
 // ListExecutionsResponse carries a page.
@@ -1785,9 +1837,12 @@ var File_dynamicagents_execution_v1_execution_service_proto protoreflect.FileDes
 
 const file_dynamicagents_execution_v1_execution_service_proto_rawDesc = "" +
 	"\n" +
-	"2dynamicagents/execution/v1/execution_service.proto\x12\x1adynamicagents.execution.v1\x1a\x1bbuf/validate/validate.proto\x1a&dynamicagents/execution/v1/event.proto\x1a*dynamicagents/execution/v1/execution.proto\x1a(dynamicagents/execution/v1/session.proto\x1a\"dynamicagents/router/v1/chat.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\b\n" +
+	"2dynamicagents/execution/v1/execution_service.proto\x12\x1adynamicagents.execution.v1\x1a\x1bbuf/validate/validate.proto\x1a&dynamicagents/execution/v1/event.proto\x1a*dynamicagents/execution/v1/execution.proto\x1a(dynamicagents/execution/v1/session.proto\x1a\"dynamicagents/router/v1/chat.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\t\n" +
 	"\x0eExecuteRequest\x12H\n" +
-	"\bagent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$H\x00R\aagentId\x12!\n" +
+	"\bagent_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$H\x00R\aagentId\x12F\n" +
+	"\ateam_id\x18\x05 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$H\x00R\x06teamId\x12N\n" +
+	"\vworkflow_id\x18\x06 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$H\x00R\n" +
+	"workflowId\x12!\n" +
 	"\x05input\x18\x02 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\xc0\x84=R\x05input\x12'\n" +
 	"\n" +
 	"session_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\tsessionId\x12n\n" +
@@ -1825,7 +1880,7 @@ const file_dynamicagents_execution_v1_execution_service_proto_rawDesc = "" +
 	"\fexecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\vexecutionId\x12 \n" +
 	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\"^\n" +
 	"\x17CancelExecutionResponse\x12C\n" +
-	"\texecution\x18\x01 \x01(\v2%.dynamicagents.execution.v1.ExecutionR\texecution\"\xb7\x03\n" +
+	"\texecution\x18\x01 \x01(\v2%.dynamicagents.execution.v1.ExecutionR\texecution\"\x83\x04\n" +
 	"\x15ListExecutionsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
@@ -1838,7 +1893,11 @@ const file_dynamicagents_execution_v1_execution_service_proto_rawDesc = "" +
 	"\bstatuses\x18\x06 \x03(\x0e2+.dynamicagents.execution.v1.ExecutionStatusB\x11\xbaH\x0e\x92\x01\v\x10\n" +
 	"\"\a\x82\x01\x04\x10\x01 \x00R\bstatuses\x12=\n" +
 	"\fcreated_from\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vcreatedFrom\x12A\n" +
-	"\x0ecreated_before\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rcreatedBefore\"\x87\x01\n" +
+	"\x0ecreated_before\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rcreatedBefore\x12 \n" +
+	"\ateam_id\x18\t \x01(\tB\a\xbaH\x04r\x02\x18?R\x06teamId\x12(\n" +
+	"\vworkflow_id\x18\n" +
+	" \x01(\tB\a\xbaH\x04r\x02\x18?R\n" +
+	"workflowId\"\x87\x01\n" +
 	"\x16ListExecutionsResponse\x12E\n" +
 	"\n" +
 	"executions\x18\x01 \x03(\v2%.dynamicagents.execution.v1.ExecutionR\n" +
@@ -2063,6 +2122,8 @@ func file_dynamicagents_execution_v1_execution_service_proto_init() {
 	file_dynamicagents_execution_v1_session_proto_init()
 	file_dynamicagents_execution_v1_execution_service_proto_msgTypes[0].OneofWrappers = []any{
 		(*ExecuteRequest_AgentId)(nil),
+		(*ExecuteRequest_TeamId)(nil),
+		(*ExecuteRequest_WorkflowId)(nil),
 	}
 	file_dynamicagents_execution_v1_execution_service_proto_msgTypes[11].OneofWrappers = []any{
 		(*InputAnswer_Approval)(nil),

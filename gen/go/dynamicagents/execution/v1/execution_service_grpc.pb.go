@@ -37,7 +37,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ExecutionService runs agents. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
+// ExecutionService runs agents, teams and workflows. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
 // PERMISSION_DENIED, UNAVAILABLE (DATABASE_UNAVAILABLE, SHUTTING_DOWN) and INTERNAL.
 type ExecutionServiceClient interface {
 	// Runs a target and waits for its end, whichever it is: a run that failed is an Execution with `error`, not an error of
@@ -244,7 +244,7 @@ func (c *executionServiceClient) DeleteSession(ctx context.Context, in *DeleteSe
 // All implementations must embed UnimplementedExecutionServiceServer
 // for forward compatibility.
 //
-// ExecutionService runs agents. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
+// ExecutionService runs agents, teams and workflows. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
 // PERMISSION_DENIED, UNAVAILABLE (DATABASE_UNAVAILABLE, SHUTTING_DOWN) and INTERNAL.
 type ExecutionServiceServer interface {
 	// Runs a target and waits for its end, whichever it is: a run that failed is an Execution with `error`, not an error of

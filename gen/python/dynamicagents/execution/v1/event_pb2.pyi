@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ExecuteEvent(_message.Message):
-    __slots__ = ("execution_id", "sequence", "time", "source", "execution_started", "content_delta", "reasoning_delta", "tool_call_started", "tool_call_progress", "tool_call_completed", "input_required", "content_restarted", "state_changed", "usage_reported", "heartbeat", "citations_reported", "input_received", "execution_completed", "execution_failed", "execution_cancelled")
+    __slots__ = ("execution_id", "sequence", "time", "source", "execution_started", "content_delta", "reasoning_delta", "tool_call_started", "tool_call_progress", "tool_call_completed", "member_started", "member_completed", "input_required", "content_restarted", "state_changed", "usage_reported", "heartbeat", "citations_reported", "input_received", "execution_completed", "execution_failed", "execution_cancelled")
     EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +25,8 @@ class ExecuteEvent(_message.Message):
     TOOL_CALL_STARTED_FIELD_NUMBER: _ClassVar[int]
     TOOL_CALL_PROGRESS_FIELD_NUMBER: _ClassVar[int]
     TOOL_CALL_COMPLETED_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_STARTED_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_COMPLETED_FIELD_NUMBER: _ClassVar[int]
     INPUT_REQUIRED_FIELD_NUMBER: _ClassVar[int]
     CONTENT_RESTARTED_FIELD_NUMBER: _ClassVar[int]
     STATE_CHANGED_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +47,8 @@ class ExecuteEvent(_message.Message):
     tool_call_started: ToolCallStarted
     tool_call_progress: ToolCallProgress
     tool_call_completed: ToolCallCompleted
+    member_started: MemberStarted
+    member_completed: MemberCompleted
     input_required: _execution_pb2.InputRequired
     content_restarted: ContentRestarted
     state_changed: StateChanged
@@ -55,23 +59,31 @@ class ExecuteEvent(_message.Message):
     execution_completed: ExecutionCompleted
     execution_failed: ExecutionFailed
     execution_cancelled: ExecutionCancelled
-    def __init__(self, execution_id: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., execution_started: _Optional[_Union[ExecutionStarted, _Mapping]] = ..., content_delta: _Optional[_Union[ContentDelta, _Mapping]] = ..., reasoning_delta: _Optional[_Union[ReasoningDelta, _Mapping]] = ..., tool_call_started: _Optional[_Union[ToolCallStarted, _Mapping]] = ..., tool_call_progress: _Optional[_Union[ToolCallProgress, _Mapping]] = ..., tool_call_completed: _Optional[_Union[ToolCallCompleted, _Mapping]] = ..., input_required: _Optional[_Union[_execution_pb2.InputRequired, _Mapping]] = ..., content_restarted: _Optional[_Union[ContentRestarted, _Mapping]] = ..., state_changed: _Optional[_Union[StateChanged, _Mapping]] = ..., usage_reported: _Optional[_Union[UsageReported, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., citations_reported: _Optional[_Union[CitationsReported, _Mapping]] = ..., input_received: _Optional[_Union[InputReceived, _Mapping]] = ..., execution_completed: _Optional[_Union[ExecutionCompleted, _Mapping]] = ..., execution_failed: _Optional[_Union[ExecutionFailed, _Mapping]] = ..., execution_cancelled: _Optional[_Union[ExecutionCancelled, _Mapping]] = ...) -> None: ...
+    def __init__(self, execution_id: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., execution_started: _Optional[_Union[ExecutionStarted, _Mapping]] = ..., content_delta: _Optional[_Union[ContentDelta, _Mapping]] = ..., reasoning_delta: _Optional[_Union[ReasoningDelta, _Mapping]] = ..., tool_call_started: _Optional[_Union[ToolCallStarted, _Mapping]] = ..., tool_call_progress: _Optional[_Union[ToolCallProgress, _Mapping]] = ..., tool_call_completed: _Optional[_Union[ToolCallCompleted, _Mapping]] = ..., member_started: _Optional[_Union[MemberStarted, _Mapping]] = ..., member_completed: _Optional[_Union[MemberCompleted, _Mapping]] = ..., input_required: _Optional[_Union[_execution_pb2.InputRequired, _Mapping]] = ..., content_restarted: _Optional[_Union[ContentRestarted, _Mapping]] = ..., state_changed: _Optional[_Union[StateChanged, _Mapping]] = ..., usage_reported: _Optional[_Union[UsageReported, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., citations_reported: _Optional[_Union[CitationsReported, _Mapping]] = ..., input_received: _Optional[_Union[InputReceived, _Mapping]] = ..., execution_completed: _Optional[_Union[ExecutionCompleted, _Mapping]] = ..., execution_failed: _Optional[_Union[ExecutionFailed, _Mapping]] = ..., execution_cancelled: _Optional[_Union[ExecutionCancelled, _Mapping]] = ...) -> None: ...
 
 class Source(_message.Message):
-    __slots__ = ("path",)
+    __slots__ = ("path", "depth", "scope")
     PATH_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
     path: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, path: _Optional[_Iterable[str]] = ...) -> None: ...
+    depth: int
+    scope: str
+    def __init__(self, path: _Optional[_Iterable[str]] = ..., depth: _Optional[int] = ..., scope: _Optional[str] = ...) -> None: ...
 
 class ExecutionStarted(_message.Message):
-    __slots__ = ("agent_id", "revision", "session_id")
+    __slots__ = ("agent_id", "revision", "session_id", "team_id", "workflow_id")
     AGENT_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TEAM_ID_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_ID_FIELD_NUMBER: _ClassVar[int]
     agent_id: str
     revision: int
     session_id: str
-    def __init__(self, agent_id: _Optional[str] = ..., revision: _Optional[int] = ..., session_id: _Optional[str] = ...) -> None: ...
+    team_id: str
+    workflow_id: str
+    def __init__(self, agent_id: _Optional[str] = ..., revision: _Optional[int] = ..., session_id: _Optional[str] = ..., team_id: _Optional[str] = ..., workflow_id: _Optional[str] = ...) -> None: ...
 
 class ContentDelta(_message.Message):
     __slots__ = ("text",)
@@ -128,6 +140,34 @@ class UsageReported(_message.Message):
     model: str
     offline: bool
     def __init__(self, input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., cached_input_tokens: _Optional[int] = ..., reasoning_tokens: _Optional[int] = ..., cost_usd: _Optional[float] = ..., deployment_id: _Optional[str] = ..., model: _Optional[str] = ..., offline: _Optional[bool] = ...) -> None: ...
+
+class MemberStarted(_message.Message):
+    __slots__ = ("agent_id", "team_id", "workflow_id", "revision", "input")
+    AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    TEAM_ID_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    agent_id: str
+    team_id: str
+    workflow_id: str
+    revision: int
+    input: str
+    def __init__(self, agent_id: _Optional[str] = ..., team_id: _Optional[str] = ..., workflow_id: _Optional[str] = ..., revision: _Optional[int] = ..., input: _Optional[str] = ...) -> None: ...
+
+class MemberCompleted(_message.Message):
+    __slots__ = ("output", "structured_output", "error", "usage", "duration")
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    STRUCTURED_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    output: str
+    structured_output: _struct_pb2.Struct
+    error: _status_pb2.Status
+    usage: _execution_pb2.ExecutionUsage
+    duration: _duration_pb2.Duration
+    def __init__(self, output: _Optional[str] = ..., structured_output: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., usage: _Optional[_Union[_execution_pb2.ExecutionUsage, _Mapping]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("queue_position",)

@@ -31,7 +31,7 @@ EXECUTION_STATUS_QUEUED: ExecutionStatus
 EXECUTION_STATUS_INPUT_REQUIRED: ExecutionStatus
 
 class Execution(_message.Message):
-    __slots__ = ("execution_id", "agent_id", "revision", "status", "input", "output", "structured_output", "error", "usage", "session_id", "user_id", "metadata", "last_sequence", "create_time", "end_time", "queue_position", "attempts", "input_required", "budget", "priority", "steps", "followups")
+    __slots__ = ("execution_id", "agent_id", "team_id", "workflow_id", "revision", "status", "input", "output", "structured_output", "error", "usage", "session_id", "user_id", "metadata", "last_sequence", "create_time", "end_time", "queue_position", "attempts", "input_required", "budget", "priority", "steps", "followups")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,8 @@ class Execution(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    TEAM_ID_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +65,8 @@ class Execution(_message.Message):
     FOLLOWUPS_FIELD_NUMBER: _ClassVar[int]
     execution_id: str
     agent_id: str
+    team_id: str
+    workflow_id: str
     revision: int
     status: ExecutionStatus
     input: str
@@ -83,29 +87,33 @@ class Execution(_message.Message):
     priority: int
     steps: _containers.RepeatedCompositeFieldContainer[Step]
     followups: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, execution_id: _Optional[str] = ..., agent_id: _Optional[str] = ..., revision: _Optional[int] = ..., status: _Optional[_Union[ExecutionStatus, str]] = ..., input: _Optional[str] = ..., output: _Optional[str] = ..., structured_output: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., usage: _Optional[_Union[ExecutionUsage, _Mapping]] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., last_sequence: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., queue_position: _Optional[int] = ..., attempts: _Optional[int] = ..., input_required: _Optional[_Union[InputRequired, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., priority: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., followups: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, execution_id: _Optional[str] = ..., agent_id: _Optional[str] = ..., team_id: _Optional[str] = ..., workflow_id: _Optional[str] = ..., revision: _Optional[int] = ..., status: _Optional[_Union[ExecutionStatus, str]] = ..., input: _Optional[str] = ..., output: _Optional[str] = ..., structured_output: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., usage: _Optional[_Union[ExecutionUsage, _Mapping]] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., last_sequence: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., queue_position: _Optional[int] = ..., attempts: _Optional[int] = ..., input_required: _Optional[_Union[InputRequired, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., priority: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., followups: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("step", "model", "tool_id", "call_id", "request_digest", "completed", "is_error", "start_time", "end_time")
+    __slots__ = ("step", "model", "tool_id", "member", "call_id", "request_digest", "completed", "is_error", "start_time", "end_time", "scope")
     STEP_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TOOL_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     COMPLETED_FIELD_NUMBER: _ClassVar[int]
     IS_ERROR_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
     step: int
     model: str
     tool_id: str
+    member: str
     call_id: str
     request_digest: str
     completed: bool
     is_error: bool
     start_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
-    def __init__(self, step: _Optional[int] = ..., model: _Optional[str] = ..., tool_id: _Optional[str] = ..., call_id: _Optional[str] = ..., request_digest: _Optional[str] = ..., completed: _Optional[bool] = ..., is_error: _Optional[bool] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    scope: str
+    def __init__(self, step: _Optional[int] = ..., model: _Optional[str] = ..., tool_id: _Optional[str] = ..., member: _Optional[str] = ..., call_id: _Optional[str] = ..., request_digest: _Optional[str] = ..., completed: _Optional[bool] = ..., is_error: _Optional[bool] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scope: _Optional[str] = ...) -> None: ...
 
 class Budget(_message.Message):
     __slots__ = ("max_cost_usd", "max_total_tokens", "max_model_calls", "max_tool_calls", "max_depth")

@@ -39,7 +39,7 @@ ON_DISCONNECT_CANCEL: OnDisconnect
 ON_DISCONNECT_CONTINUE: OnDisconnect
 
 class ExecuteRequest(_message.Message):
-    __slots__ = ("agent_id", "input", "session_id", "metadata", "revision", "user_id", "request_id", "timeout", "on_disconnect", "budget", "media", "output_schema", "session_state", "history", "priority", "session_policy")
+    __slots__ = ("agent_id", "team_id", "workflow_id", "input", "session_id", "metadata", "revision", "user_id", "request_id", "timeout", "on_disconnect", "budget", "media", "output_schema", "session_state", "history", "priority", "session_policy")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,8 @@ class ExecuteRequest(_message.Message):
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    TEAM_ID_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_ID_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +66,8 @@ class ExecuteRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     SESSION_POLICY_FIELD_NUMBER: _ClassVar[int]
     agent_id: str
+    team_id: str
+    workflow_id: str
     input: str
     session_id: str
     metadata: _containers.ScalarMap[str, str]
@@ -79,7 +83,7 @@ class ExecuteRequest(_message.Message):
     history: _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChatMessage]
     priority: int
     session_policy: SessionPolicy
-    def __init__(self, agent_id: _Optional[str] = ..., input: _Optional[str] = ..., session_id: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., revision: _Optional[int] = ..., user_id: _Optional[str] = ..., request_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., budget: _Optional[_Union[_execution_pb2.Budget, _Mapping]] = ..., media: _Optional[_Iterable[_Union[_chat_pb2.MediaPart, _Mapping]]] = ..., output_schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., session_state: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., history: _Optional[_Iterable[_Union[_chat_pb2.ChatMessage, _Mapping]]] = ..., priority: _Optional[int] = ..., session_policy: _Optional[_Union[SessionPolicy, str]] = ...) -> None: ...
+    def __init__(self, agent_id: _Optional[str] = ..., team_id: _Optional[str] = ..., workflow_id: _Optional[str] = ..., input: _Optional[str] = ..., session_id: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., revision: _Optional[int] = ..., user_id: _Optional[str] = ..., request_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., budget: _Optional[_Union[_execution_pb2.Budget, _Mapping]] = ..., media: _Optional[_Iterable[_Union[_chat_pb2.MediaPart, _Mapping]]] = ..., output_schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., session_state: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., history: _Optional[_Iterable[_Union[_chat_pb2.ChatMessage, _Mapping]]] = ..., priority: _Optional[int] = ..., session_policy: _Optional[_Union[SessionPolicy, str]] = ...) -> None: ...
 
 class ExecuteResponse(_message.Message):
     __slots__ = ("execution",)
@@ -128,7 +132,7 @@ class CancelExecutionResponse(_message.Message):
     def __init__(self, execution: _Optional[_Union[_execution_pb2.Execution, _Mapping]] = ...) -> None: ...
 
 class ListExecutionsRequest(_message.Message):
-    __slots__ = ("page_size", "page_token", "agent_id", "session_id", "user_id", "statuses", "created_from", "created_before")
+    __slots__ = ("page_size", "page_token", "agent_id", "session_id", "user_id", "statuses", "created_from", "created_before", "team_id", "workflow_id")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     AGENT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +141,8 @@ class ListExecutionsRequest(_message.Message):
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     CREATED_FROM_FIELD_NUMBER: _ClassVar[int]
     CREATED_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    TEAM_ID_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_ID_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
     agent_id: str
@@ -145,7 +151,9 @@ class ListExecutionsRequest(_message.Message):
     statuses: _containers.RepeatedScalarFieldContainer[_execution_pb2.ExecutionStatus]
     created_from: _timestamp_pb2.Timestamp
     created_before: _timestamp_pb2.Timestamp
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., agent_id: _Optional[str] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[_execution_pb2.ExecutionStatus, str]]] = ..., created_from: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    team_id: str
+    workflow_id: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., agent_id: _Optional[str] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[_execution_pb2.ExecutionStatus, str]]] = ..., created_from: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., team_id: _Optional[str] = ..., workflow_id: _Optional[str] = ...) -> None: ...
 
 class ListExecutionsResponse(_message.Message):
     __slots__ = ("executions", "next_page_token")

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class ExecutionServiceStub:
-    """ExecutionService runs agents. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
+    """ExecutionService runs agents, teams and workflows. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
     PERMISSION_DENIED, UNAVAILABLE (DATABASE_UNAVAILABLE, SHUTTING_DOWN) and INTERNAL.
     """
 
@@ -100,7 +100,7 @@ class ExecutionServiceStub:
 
 
 class ExecutionServiceServicer:
-    """ExecutionService runs agents. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
+    """ExecutionService runs agents, teams and workflows. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
     PERMISSION_DENIED, UNAVAILABLE (DATABASE_UNAVAILABLE, SHUTTING_DOWN) and INTERNAL.
     """
 
@@ -279,7 +279,7 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ExecutionService:
-    """ExecutionService runs agents. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
+    """ExecutionService runs agents, teams and workflows. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
     PERMISSION_DENIED, UNAVAILABLE (DATABASE_UNAVAILABLE, SHUTTING_DOWN) and INTERNAL.
     """
 

@@ -28,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ExecutionServiceStub:
-    """ExecutionService runs agents. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
+    """ExecutionService runs agents, teams and workflows. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
     PERMISSION_DENIED, UNAVAILABLE (DATABASE_UNAVAILABLE, SHUTTING_DOWN) and INTERNAL.
     """
 
@@ -89,7 +89,7 @@ class ExecutionServiceStub:
 
 @_typing.type_check_only
 class ExecutionServiceAsyncStub(ExecutionServiceStub):
-    """ExecutionService runs agents. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
+    """ExecutionService runs agents, teams and workflows. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
     PERMISSION_DENIED, UNAVAILABLE (DATABASE_UNAVAILABLE, SHUTTING_DOWN) and INTERNAL.
     """
 
@@ -146,7 +146,7 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     """
 
 class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ExecutionService runs agents. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
+    """ExecutionService runs agents, teams and workflows. A run belongs to the tenant of its caller. Every method may also return UNAUTHENTICATED,
     PERMISSION_DENIED, UNAVAILABLE (DATABASE_UNAVAILABLE, SHUTTING_DOWN) and INTERNAL.
     """
 
