@@ -33,7 +33,7 @@ from services.execution.model.events import (
     UsageReported,
 )
 from services.execution.model.executions import ExecuteRequest, Execution, OnDisconnect
-from services.execution.model.targets import Agent
+from services.execution.model.targets import Agent, Pinned, Target, TargetKind
 from services.execution.model.tools import Tool
 from services.execution.model.turns import ModelCall, ModelPiece, ToolCall
 from services.execution.service.admission import Admission, Bounds
@@ -46,6 +46,7 @@ from services.execution.service.news import News
 from services.execution.service.room import Room
 from services.execution.service.runs import Limits, Runs
 from services.execution.service.sessions import Sessions
+from services.execution.service.targets import Targets
 from services.execution.service.tools import Tools, idempotency_key
 from services.execution.servicer.translation import weight
 from services.execution.store import SqlExecutionStore, SqlSessionStore
@@ -97,9 +98,10 @@ class Counting:
         return "counted"
 
 
-class Agents:
-    async def get(self, agent_id: str, revision: int) -> Agent:
-        return Agent(agent_id, 1, "", {"model": {"model": "group"}, "tools": [{"tool_id": "test/count"}]})
+class Configurations:
+    async def pinned(self, target: Target, revision: int) -> Pinned:
+        spec = {"model": {"model": "group"}, "tools": [{"tool_id": "test/count"}]}
+        return Pinned.alone(Agent(target.target_id, 1, "", spec))
 
 
 class Mortal(Database):
@@ -173,9 +175,12 @@ class Machine(RuleBasedStateMachine):
         )
         log, drain, continuation = EventLog(store, window=0.001, patience=0.0), Drain(), Continuation(inputs)
         news = News()
-        talks = Conversations(AgnoRunner(Models(), tools), Sessions(SqlSessionStore(db)))
-        runs = Runs(store, inputs, admission, log, talks, tools, LIMITS, Room(2**20, weight))
-        made = Executions(store, inputs, admission, continuation, log, Agents(), runs, tools, drain, LIMITS, news)
+        talks = Conversations(AgnoRunner(Models(), tools), Sessions(SqlSessionStore(db)), tools)
+        targets = Targets({TargetKind.AGENT: talks})
+        runs = Runs(store, inputs, admission, log, targets, LIMITS, Room(2**20, weight))
+        made = Executions(
+            store, inputs, admission, continuation, log, Configurations(), targets, runs, tools, drain, LIMITS, news
+        )
         await log.__aenter__()
         return Process(db, log, runs, Leases(store, SqlCalls(db, news), runs, continuation, drain, LIMITS), made)
 
