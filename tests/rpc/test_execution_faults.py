@@ -279,11 +279,12 @@ async def test_database_that_stays_away_ends_the_run(bench: Bench, monkeypatch: 
     stream, execution_id = await at.begin()
     await stream.read()
 
-    def away(self: Database) -> Any:
+    def away(self: Database, *_: Any) -> Any:
         raise errors.Unavailable("the database does not answer", reason="DATABASE_UNAVAILABLE")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Database, "write", away)
+        for way in ("write", "transact", "fetch"):
+            patched.setattr(Database, way, away)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await rest(stream)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -519,3 +519,20 @@ async def test_what_is_watched_elsewhere_is_told_of(db: database.Database, store
     assert not untold.is_set()
     assert not too_late.is_set()
     hearing.cancel()
+
+
+async def test_what_ends_a_run_goes_with_what_others_say(store: SqlExecutionStore) -> None:
+    """One goes the plain way, the other the longer one; both are there, and so is what each has done."""
+    one, two = await accepted(store, "one"), await accepted(store, "two")
+    step = Step(1, StepKind.MODEL, "group", "d", NOW, scope="m.1")
+    done = replace(step, result={"text": "b"}, end_time=NOW, end_sequence=2)
+    said = append(one, event(2, ContentDelta("a")))
+    ended = append(two, event(2, ContentDelta("b")), event(3, ExecutionCompleted("b", None, USAGE)))
+    assert await store.append([replace(said, steps=[step, done]), replace(ended, steps=[step, done])]) == set()
+    for each in (one, two):
+        assert await store.steps("acme", each.execution_id) == [done]
+    assert (await found(store, one)).status is Status.RUNNING
+    assert (await found(store, two)).output == "b"
+    assert await store.append([append(one, event(4, ContentDelta("c")))]) == {"one"}  # 3 is missing
+    assert await store.append([said, ended]) == set()  # the second attempt at the same
+    assert await sequences(store, one) == [1, 2]

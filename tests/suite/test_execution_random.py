@@ -124,6 +124,16 @@ class Mortal(Database):
             yield connection
             self._check()
 
+    async def transact(self, work: Any) -> Any:
+        self._check()
+
+        def checked(cursor: Any) -> Any:
+            done = work(cursor)
+            self._check()
+            return done
+
+        return await super().transact(checked)
+
     def _check(self) -> None:
         if self.dead:
             raise errors.Unavailable("dead")

@@ -17,8 +17,8 @@ from libs.database import Database, aware
 from services.execution.service.news import News
 
 _CHANNEL: Final = "execution_wanted"
-_NEWS: Final = "execution_news"
-_WATCHED: Final = timedelta(seconds=15)
+NEWS: Final = "execution_news"
+WATCHED: Final = timedelta(seconds=15)
 """After the last touch; the clocks of two machines differ."""
 _PAUSE: Final = 0.5
 log = structlog.get_logger()
@@ -32,13 +32,13 @@ async def call_out(database: Database, connection: AsyncConnection) -> None:
 
 def is_watched(row: Any) -> bool:
     """Whether somebody watches the execution from another process."""
-    return row.watch_time is not None and aware(row.watch_time) > datetime.now(UTC) - _WATCHED
+    return row.watch_time is not None and aware(row.watch_time) > datetime.now(UTC) - WATCHED
 
 
 async def tell(connection: AsyncConnection, execution_ids: Sequence[str]) -> None:
     """On PostgreSQL: has those who watch them look when the transaction is committed."""
     each = sa.func.unnest(sa.cast(list(execution_ids), postgresql.ARRAY(sa.Text)))
-    await connection.execute(sa.select(sa.func.pg_notify(_NEWS, each)))
+    await connection.execute(sa.select(sa.func.pg_notify(NEWS, each)))
 
 
 class SqlCalls:
@@ -64,7 +64,7 @@ class SqlCalls:
             lost = asyncio.Event()
             driver.add_termination_listener(lambda _: lost.set())
             await driver.add_listener(_CHANNEL, lambda *_: wanted())
-            await driver.add_listener(_NEWS, lambda *told: self._news.tell(told[-1]))
+            await driver.add_listener(NEWS, lambda *told: self._news.tell(told[-1]))
             wanted()
             with self._news.coming():
                 if not driver.is_closed():

@@ -15,10 +15,11 @@ from libs.database import Database
 from services.execution.model.events import LoggedEvent
 from services.execution.model.executions import Status
 from services.execution.service.record import Append
-from services.execution.store import sessions
+from services.execution.store import appending, sessions
+from services.execution.store.appending import is_plain, keep_steps
 from services.execution.store.calls import is_watched, tell
 from services.execution.store.rows import event_row, progress, step_row, to_events
-from services.execution.store.tables import events, executions, journal
+from services.execution.store.tables import events, executions
 
 LIVE: Final = (Status.QUEUED.value, Status.RUNNING.value)
 
@@ -44,11 +45,25 @@ class SqlEventStore:
         return [event for event in found if event.sequence > after]
 
     async def append(self, appends: Sequence[Append]) -> set[str]:
+        plain = [one for one in appends if is_plain(one)]
+        async with self._many:
+            lost = await appending.append(self._db, plain) if plain else set()
+            if lost and not self._db.is_sqlite:
+                lost = await self._db.finished(self._not_there([one for one in plain if one.execution_id in lost]))
+            if whole := [one for one in appends if not is_plain(one)]:
+                lost |= await self._db.finished(self._append(whole))
+        return lost
+
+    async def _not_there(self, appends: Sequence[Append]) -> set[str]:
+        async with self._db.read() as connection:
+            return {one.execution_id for one in appends if not await _is_there(connection, one)}
+
+    async def _append(self, appends: Sequence[Append]) -> set[str]:
         lost: set[str] = set()
         rows: list[dict[str, Any]] = []
         steps: list[dict[str, Any]] = []
         watched: list[str] = []
-        async with self._many, self._db.write() as connection:
+        async with self._db.write() as connection:
             for append in sorted(appends, key=lambda one: one.execution_id):
                 if not await self._move_on(connection, append, watched):
                     if not await _is_there(connection, append):
@@ -61,7 +76,8 @@ class SqlEventStore:
             if rows:
                 await connection.execute(events.insert(), rows)
             if steps:
-                await connection.execute(_kept(self._db), steps)
+                insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
+                await connection.execute(keep_steps(insert), steps)
             if watched:
                 await tell(connection, watched)
         return lost
@@ -96,16 +112,6 @@ async def _is_there(connection: AsyncConnection, append: Append) -> bool:
     )
     row = (await connection.execute(query)).first()
     return row is not None and tuple(row) == (append.events[-1].sequence, append.attempt)
-
-
-def _kept(database: Database) -> Any:
-    """A step comes when it begins and when it is done; both may come in one group."""
-    insert = sqlite.insert(journal) if database.is_sqlite else postgresql.insert(journal)
-    changed = ("digest", "result", "is_error", "end_time", "end_sequence")
-    return insert.on_conflict_do_update(
-        index_elements=["tenant", "execution_id", "scope", "step"],
-        set_={name: insert.excluded[name] for name in changed},
-    )
 
 
 def running(tenant: str, execution_id: str) -> sa.Update:

@@ -1,0 +1,97 @@
+"""The drivers under SQLAlchemy, for what is written again and again while a stream runs.
+
+SQLAlchemy's way costs several times the statement: a checkout that asks whether the connection lives, a BEGIN and a
+COMMIT of their own, and for each of them a greenlet and, with SQLite, a hop to another thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+T = TypeVar("T")
+
+PRAGMAS: Final = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000")
+
+
+class Prepared:
+    """A statement of SQLAlchemy as SQLite's driver takes it, compiled once."""
+
+    def __init__(self, statement: sa.ClauseElement, dialect: sa.Dialect) -> None:
+        compiled: Any = statement.compile(dialect=dialect)
+        self.sql = str(compiled)
+        kinds = {name: compiled.binds[name].type.dialect_impl(dialect) for name in compiled.positiontup}
+        self._processed = [(name, kind.bind_processor(dialect)) for name, kind in kinds.items()]
+
+    def row(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(process(values[name]) if process else values[name] for name, process in self._processed)
+
+
+class SqliteLane:
+    """A connection with a thread of its own: a whole transaction is one hop."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._file = str(engine.url.database)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+        self._connection: sqlite3.Connection | None = None
+
+    async def transact(self, work: Callable[[sqlite3.Cursor], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
+
+    def _transact(self, work: Callable[[sqlite3.Cursor], T]) -> T:
+        if self._connection is None:
+            self._connection = sqlite3.connect(self._file, isolation_level=None)
+            for pragma in PRAGMAS:
+                self._connection.execute(f"PRAGMA {pragma}")
+        cursor = self._connection.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            done = work(cursor)
+            cursor.execute("COMMIT")
+        except BaseException:
+            self._connection.rollback()
+            raise
+        return done
+
+    async def close(self) -> None:
+        def close() -> None:
+            if self._connection is not None:
+                self._connection.close()
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, close)
+        self._thread.shutdown()
+
+
+class PostgresLane:
+    """A connection beside the pool, for one statement at a time, which commits itself: one round trip."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._held: AsyncConnection | None = None
+        self._driver: Any = None
+        self._one_by_one = asyncio.Lock()
+
+    async def fetch(self, sql: str, *values: Any) -> Sequence[Any]:
+        async with self._one_by_one:
+            if self._driver is None or self._driver.is_closed():
+                await self._open()
+            found: Sequence[Any] = await self._driver.fetch(sql, *values)
+            return found
+
+    async def _open(self) -> None:
+        await self.close()
+        held = await self._engine.connect()
+        self._driver = (await held.get_raw_connection()).driver_connection
+        await held.run_sync(lambda sync: sync.detach())  # the pool is for the calls
+        self._held = held
+
+    async def close(self) -> None:
+        held, self._held, self._driver = self._held, None, None
+        if held is not None:
+            await held.close()

@@ -1,0 +1,157 @@
+"""The plain way of appending: what runs say while they go on, in one hop or one round trip for all of them.
+
+What ends a run, or has it wait, changes more and goes the longer way.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from sqlalchemy.dialects import sqlite
+
+from libs.database import Database
+from libs.drivers import Prepared
+from services.execution.service.record import Append
+from services.execution.store.calls import NEWS, WATCHED
+from services.execution.store.rows import event_row, step_row
+from services.execution.store.tables import events, journal
+
+
+def is_plain(append: Append) -> bool:
+    last = append.events[-1].event if append.events else None
+    return append.kept is None and not (last and (last.terminal or last.pauses))
+
+
+def keep_steps(insert: Any) -> Any:
+    """A step comes when it begins and when it is done; both may come in one group."""
+    made = insert(journal)
+    return made.on_conflict_do_update(index_elements=list(_KEY), set_={name: made.excluded[name] for name in _CHANGED})
+
+
+_KEY: Final = ("tenant", "execution_id", "scope", "step")
+_CHANGED: Final = ("digest", "result", "is_error", "end_time", "end_sequence")
+_EVENTS: Final = Prepared(events.insert(), sqlite.dialect())
+_STEPS: Final = Prepared(keep_steps(sqlite.insert), sqlite.dialect())
+_MOVE: Final = """
+UPDATE executions SET usage = ?, last_sequence = COALESCE(?, last_sequence), deaths = CASE WHEN ? THEN 0 ELSE deaths END
+WHERE tenant = ? AND execution_id = ? AND status IN ('queued', 'running') AND attempts = ?
+AND (? IS NULL OR last_sequence = ?)
+"""
+_LAST: Final = "SELECT last_sequence, attempts FROM executions WHERE tenant = ? AND execution_id = ?"
+
+
+async def append(database: Database, appends: Sequence[Append]) -> set[str]:
+    """Commits all in one transaction; gives the ids of executions that another attempt has taken, left out."""
+    if database.is_sqlite:
+        return await database.transact(_Sqlite(appends))
+    return await _on_postgres(database, appends)
+
+
+class _Sqlite:
+    """The transaction, with its rows made ready before it begins."""
+
+    def __init__(self, appends: Sequence[Append]) -> None:
+        self._appends = [(one, _moves(one), *_rows(one)) for one in appends]
+
+    def __call__(self, cursor: sqlite3.Cursor) -> set[str]:
+        lost = set()
+        for one, moves, said, kept in self._appends:
+            of = (one.tenant, one.execution_id)
+            before, last, usage, got_on = moves
+            cursor.execute(_MOVE, (usage, last, got_on, *of, one.attempt, before, before))
+            if cursor.rowcount == 0:
+                if cursor.execute(_LAST, of).fetchone() != (last, one.attempt):
+                    lost.add(one.execution_id)
+                continue
+            if said:
+                cursor.executemany(_EVENTS.sql, map(_EVENTS.row, said))
+            if kept:
+                cursor.executemany(_STEPS.sql, map(_STEPS.row, kept))
+        return lost
+
+
+def _moves(append: Append) -> tuple[int | None, int | None, str, bool]:
+    """The number that the execution has, the one that it gets, its usage, and whether it has got on."""
+    usage, got_on = orjson.dumps(append.usage).decode(), any(step.end_time for step in append.steps)
+    if not append.events:
+        return None, None, usage, got_on
+    return append.events[0].sequence - 1, append.events[-1].sequence, usage, got_on
+
+
+def _rows(append: Append) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    of = (append.tenant, append.execution_id)
+    steps = {(step.scope, step.number): step for step in append.steps}
+    return [event_row(*of, event) for event in append.events], [step_row(*of, step) for step in steps.values()]
+
+
+_EVENT_TYPES: Final = {
+    **{"tenant": "text", "execution_id": "text", "sequence": "bigint", "time": "timestamptz", "path": "jsonb"},
+    **{"scope": "text", "kind": "text", "payload": "jsonb"},
+}
+_STEP_TYPES: Final = {
+    **{"tenant": "text", "execution_id": "text", "scope": "text", "step": "int", "kind": "text", "name": "text"},
+    **{"call_id": "text", "digest": "text", "result": "jsonb", "is_error": "bool", "start_time": "timestamptz"},
+    **{"end_time": "timestamptz", "end_sequence": "bigint"},
+}
+
+
+def _unnested(types: dict[str, str], first: int) -> str:
+    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types.values(), first))
+    return f"unnest({arrays}) AS given ({', '.join(types)})"
+
+
+_ON_POSTGRES: Final = f"""
+WITH wanted AS (
+  SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::jsonb[], $7::bool[])
+  AS wanted (tenant, execution_id, attempt, before, last, usage, got_on)
+), moved AS (
+  UPDATE executions SET usage = wanted.usage, last_sequence = COALESCE(wanted.last, executions.last_sequence),
+    deaths = CASE WHEN wanted.got_on THEN 0 ELSE executions.deaths END
+  FROM wanted
+  WHERE executions.tenant = wanted.tenant AND executions.execution_id = wanted.execution_id
+    AND executions.status IN ('queued', 'running') AND executions.attempts = wanted.attempt
+    AND (wanted.before IS NULL OR executions.last_sequence = wanted.before)
+  RETURNING executions.tenant, executions.execution_id, wanted.last IS NOT NULL
+    AND executions.watch_time > clock_timestamp() - interval '{WATCHED.total_seconds():.0f} seconds' AS watched
+), said AS (
+  INSERT INTO events ({", ".join(_EVENT_TYPES)})
+  SELECT given.* FROM {_unnested(_EVENT_TYPES, 8)} JOIN moved USING (tenant, execution_id)
+), kept AS (
+  INSERT INTO journal ({", ".join(_STEP_TYPES)})
+  SELECT given.* FROM {_unnested(_STEP_TYPES, 8 + len(_EVENT_TYPES))} JOIN moved USING (tenant, execution_id)
+  ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _CHANGED)}
+)
+SELECT tenant, execution_id, CASE WHEN watched THEN pg_notify('{NEWS}', execution_id) END FROM moved
+"""  # noqa: S608
+
+
+async def _on_postgres(database: Database, appends: Sequence[Append]) -> set[str]:
+    said: list[dict[str, Any]] = []
+    kept: list[dict[str, Any]] = []
+    for one in appends:
+        events_of, steps_of = _rows(one)
+        said += events_of
+        kept += steps_of
+    moves = [_moves(one) for one in appends]
+    moved = await database.fetch(
+        _ON_POSTGRES,
+        [one.tenant for one in appends],
+        [one.execution_id for one in appends],
+        [one.attempt for one in appends],
+        *([move[column] for move in moves] for column in range(4)),
+        *_arrays(_EVENT_TYPES, said),
+        *_arrays(_STEP_TYPES, kept),
+    )
+    there = {(row["tenant"], row["execution_id"]) for row in moved}
+    return {one.execution_id for one in appends if (one.tenant, one.execution_id) not in there}
+
+
+def _arrays(types: dict[str, str], rows: Sequence[dict[str, Any]]) -> list[list[Any]]:
+    return [[_written(row[name], kind) for row in rows] for name, kind in types.items()]
+
+
+def _written(value: Any, kind: str) -> Any:
+    return orjson.dumps(value).decode() if kind == "jsonb" and value is not None else value
