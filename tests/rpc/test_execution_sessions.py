@@ -417,6 +417,52 @@ async def test_state_is_set_shown_and_changed(bench: Bench, database_settings: d
     assert state_of((await get(at, state_at=events[1].time)).session) == {"cups": 0, "x": 1, "table": 7}
 
 
+async def test_trail_of_what_changed_states(bench: Bench, database_settings: dict[str, Any]) -> None:
+    at = await bench(**database_settings)
+    await at.create(session={"agentic_state": True})
+    await at.create("other", session={"agentic_state": True})
+    runs = [("helper", "a"), ("other", "a"), ("helper", "b")]
+    changing = [
+        calls(call("update_session_state", f'{{"set": {{"n": {number}}}}}', "c")) for number, _ in enumerate(runs)
+    ]
+    at.router.turns = [turn for change in changing for turn in (change, text("ok"))]
+    for agent, session in runs:
+        await at.run(agent_id=agent, session_id=session)
+    masked = {"session": {"session_id": "b", "state": struct(m=1)}, "update_mask": {"paths": ["state"]}}
+    await at.executions.UpdateSession(execution_service_pb2.UpdateSessionRequest(**masked), metadata=at.metadata)
+
+    async def trail(**conditions: Any) -> Any:
+        request = execution_service_pb2.ListStateChangesRequest(**conditions)
+        return await at.executions.ListStateChanges(request, metadata=at.metadata)
+
+    found = list((await trail()).changes)
+    assert [(one.session_id, one.version, one.agent_id, MessageToDict(one.set)) for one in found] == [
+        ("b", 2, "", {"m": 1}),
+        ("b", 1, "helper", {"n": 2}),
+        ("a", 2, "other", {"n": 1}),
+        ("a", 1, "helper", {"n": 0}),
+    ]
+    assert [list(one.removed) for one in found] == [["n"], [], [], []]
+    assert (found[0].subject, found[0].execution_id, found[1].call_id) == ("local", "", "c")
+    assert found[1].execution_id
+    assert [one.session_id for one in (await trail(agent_id="helper")).changes] == ["b", "a"]
+    assert list((await trail(session_id="a", agent_id="other")).changes) == [found[2]]
+    paged, token = [], ""
+    while True:
+        page = await trail(page_size=3, page_token=token)
+        paged += page.changes
+        if not (token := page.next_page_token):
+            break
+    assert paged == found
+    first = (await trail(page_size=1)).next_page_token
+    for bad in ({"page_token": first, "session_id": "a"}, {"page_token": "x"}, {"page_size": -1}):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await trail(**bad)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    await at.executions.DeleteSession(execution_service_pb2.DeleteSessionRequest(session_id="b"), metadata=at.metadata)
+    assert {one.session_id for one in (await trail()).changes} == {"a"}
+
+
 async def test_state_of_a_run_without_session_is_its_own(bench: Bench) -> None:
     at = await bench()
     at.router.turns = [

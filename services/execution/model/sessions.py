@@ -81,6 +81,16 @@ class StateChange:
     snapshot: State | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class MadeChange:
+    """A change of a session's state, as it is kept."""
+
+    session_id: str
+    change: StateChange
+    by: Author
+    time: datetime
+
+
 def change_of(before: State, after: State, version: int) -> StateChange:
     changed = {key: value for key, value in after.items() if key not in before or before[key] != value}
     removed = [key for key in before if key not in after]

@@ -15,6 +15,7 @@ from libs.identity import Caller
 from services.execution.model.sessions import (
     Author,
     Background,
+    MadeChange,
     Message,
     Pin,
     Session,
@@ -36,6 +37,7 @@ _OF_THE_REST: Final = 4096
 _AT_ONCE: Final = 20
 """Messages that are read together: one alone may have some megabytes."""
 _TRIES: Final = 5
+_DIGITS: Final = 19
 
 ChangeState = Callable[[str, Callable[[State], State]], Awaitable[tuple[State, int]]]
 """Changes the session's state for a call; gives the state and its version."""
@@ -50,6 +52,16 @@ class SessionQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeQuery:
+    """Both conditions must hold; an empty one is none."""
+
+    session_id: str = ""
+    agent_id: str = ""
+    before: tuple[datetime, str, int] | None = None
+    """Only older ones: time, session and version."""
+
+
+@dataclass(frozen=True, slots=True)
 class Deletion:
     executions: int
     live: Sequence[str] = field(default=())
@@ -61,6 +73,9 @@ class SessionStore(Protocol):
 
     async def list(self, tenant: str, query: SessionQuery, *, limit: int) -> Sequence[Session]:
         """The last used first."""
+
+    async def changes(self, tenant: str, query: ChangeQuery, *, limit: int) -> Sequence[MadeChange]:
+        """Changes of states, the newest first."""
 
     async def messages(
         self, tenant: str, session_id: str, *, after: int, up_to: int, limit: int
@@ -129,6 +144,21 @@ class Sessions:
                 break
             up_to, left = some[-1].position - 1, left - sum(map(_bytes_of_message, some))
         return found[::-1]
+
+    async def changes(
+        self, caller: Caller, page_size: int, page_token: str, query: ChangeQuery
+    ) -> tuple[Sequence[MadeChange], str]:
+        bound = {"session_id": query.session_id, "agent_id": query.agent_id}
+        if after := pagination.from_token(page_token, bound):
+            place, _, version = after.rpartition(" ")
+            query = replace(query, before=(*_place(place), _number(version)))
+        size = pagination.page_size(page_size)
+        found = await self._store.changes(caller.tenant, query, limit=size + 1)
+        page = pagination.fitting(found[:size], lambda one: len(orjson.dumps(one.change.set)) + _OF_THE_REST)
+        if len(found) == len(page):
+            return page, ""
+        last = page[-1]
+        return page, pagination.to_token(f"{last.time.isoformat()} {last.session_id} {last.change.version}", bound)
 
     async def update(self, caller: Caller, session_id: str, etag: str, changes: Mapping[str, Any]) -> Session:
         changes = storable(dict(changes))
@@ -232,4 +262,14 @@ def _place(last: str) -> tuple[datetime, str]:
     try:
         return datetime.fromisoformat(time).astimezone(UTC), session_id
     except (ValueError, OverflowError):
-        raise errors.invalid("page_token", "is not a token of this service") from None
+        raise _no_token() from None
+
+
+def _number(text: str) -> int:
+    if not (text.isdecimal() and len(text) < _DIGITS):
+        raise _no_token()
+    return int(text)
+
+
+def _no_token() -> errors.InvalidArgument:
+    return errors.invalid("page_token", "is not a token of this service")

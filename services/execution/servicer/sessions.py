@@ -13,10 +13,10 @@ from dynamicagents.execution.v1 import (
 
 from libs import chat, identity, masks
 from services.execution.model.executions import Status
-from services.execution.model.sessions import Session, SessionMessage
+from services.execution.model.sessions import MadeChange, Session, SessionMessage
 from services.execution.service.executions import Executions
 from services.execution.service.listing import ExecutionQuery, Listing
-from services.execution.service.sessions import SessionQuery, Sessions
+from services.execution.service.sessions import ChangeQuery, SessionQuery, Sessions
 from services.execution.servicer.translation import to_data, to_execution
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -74,6 +74,13 @@ class SessionMethods(execution_service_pb2_grpc.ExecutionServiceServicer):
             session=to_session(session), messages=[_message(message) for message in messages]
         )
 
+    async def ListStateChanges(
+        self, request: execution_service_pb2.ListStateChangesRequest, context: Context
+    ) -> execution_service_pb2.ListStateChangesResponse:
+        query = ChangeQuery(request.session_id, request.agent_id)
+        found, token = await self._sessions.changes(identity.current(), request.page_size, request.page_token, query)
+        return execution_service_pb2.ListStateChangesResponse(changes=map(_change, found), next_page_token=token)
+
     async def UpdateSession(
         self, request: execution_service_pb2.UpdateSessionRequest, context: Context
     ) -> execution_service_pb2.UpdateSessionResponse:
@@ -113,6 +120,20 @@ def to_session(session: Session, *, with_state: bool = True) -> session_pb2.Sess
         etag=session.etag,
         create_time=session.create_time,
         update_time=session.update_time,
+    )
+
+
+def _change(made: MadeChange) -> session_pb2.StateChange:
+    return session_pb2.StateChange(
+        session_id=made.session_id,
+        version=made.change.version,
+        set=dict(made.change.set),
+        removed=made.change.removed,
+        subject=made.by.subject,
+        agent_id=made.by.agent_id,
+        execution_id=made.by.execution_id,
+        call_id=made.by.call_id,
+        time=made.time,
     )
 
 

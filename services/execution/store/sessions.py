@@ -13,9 +13,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.database import Database, aware
 from services.execution.model.executions import Execution
-from services.execution.model.sessions import Author, Kept, Memory, Pin, Session, SessionMessage, State, Talk
+from services.execution.model.sessions import (
+    Author,
+    Kept,
+    MadeChange,
+    Memory,
+    Pin,
+    Session,
+    SessionMessage,
+    State,
+    Talk,
+)
 from services.execution.model.targets import TargetKind
-from services.execution.service.sessions import Deletion, SessionQuery
+from services.execution.service.sessions import ChangeQuery, Deletion, SessionQuery
 from services.execution.store import memories, states
 from services.execution.store.session_tables import (
     pins,
@@ -57,6 +67,10 @@ class SqlSessionStore:
         async with self._db.read() as connection:
             rows = (await connection.execute(statement.order_by(*order).limit(limit))).all()
             return await _with_agents(connection, tenant, rows)
+
+    async def changes(self, tenant: str, query: ChangeQuery, *, limit: int) -> Sequence[MadeChange]:
+        async with self._db.read() as connection:
+            return await states.changes(connection, tenant, query, limit)
 
     async def messages(
         self, tenant: str, session_id: str, *, after: int, up_to: int, limit: int

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.execution.model.sessions import Author, State, StateChange, change_of, replayed
+from libs.database import aware
+from services.execution.model.sessions import Author, MadeChange, State, StateChange, change_of, replayed
+from services.execution.service.sessions import ChangeQuery
 from services.execution.store.session_tables import session_changes
 
 
@@ -59,6 +62,29 @@ async def state_of(connection: AsyncConnection, tenant: str, session_id: str, ve
     query = sa.select(session_changes).where(*up_to, session_changes.c.version >= first)
     rows = await connection.execute(query.order_by(session_changes.c.version))
     return replayed([_change(row) for row in rows])
+
+
+async def changes(connection: AsyncConnection, tenant: str, query: ChangeQuery, limit: int) -> Sequence[MadeChange]:
+    """The newest first."""
+    columns = session_changes.c
+    conditions = [columns.tenant == tenant]
+    for name in ("session_id", "agent_id"):
+        if value := getattr(query, name):
+            conditions.append(columns[name] == value)
+    place = (columns.create_time, columns.session_id, columns.version)
+    if query.before:
+        time, session_id, version = query.before
+        earlier = sa.and_(columns.session_id == session_id, columns.version < version)
+        sooner = sa.and_(columns.create_time == time, sa.or_(columns.session_id < session_id, earlier))
+        conditions.append(sa.or_(columns.create_time < time, sooner))
+    order = [column.desc() for column in place]
+    rows = await connection.execute(sa.select(session_changes).where(*conditions).order_by(*order).limit(limit))
+    return [_made(row) for row in rows]
+
+
+def _made(row: Any) -> MadeChange:
+    by = Author(row.subject, row.execution_id or "", row.agent_id, row.call_id or "")
+    return MadeChange(row.session_id, _change(row), by, aware(row.create_time))
 
 
 def _of(tenant: str, session_id: str) -> tuple[Any, Any]:

@@ -1640,6 +1640,134 @@ func (x *GetSessionResponse) GetMessages() []*SessionMessage {
 	return nil
 }
 
+// ListStateChangesRequest asks for a page of changes. All conditions must hold.
+type ListStateChangesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1000. 0: 50.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the page before; bound to the conditions.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only of this session.
+	SessionId string `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Only by runs of this agent.
+	AgentId       string `protobuf:"bytes,4,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListStateChangesRequest) Reset() {
+	*x = ListStateChangesRequest{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListStateChangesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListStateChangesRequest) ProtoMessage() {}
+
+func (x *ListStateChangesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListStateChangesRequest.ProtoReflect.Descriptor instead.
+func (*ListStateChangesRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ListStateChangesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListStateChangesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListStateChangesRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *ListStateChangesRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+// ListStateChangesResponse carries a page.
+type ListStateChangesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The changes, the newest first.
+	Changes []*StateChange `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	// For the next page; empty on the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListStateChangesResponse) Reset() {
+	*x = ListStateChangesResponse{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListStateChangesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListStateChangesResponse) ProtoMessage() {}
+
+func (x *ListStateChangesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListStateChangesResponse.ProtoReflect.Descriptor instead.
+func (*ListStateChangesResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ListStateChangesResponse) GetChanges() []*StateChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ListStateChangesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // UpdateSessionRequest changes a session.
 type UpdateSessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1653,7 +1781,7 @@ type UpdateSessionRequest struct {
 
 func (x *UpdateSessionRequest) Reset() {
 	*x = UpdateSessionRequest{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[22]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1793,7 @@ func (x *UpdateSessionRequest) String() string {
 func (*UpdateSessionRequest) ProtoMessage() {}
 
 func (x *UpdateSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[22]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +1806,7 @@ func (x *UpdateSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateSessionRequest.ProtoReflect.Descriptor instead.
 func (*UpdateSessionRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{22}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UpdateSessionRequest) GetSession() *Session {
@@ -1706,7 +1834,7 @@ type UpdateSessionResponse struct {
 
 func (x *UpdateSessionResponse) Reset() {
 	*x = UpdateSessionResponse{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[23]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1846,7 @@ func (x *UpdateSessionResponse) String() string {
 func (*UpdateSessionResponse) ProtoMessage() {}
 
 func (x *UpdateSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[23]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1859,7 @@ func (x *UpdateSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateSessionResponse.ProtoReflect.Descriptor instead.
 func (*UpdateSessionResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{23}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UpdateSessionResponse) GetSession() *Session {
@@ -1752,7 +1880,7 @@ type DeleteSessionRequest struct {
 
 func (x *DeleteSessionRequest) Reset() {
 	*x = DeleteSessionRequest{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[24]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1764,7 +1892,7 @@ func (x *DeleteSessionRequest) String() string {
 func (*DeleteSessionRequest) ProtoMessage() {}
 
 func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[24]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1777,7 +1905,7 @@ func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSessionRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{24}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DeleteSessionRequest) GetSessionId() string {
@@ -1798,7 +1926,7 @@ type DeleteSessionResponse struct {
 
 func (x *DeleteSessionResponse) Reset() {
 	*x = DeleteSessionResponse{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[25]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +1938,7 @@ func (x *DeleteSessionResponse) String() string {
 func (*DeleteSessionResponse) ProtoMessage() {}
 
 func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[25]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +1951,7 @@ func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSessionResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{25}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteSessionResponse) GetDeletedExecutions() int32 {
@@ -1953,7 +2081,18 @@ const file_dynamicagents_execution_v1_execution_service_proto_rawDesc = "" +
 	"\bstate_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\astateAt\"\x9b\x01\n" +
 	"\x12GetSessionResponse\x12=\n" +
 	"\asession\x18\x01 \x01(\v2#.dynamicagents.execution.v1.SessionR\asession\x12F\n" +
-	"\bmessages\x18\x02 \x03(\v2*.dynamicagents.execution.v1.SessionMessageR\bmessages\"\xa2\x01\n" +
+	"\bmessages\x18\x02 \x03(\v2*.dynamicagents.execution.v1.SessionMessageR\bmessages\"\xb8\x01\n" +
+	"\x17ListStateChangesRequest\x12'\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\x12'\n" +
+	"\n" +
+	"session_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\tsessionId\x12\"\n" +
+	"\bagent_id\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18?R\aagentId\"\x85\x01\n" +
+	"\x18ListStateChangesResponse\x12A\n" +
+	"\achanges\x18\x01 \x03(\v2'.dynamicagents.execution.v1.StateChangeR\achanges\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa2\x01\n" +
 	"\x14UpdateSessionRequest\x12E\n" +
 	"\asession\x18\x01 \x01(\v2#.dynamicagents.execution.v1.SessionB\x06\xbaH\x03\xc8\x01\x01R\asession\x12C\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\n" +
@@ -1974,7 +2113,7 @@ const file_dynamicagents_execution_v1_execution_service_proto_rawDesc = "" +
 	"\fOnDisconnect\x12\x1d\n" +
 	"\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x1a\n" +
-	"\x16ON_DISCONNECT_CONTINUE\x10\x022\x8f\v\n" +
+	"\x16ON_DISCONNECT_CONTINUE\x10\x022\x8e\f\n" +
 	"\x10ExecutionService\x12b\n" +
 	"\aExecute\x12*.dynamicagents.execution.v1.ExecuteRequest\x1a+.dynamicagents.execution.v1.ExecuteResponse\x12g\n" +
 	"\rExecuteStream\x12*.dynamicagents.execution.v1.ExecuteRequest\x1a(.dynamicagents.execution.v1.ExecuteEvent0\x01\x12y\n" +
@@ -1986,7 +2125,8 @@ const file_dynamicagents_execution_v1_execution_service_proto_rawDesc = "" +
 	"\x0fReplayExecution\x122.dynamicagents.execution.v1.ReplayExecutionRequest\x1a3.dynamicagents.execution.v1.ReplayExecutionResponse0\x01\x12q\n" +
 	"\fListSessions\x12/.dynamicagents.execution.v1.ListSessionsRequest\x1a0.dynamicagents.execution.v1.ListSessionsResponse\x12k\n" +
 	"\n" +
-	"GetSession\x12-.dynamicagents.execution.v1.GetSessionRequest\x1a..dynamicagents.execution.v1.GetSessionResponse\x12t\n" +
+	"GetSession\x12-.dynamicagents.execution.v1.GetSessionRequest\x1a..dynamicagents.execution.v1.GetSessionResponse\x12}\n" +
+	"\x10ListStateChanges\x123.dynamicagents.execution.v1.ListStateChangesRequest\x1a4.dynamicagents.execution.v1.ListStateChangesResponse\x12t\n" +
 	"\rUpdateSession\x120.dynamicagents.execution.v1.UpdateSessionRequest\x1a1.dynamicagents.execution.v1.UpdateSessionResponse\x12t\n" +
 	"\rDeleteSession\x120.dynamicagents.execution.v1.DeleteSessionRequest\x1a1.dynamicagents.execution.v1.DeleteSessionResponseBz\n" +
 	"\x1edev.dynamicagents.execution.v1P\x01ZVgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/execution/v1;executionv1b\x06proto3"
@@ -2004,7 +2144,7 @@ func file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP() []byt
 }
 
 var file_dynamicagents_execution_v1_execution_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_dynamicagents_execution_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_dynamicagents_execution_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_dynamicagents_execution_v1_execution_service_proto_goTypes = []any{
 	(SessionPolicy)(0),                // 0: dynamicagents.execution.v1.SessionPolicy
 	(OnDisconnect)(0),                 // 1: dynamicagents.execution.v1.OnDisconnect
@@ -2030,86 +2170,92 @@ var file_dynamicagents_execution_v1_execution_service_proto_goTypes = []any{
 	(*ListSessionsResponse)(nil),      // 21: dynamicagents.execution.v1.ListSessionsResponse
 	(*GetSessionRequest)(nil),         // 22: dynamicagents.execution.v1.GetSessionRequest
 	(*GetSessionResponse)(nil),        // 23: dynamicagents.execution.v1.GetSessionResponse
-	(*UpdateSessionRequest)(nil),      // 24: dynamicagents.execution.v1.UpdateSessionRequest
-	(*UpdateSessionResponse)(nil),     // 25: dynamicagents.execution.v1.UpdateSessionResponse
-	(*DeleteSessionRequest)(nil),      // 26: dynamicagents.execution.v1.DeleteSessionRequest
-	(*DeleteSessionResponse)(nil),     // 27: dynamicagents.execution.v1.DeleteSessionResponse
-	nil,                               // 28: dynamicagents.execution.v1.ExecuteRequest.MetadataEntry
-	(*durationpb.Duration)(nil),       // 29: google.protobuf.Duration
-	(*Budget)(nil),                    // 30: dynamicagents.execution.v1.Budget
-	(*v1.MediaPart)(nil),              // 31: dynamicagents.router.v1.MediaPart
-	(*structpb.Struct)(nil),           // 32: google.protobuf.Struct
-	(*v1.ChatMessage)(nil),            // 33: dynamicagents.router.v1.ChatMessage
-	(*Execution)(nil),                 // 34: dynamicagents.execution.v1.Execution
-	(*ExecuteEvent)(nil),              // 35: dynamicagents.execution.v1.ExecuteEvent
-	(ExecutionStatus)(0),              // 36: dynamicagents.execution.v1.ExecutionStatus
-	(*timestamppb.Timestamp)(nil),     // 37: google.protobuf.Timestamp
-	(*Session)(nil),                   // 38: dynamicagents.execution.v1.Session
-	(*SessionMessage)(nil),            // 39: dynamicagents.execution.v1.SessionMessage
-	(*fieldmaskpb.FieldMask)(nil),     // 40: google.protobuf.FieldMask
+	(*ListStateChangesRequest)(nil),   // 24: dynamicagents.execution.v1.ListStateChangesRequest
+	(*ListStateChangesResponse)(nil),  // 25: dynamicagents.execution.v1.ListStateChangesResponse
+	(*UpdateSessionRequest)(nil),      // 26: dynamicagents.execution.v1.UpdateSessionRequest
+	(*UpdateSessionResponse)(nil),     // 27: dynamicagents.execution.v1.UpdateSessionResponse
+	(*DeleteSessionRequest)(nil),      // 28: dynamicagents.execution.v1.DeleteSessionRequest
+	(*DeleteSessionResponse)(nil),     // 29: dynamicagents.execution.v1.DeleteSessionResponse
+	nil,                               // 30: dynamicagents.execution.v1.ExecuteRequest.MetadataEntry
+	(*durationpb.Duration)(nil),       // 31: google.protobuf.Duration
+	(*Budget)(nil),                    // 32: dynamicagents.execution.v1.Budget
+	(*v1.MediaPart)(nil),              // 33: dynamicagents.router.v1.MediaPart
+	(*structpb.Struct)(nil),           // 34: google.protobuf.Struct
+	(*v1.ChatMessage)(nil),            // 35: dynamicagents.router.v1.ChatMessage
+	(*Execution)(nil),                 // 36: dynamicagents.execution.v1.Execution
+	(*ExecuteEvent)(nil),              // 37: dynamicagents.execution.v1.ExecuteEvent
+	(ExecutionStatus)(0),              // 38: dynamicagents.execution.v1.ExecutionStatus
+	(*timestamppb.Timestamp)(nil),     // 39: google.protobuf.Timestamp
+	(*Session)(nil),                   // 40: dynamicagents.execution.v1.Session
+	(*SessionMessage)(nil),            // 41: dynamicagents.execution.v1.SessionMessage
+	(*StateChange)(nil),               // 42: dynamicagents.execution.v1.StateChange
+	(*fieldmaskpb.FieldMask)(nil),     // 43: google.protobuf.FieldMask
 }
 var file_dynamicagents_execution_v1_execution_service_proto_depIdxs = []int32{
-	28, // 0: dynamicagents.execution.v1.ExecuteRequest.metadata:type_name -> dynamicagents.execution.v1.ExecuteRequest.MetadataEntry
-	29, // 1: dynamicagents.execution.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
+	30, // 0: dynamicagents.execution.v1.ExecuteRequest.metadata:type_name -> dynamicagents.execution.v1.ExecuteRequest.MetadataEntry
+	31, // 1: dynamicagents.execution.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
 	1,  // 2: dynamicagents.execution.v1.ExecuteRequest.on_disconnect:type_name -> dynamicagents.execution.v1.OnDisconnect
-	30, // 3: dynamicagents.execution.v1.ExecuteRequest.budget:type_name -> dynamicagents.execution.v1.Budget
-	31, // 4: dynamicagents.execution.v1.ExecuteRequest.media:type_name -> dynamicagents.router.v1.MediaPart
-	32, // 5: dynamicagents.execution.v1.ExecuteRequest.output_schema:type_name -> google.protobuf.Struct
-	32, // 6: dynamicagents.execution.v1.ExecuteRequest.session_state:type_name -> google.protobuf.Struct
-	33, // 7: dynamicagents.execution.v1.ExecuteRequest.history:type_name -> dynamicagents.router.v1.ChatMessage
+	32, // 3: dynamicagents.execution.v1.ExecuteRequest.budget:type_name -> dynamicagents.execution.v1.Budget
+	33, // 4: dynamicagents.execution.v1.ExecuteRequest.media:type_name -> dynamicagents.router.v1.MediaPart
+	34, // 5: dynamicagents.execution.v1.ExecuteRequest.output_schema:type_name -> google.protobuf.Struct
+	34, // 6: dynamicagents.execution.v1.ExecuteRequest.session_state:type_name -> google.protobuf.Struct
+	35, // 7: dynamicagents.execution.v1.ExecuteRequest.history:type_name -> dynamicagents.router.v1.ChatMessage
 	0,  // 8: dynamicagents.execution.v1.ExecuteRequest.session_policy:type_name -> dynamicagents.execution.v1.SessionPolicy
-	34, // 9: dynamicagents.execution.v1.ExecuteResponse.execution:type_name -> dynamicagents.execution.v1.Execution
-	35, // 10: dynamicagents.execution.v1.WatchExecutionResponse.event:type_name -> dynamicagents.execution.v1.ExecuteEvent
-	34, // 11: dynamicagents.execution.v1.GetExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
-	34, // 12: dynamicagents.execution.v1.CancelExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
-	36, // 13: dynamicagents.execution.v1.ListExecutionsRequest.statuses:type_name -> dynamicagents.execution.v1.ExecutionStatus
-	37, // 14: dynamicagents.execution.v1.ListExecutionsRequest.created_from:type_name -> google.protobuf.Timestamp
-	37, // 15: dynamicagents.execution.v1.ListExecutionsRequest.created_before:type_name -> google.protobuf.Timestamp
-	34, // 16: dynamicagents.execution.v1.ListExecutionsResponse.executions:type_name -> dynamicagents.execution.v1.Execution
+	36, // 9: dynamicagents.execution.v1.ExecuteResponse.execution:type_name -> dynamicagents.execution.v1.Execution
+	37, // 10: dynamicagents.execution.v1.WatchExecutionResponse.event:type_name -> dynamicagents.execution.v1.ExecuteEvent
+	36, // 11: dynamicagents.execution.v1.GetExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
+	36, // 12: dynamicagents.execution.v1.CancelExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
+	38, // 13: dynamicagents.execution.v1.ListExecutionsRequest.statuses:type_name -> dynamicagents.execution.v1.ExecutionStatus
+	39, // 14: dynamicagents.execution.v1.ListExecutionsRequest.created_from:type_name -> google.protobuf.Timestamp
+	39, // 15: dynamicagents.execution.v1.ListExecutionsRequest.created_before:type_name -> google.protobuf.Timestamp
+	36, // 16: dynamicagents.execution.v1.ListExecutionsResponse.executions:type_name -> dynamicagents.execution.v1.Execution
 	13, // 17: dynamicagents.execution.v1.ContinueExecutionRequest.answers:type_name -> dynamicagents.execution.v1.InputAnswer
 	14, // 18: dynamicagents.execution.v1.InputAnswer.approval:type_name -> dynamicagents.execution.v1.ToolDecision
 	15, // 19: dynamicagents.execution.v1.InputAnswer.user_input:type_name -> dynamicagents.execution.v1.UserInputAnswer
 	16, // 20: dynamicagents.execution.v1.InputAnswer.tool_result:type_name -> dynamicagents.execution.v1.ExternalToolResult
-	32, // 21: dynamicagents.execution.v1.ToolDecision.arguments:type_name -> google.protobuf.Struct
-	32, // 22: dynamicagents.execution.v1.UserInputAnswer.values:type_name -> google.protobuf.Struct
-	34, // 23: dynamicagents.execution.v1.ContinueExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
-	35, // 24: dynamicagents.execution.v1.ReplayExecutionResponse.event:type_name -> dynamicagents.execution.v1.ExecuteEvent
-	38, // 25: dynamicagents.execution.v1.ListSessionsResponse.sessions:type_name -> dynamicagents.execution.v1.Session
-	37, // 26: dynamicagents.execution.v1.GetSessionRequest.state_at:type_name -> google.protobuf.Timestamp
-	38, // 27: dynamicagents.execution.v1.GetSessionResponse.session:type_name -> dynamicagents.execution.v1.Session
-	39, // 28: dynamicagents.execution.v1.GetSessionResponse.messages:type_name -> dynamicagents.execution.v1.SessionMessage
-	38, // 29: dynamicagents.execution.v1.UpdateSessionRequest.session:type_name -> dynamicagents.execution.v1.Session
-	40, // 30: dynamicagents.execution.v1.UpdateSessionRequest.update_mask:type_name -> google.protobuf.FieldMask
-	38, // 31: dynamicagents.execution.v1.UpdateSessionResponse.session:type_name -> dynamicagents.execution.v1.Session
-	2,  // 32: dynamicagents.execution.v1.ExecutionService.Execute:input_type -> dynamicagents.execution.v1.ExecuteRequest
-	2,  // 33: dynamicagents.execution.v1.ExecutionService.ExecuteStream:input_type -> dynamicagents.execution.v1.ExecuteRequest
-	4,  // 34: dynamicagents.execution.v1.ExecutionService.WatchExecution:input_type -> dynamicagents.execution.v1.WatchExecutionRequest
-	6,  // 35: dynamicagents.execution.v1.ExecutionService.GetExecution:input_type -> dynamicagents.execution.v1.GetExecutionRequest
-	8,  // 36: dynamicagents.execution.v1.ExecutionService.CancelExecution:input_type -> dynamicagents.execution.v1.CancelExecutionRequest
-	10, // 37: dynamicagents.execution.v1.ExecutionService.ListExecutions:input_type -> dynamicagents.execution.v1.ListExecutionsRequest
-	12, // 38: dynamicagents.execution.v1.ExecutionService.ContinueExecution:input_type -> dynamicagents.execution.v1.ContinueExecutionRequest
-	18, // 39: dynamicagents.execution.v1.ExecutionService.ReplayExecution:input_type -> dynamicagents.execution.v1.ReplayExecutionRequest
-	20, // 40: dynamicagents.execution.v1.ExecutionService.ListSessions:input_type -> dynamicagents.execution.v1.ListSessionsRequest
-	22, // 41: dynamicagents.execution.v1.ExecutionService.GetSession:input_type -> dynamicagents.execution.v1.GetSessionRequest
-	24, // 42: dynamicagents.execution.v1.ExecutionService.UpdateSession:input_type -> dynamicagents.execution.v1.UpdateSessionRequest
-	26, // 43: dynamicagents.execution.v1.ExecutionService.DeleteSession:input_type -> dynamicagents.execution.v1.DeleteSessionRequest
-	3,  // 44: dynamicagents.execution.v1.ExecutionService.Execute:output_type -> dynamicagents.execution.v1.ExecuteResponse
-	35, // 45: dynamicagents.execution.v1.ExecutionService.ExecuteStream:output_type -> dynamicagents.execution.v1.ExecuteEvent
-	5,  // 46: dynamicagents.execution.v1.ExecutionService.WatchExecution:output_type -> dynamicagents.execution.v1.WatchExecutionResponse
-	7,  // 47: dynamicagents.execution.v1.ExecutionService.GetExecution:output_type -> dynamicagents.execution.v1.GetExecutionResponse
-	9,  // 48: dynamicagents.execution.v1.ExecutionService.CancelExecution:output_type -> dynamicagents.execution.v1.CancelExecutionResponse
-	11, // 49: dynamicagents.execution.v1.ExecutionService.ListExecutions:output_type -> dynamicagents.execution.v1.ListExecutionsResponse
-	17, // 50: dynamicagents.execution.v1.ExecutionService.ContinueExecution:output_type -> dynamicagents.execution.v1.ContinueExecutionResponse
-	19, // 51: dynamicagents.execution.v1.ExecutionService.ReplayExecution:output_type -> dynamicagents.execution.v1.ReplayExecutionResponse
-	21, // 52: dynamicagents.execution.v1.ExecutionService.ListSessions:output_type -> dynamicagents.execution.v1.ListSessionsResponse
-	23, // 53: dynamicagents.execution.v1.ExecutionService.GetSession:output_type -> dynamicagents.execution.v1.GetSessionResponse
-	25, // 54: dynamicagents.execution.v1.ExecutionService.UpdateSession:output_type -> dynamicagents.execution.v1.UpdateSessionResponse
-	27, // 55: dynamicagents.execution.v1.ExecutionService.DeleteSession:output_type -> dynamicagents.execution.v1.DeleteSessionResponse
-	44, // [44:56] is the sub-list for method output_type
-	32, // [32:44] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	34, // 21: dynamicagents.execution.v1.ToolDecision.arguments:type_name -> google.protobuf.Struct
+	34, // 22: dynamicagents.execution.v1.UserInputAnswer.values:type_name -> google.protobuf.Struct
+	36, // 23: dynamicagents.execution.v1.ContinueExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
+	37, // 24: dynamicagents.execution.v1.ReplayExecutionResponse.event:type_name -> dynamicagents.execution.v1.ExecuteEvent
+	40, // 25: dynamicagents.execution.v1.ListSessionsResponse.sessions:type_name -> dynamicagents.execution.v1.Session
+	39, // 26: dynamicagents.execution.v1.GetSessionRequest.state_at:type_name -> google.protobuf.Timestamp
+	40, // 27: dynamicagents.execution.v1.GetSessionResponse.session:type_name -> dynamicagents.execution.v1.Session
+	41, // 28: dynamicagents.execution.v1.GetSessionResponse.messages:type_name -> dynamicagents.execution.v1.SessionMessage
+	42, // 29: dynamicagents.execution.v1.ListStateChangesResponse.changes:type_name -> dynamicagents.execution.v1.StateChange
+	40, // 30: dynamicagents.execution.v1.UpdateSessionRequest.session:type_name -> dynamicagents.execution.v1.Session
+	43, // 31: dynamicagents.execution.v1.UpdateSessionRequest.update_mask:type_name -> google.protobuf.FieldMask
+	40, // 32: dynamicagents.execution.v1.UpdateSessionResponse.session:type_name -> dynamicagents.execution.v1.Session
+	2,  // 33: dynamicagents.execution.v1.ExecutionService.Execute:input_type -> dynamicagents.execution.v1.ExecuteRequest
+	2,  // 34: dynamicagents.execution.v1.ExecutionService.ExecuteStream:input_type -> dynamicagents.execution.v1.ExecuteRequest
+	4,  // 35: dynamicagents.execution.v1.ExecutionService.WatchExecution:input_type -> dynamicagents.execution.v1.WatchExecutionRequest
+	6,  // 36: dynamicagents.execution.v1.ExecutionService.GetExecution:input_type -> dynamicagents.execution.v1.GetExecutionRequest
+	8,  // 37: dynamicagents.execution.v1.ExecutionService.CancelExecution:input_type -> dynamicagents.execution.v1.CancelExecutionRequest
+	10, // 38: dynamicagents.execution.v1.ExecutionService.ListExecutions:input_type -> dynamicagents.execution.v1.ListExecutionsRequest
+	12, // 39: dynamicagents.execution.v1.ExecutionService.ContinueExecution:input_type -> dynamicagents.execution.v1.ContinueExecutionRequest
+	18, // 40: dynamicagents.execution.v1.ExecutionService.ReplayExecution:input_type -> dynamicagents.execution.v1.ReplayExecutionRequest
+	20, // 41: dynamicagents.execution.v1.ExecutionService.ListSessions:input_type -> dynamicagents.execution.v1.ListSessionsRequest
+	22, // 42: dynamicagents.execution.v1.ExecutionService.GetSession:input_type -> dynamicagents.execution.v1.GetSessionRequest
+	24, // 43: dynamicagents.execution.v1.ExecutionService.ListStateChanges:input_type -> dynamicagents.execution.v1.ListStateChangesRequest
+	26, // 44: dynamicagents.execution.v1.ExecutionService.UpdateSession:input_type -> dynamicagents.execution.v1.UpdateSessionRequest
+	28, // 45: dynamicagents.execution.v1.ExecutionService.DeleteSession:input_type -> dynamicagents.execution.v1.DeleteSessionRequest
+	3,  // 46: dynamicagents.execution.v1.ExecutionService.Execute:output_type -> dynamicagents.execution.v1.ExecuteResponse
+	37, // 47: dynamicagents.execution.v1.ExecutionService.ExecuteStream:output_type -> dynamicagents.execution.v1.ExecuteEvent
+	5,  // 48: dynamicagents.execution.v1.ExecutionService.WatchExecution:output_type -> dynamicagents.execution.v1.WatchExecutionResponse
+	7,  // 49: dynamicagents.execution.v1.ExecutionService.GetExecution:output_type -> dynamicagents.execution.v1.GetExecutionResponse
+	9,  // 50: dynamicagents.execution.v1.ExecutionService.CancelExecution:output_type -> dynamicagents.execution.v1.CancelExecutionResponse
+	11, // 51: dynamicagents.execution.v1.ExecutionService.ListExecutions:output_type -> dynamicagents.execution.v1.ListExecutionsResponse
+	17, // 52: dynamicagents.execution.v1.ExecutionService.ContinueExecution:output_type -> dynamicagents.execution.v1.ContinueExecutionResponse
+	19, // 53: dynamicagents.execution.v1.ExecutionService.ReplayExecution:output_type -> dynamicagents.execution.v1.ReplayExecutionResponse
+	21, // 54: dynamicagents.execution.v1.ExecutionService.ListSessions:output_type -> dynamicagents.execution.v1.ListSessionsResponse
+	23, // 55: dynamicagents.execution.v1.ExecutionService.GetSession:output_type -> dynamicagents.execution.v1.GetSessionResponse
+	25, // 56: dynamicagents.execution.v1.ExecutionService.ListStateChanges:output_type -> dynamicagents.execution.v1.ListStateChangesResponse
+	27, // 57: dynamicagents.execution.v1.ExecutionService.UpdateSession:output_type -> dynamicagents.execution.v1.UpdateSessionResponse
+	29, // 58: dynamicagents.execution.v1.ExecutionService.DeleteSession:output_type -> dynamicagents.execution.v1.DeleteSessionResponse
+	46, // [46:59] is the sub-list for method output_type
+	33, // [33:46] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_execution_v1_execution_service_proto_init() }
@@ -2136,7 +2282,7 @@ func file_dynamicagents_execution_v1_execution_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_execution_v1_execution_service_proto_rawDesc), len(file_dynamicagents_execution_v1_execution_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

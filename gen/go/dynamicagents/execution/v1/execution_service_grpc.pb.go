@@ -29,6 +29,7 @@ const (
 	ExecutionService_ReplayExecution_FullMethodName   = "/dynamicagents.execution.v1.ExecutionService/ReplayExecution"
 	ExecutionService_ListSessions_FullMethodName      = "/dynamicagents.execution.v1.ExecutionService/ListSessions"
 	ExecutionService_GetSession_FullMethodName        = "/dynamicagents.execution.v1.ExecutionService/GetSession"
+	ExecutionService_ListStateChanges_FullMethodName  = "/dynamicagents.execution.v1.ExecutionService/ListStateChanges"
 	ExecutionService_UpdateSession_FullMethodName     = "/dynamicagents.execution.v1.ExecutionService/UpdateSession"
 	ExecutionService_DeleteSession_FullMethodName     = "/dynamicagents.execution.v1.ExecutionService/DeleteSession"
 )
@@ -78,6 +79,9 @@ type ExecutionServiceClient interface {
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
 	// Reads a session: messages, summary, state. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
+	// Lists changes of the states of sessions, the newest first: what an agent, or anybody, did to them and when. A page of more
+	// than 3 MiB ends early. They go with their session. Codes: INVALID_ARGUMENT.
+	ListStateChanges(ctx context.Context, in *ListStateChangesRequest, opts ...grpc.CallOption) (*ListStateChangesResponse, error)
 	// Changes fields of a session: `state`, `summary`, `metadata`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED (STALE_ETAG).
 	UpdateSession(ctx context.Context, in *UpdateSessionRequest, opts ...grpc.CallOption) (*UpdateSessionResponse, error)
 	// Deletes a session and everything that it produced: messages, state, executions with their events and journals, and
@@ -220,6 +224,16 @@ func (c *executionServiceClient) GetSession(ctx context.Context, in *GetSessionR
 	return out, nil
 }
 
+func (c *executionServiceClient) ListStateChanges(ctx context.Context, in *ListStateChangesRequest, opts ...grpc.CallOption) (*ListStateChangesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListStateChangesResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_ListStateChanges_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *executionServiceClient) UpdateSession(ctx context.Context, in *UpdateSessionRequest, opts ...grpc.CallOption) (*UpdateSessionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(UpdateSessionResponse)
@@ -285,6 +299,9 @@ type ExecutionServiceServer interface {
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
 	// Reads a session: messages, summary, state. Codes: INVALID_ARGUMENT, NOT_FOUND.
 	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)
+	// Lists changes of the states of sessions, the newest first: what an agent, or anybody, did to them and when. A page of more
+	// than 3 MiB ends early. They go with their session. Codes: INVALID_ARGUMENT.
+	ListStateChanges(context.Context, *ListStateChangesRequest) (*ListStateChangesResponse, error)
 	// Changes fields of a session: `state`, `summary`, `metadata`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED (STALE_ETAG).
 	UpdateSession(context.Context, *UpdateSessionRequest) (*UpdateSessionResponse, error)
 	// Deletes a session and everything that it produced: messages, state, executions with their events and journals, and
@@ -329,6 +346,9 @@ func (UnimplementedExecutionServiceServer) ListSessions(context.Context, *ListSe
 }
 func (UnimplementedExecutionServiceServer) GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSession not implemented")
+}
+func (UnimplementedExecutionServiceServer) ListStateChanges(context.Context, *ListStateChangesRequest) (*ListStateChangesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListStateChanges not implemented")
 }
 func (UnimplementedExecutionServiceServer) UpdateSession(context.Context, *UpdateSessionRequest) (*UpdateSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateSession not implemented")
@@ -516,6 +536,24 @@ func _ExecutionService_GetSession_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExecutionService_ListStateChanges_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListStateChangesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).ListStateChanges(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_ListStateChanges_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).ListStateChanges(ctx, req.(*ListStateChangesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExecutionService_UpdateSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(UpdateSessionRequest)
 	if err := dec(in); err != nil {
@@ -586,6 +624,10 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetSession",
 			Handler:    _ExecutionService_GetSession_Handler,
+		},
+		{
+			MethodName: "ListStateChanges",
+			Handler:    _ExecutionService_ListStateChanges_Handler,
 		},
 		{
 			MethodName: "UpdateSession",

@@ -162,6 +162,124 @@ func (x *Session) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// StateChange is one change of a session's state: who made it, and what it did.
+type StateChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session.
+	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Number of the change in its session, from 1.
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// Keys with their new values.
+	Set *structpb.Struct `protobuf:"bytes,3,opt,name=set,proto3" json:"set,omitempty"`
+	// Keys that it removed.
+	Removed []string `protobuf:"bytes,4,rep,name=removed,proto3" json:"removed,omitempty"`
+	// Subject of the token of a caller who changed it by UpdateSession; empty where a run did.
+	Subject string `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
+	// The agent whose run changed it; empty where a caller did.
+	AgentId string `protobuf:"bytes,6,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	// That run.
+	ExecutionId string `protobuf:"bytes,7,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// The tool call that did it; empty where the run began with it.
+	CallId string `protobuf:"bytes,8,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// When.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateChange) Reset() {
+	*x = StateChange{}
+	mi := &file_dynamicagents_execution_v1_session_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateChange) ProtoMessage() {}
+
+func (x *StateChange) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_session_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateChange.ProtoReflect.Descriptor instead.
+func (*StateChange) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_session_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *StateChange) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *StateChange) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *StateChange) GetSet() *structpb.Struct {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *StateChange) GetRemoved() []string {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+func (x *StateChange) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *StateChange) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *StateChange) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+func (x *StateChange) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *StateChange) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 // SessionMessage is one turn of a session.
 type SessionMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -177,7 +295,7 @@ type SessionMessage struct {
 
 func (x *SessionMessage) Reset() {
 	*x = SessionMessage{}
-	mi := &file_dynamicagents_execution_v1_session_proto_msgTypes[1]
+	mi := &file_dynamicagents_execution_v1_session_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -189,7 +307,7 @@ func (x *SessionMessage) String() string {
 func (*SessionMessage) ProtoMessage() {}
 
 func (x *SessionMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_session_proto_msgTypes[1]
+	mi := &file_dynamicagents_execution_v1_session_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -202,7 +320,7 @@ func (x *SessionMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionMessage.ProtoReflect.Descriptor instead.
 func (*SessionMessage) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_session_proto_rawDescGZIP(), []int{1}
+	return file_dynamicagents_execution_v1_session_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SessionMessage) GetMessage() *v1.ChatMessage {
@@ -250,7 +368,18 @@ const file_dynamicagents_execution_v1_session_proto_rawDesc = "" +
 	"updateTime\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb0\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xac\x02\n" +
+	"\vStateChange\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x12)\n" +
+	"\x03set\x18\x03 \x01(\v2\x17.google.protobuf.StructR\x03set\x12\x18\n" +
+	"\aremoved\x18\x04 \x03(\tR\aremoved\x12\x18\n" +
+	"\asubject\x18\x05 \x01(\tR\asubject\x12\x19\n" +
+	"\bagent_id\x18\x06 \x01(\tR\aagentId\x12!\n" +
+	"\fexecution_id\x18\a \x01(\tR\vexecutionId\x12\x17\n" +
+	"\acall_id\x18\b \x01(\tR\x06callId\x12.\n" +
+	"\x04time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xb0\x01\n" +
 	"\x0eSessionMessage\x12>\n" +
 	"\amessage\x18\x01 \x01(\v2$.dynamicagents.router.v1.ChatMessageR\amessage\x12!\n" +
 	"\fexecution_id\x18\x02 \x01(\tR\vexecutionId\x12;\n" +
@@ -270,27 +399,30 @@ func file_dynamicagents_execution_v1_session_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_execution_v1_session_proto_rawDescData
 }
 
-var file_dynamicagents_execution_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_dynamicagents_execution_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_dynamicagents_execution_v1_session_proto_goTypes = []any{
 	(*Session)(nil),               // 0: dynamicagents.execution.v1.Session
-	(*SessionMessage)(nil),        // 1: dynamicagents.execution.v1.SessionMessage
-	nil,                           // 2: dynamicagents.execution.v1.Session.MetadataEntry
-	(*structpb.Struct)(nil),       // 3: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
-	(*v1.ChatMessage)(nil),        // 5: dynamicagents.router.v1.ChatMessage
+	(*StateChange)(nil),           // 1: dynamicagents.execution.v1.StateChange
+	(*SessionMessage)(nil),        // 2: dynamicagents.execution.v1.SessionMessage
+	nil,                           // 3: dynamicagents.execution.v1.Session.MetadataEntry
+	(*structpb.Struct)(nil),       // 4: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*v1.ChatMessage)(nil),        // 6: dynamicagents.router.v1.ChatMessage
 }
 var file_dynamicagents_execution_v1_session_proto_depIdxs = []int32{
-	3, // 0: dynamicagents.execution.v1.Session.state:type_name -> google.protobuf.Struct
-	2, // 1: dynamicagents.execution.v1.Session.metadata:type_name -> dynamicagents.execution.v1.Session.MetadataEntry
-	4, // 2: dynamicagents.execution.v1.Session.create_time:type_name -> google.protobuf.Timestamp
-	4, // 3: dynamicagents.execution.v1.Session.update_time:type_name -> google.protobuf.Timestamp
-	5, // 4: dynamicagents.execution.v1.SessionMessage.message:type_name -> dynamicagents.router.v1.ChatMessage
-	4, // 5: dynamicagents.execution.v1.SessionMessage.create_time:type_name -> google.protobuf.Timestamp
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	4, // 0: dynamicagents.execution.v1.Session.state:type_name -> google.protobuf.Struct
+	3, // 1: dynamicagents.execution.v1.Session.metadata:type_name -> dynamicagents.execution.v1.Session.MetadataEntry
+	5, // 2: dynamicagents.execution.v1.Session.create_time:type_name -> google.protobuf.Timestamp
+	5, // 3: dynamicagents.execution.v1.Session.update_time:type_name -> google.protobuf.Timestamp
+	4, // 4: dynamicagents.execution.v1.StateChange.set:type_name -> google.protobuf.Struct
+	5, // 5: dynamicagents.execution.v1.StateChange.time:type_name -> google.protobuf.Timestamp
+	6, // 6: dynamicagents.execution.v1.SessionMessage.message:type_name -> dynamicagents.router.v1.ChatMessage
+	5, // 7: dynamicagents.execution.v1.SessionMessage.create_time:type_name -> google.protobuf.Timestamp
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_execution_v1_session_proto_init() }
@@ -304,7 +436,7 @@ func file_dynamicagents_execution_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_execution_v1_session_proto_rawDesc), len(file_dynamicagents_execution_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

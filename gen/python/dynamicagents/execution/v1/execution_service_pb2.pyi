@@ -267,6 +267,26 @@ class GetSessionResponse(_message.Message):
     messages: _containers.RepeatedCompositeFieldContainer[_session_pb2.SessionMessage]
     def __init__(self, session: _Optional[_Union[_session_pb2.Session, _Mapping]] = ..., messages: _Optional[_Iterable[_Union[_session_pb2.SessionMessage, _Mapping]]] = ...) -> None: ...
 
+class ListStateChangesRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "session_id", "agent_id")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    session_id: str
+    agent_id: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., session_id: _Optional[str] = ..., agent_id: _Optional[str] = ...) -> None: ...
+
+class ListStateChangesResponse(_message.Message):
+    __slots__ = ("changes", "next_page_token")
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedCompositeFieldContainer[_session_pb2.StateChange]
+    next_page_token: str
+    def __init__(self, changes: _Optional[_Iterable[_Union[_session_pb2.StateChange, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
 class UpdateSessionRequest(_message.Message):
     __slots__ = ("session", "update_mask")
     SESSION_FIELD_NUMBER: _ClassVar[int]

@@ -87,6 +87,11 @@ class ExecutionServiceStub:
                 request_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.GetSessionRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.GetSessionResponse.FromString,
                 _registered_method=True)
+        self.ListStateChanges = channel.unary_unary(
+                '/dynamicagents.execution.v1.ExecutionService/ListStateChanges',
+                request_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListStateChangesRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListStateChangesResponse.FromString,
+                _registered_method=True)
         self.UpdateSession = channel.unary_unary(
                 '/dynamicagents.execution.v1.ExecutionService/UpdateSession',
                 request_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.UpdateSessionRequest.SerializeToString,
@@ -192,6 +197,14 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListStateChanges(self, request, context):
+        """Lists changes of the states of sessions, the newest first: what an agent, or anybody, did to them and when. A page of more
+        than 3 MiB ends early. They go with their session. Codes: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpdateSession(self, request, context):
         """Changes fields of a session: `state`, `summary`, `metadata`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED (STALE_ETAG).
         """
@@ -259,6 +272,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.GetSession,
                     request_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.GetSessionRequest.FromString,
                     response_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.GetSessionResponse.SerializeToString,
+            ),
+            'ListStateChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStateChanges,
+                    request_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListStateChangesRequest.FromString,
+                    response_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListStateChangesResponse.SerializeToString,
             ),
             'UpdateSession': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateSession,
@@ -543,6 +561,33 @@ class ExecutionService:
             '/dynamicagents.execution.v1.ExecutionService/GetSession',
             dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.GetSessionRequest.SerializeToString,
             dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.GetSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStateChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.execution.v1.ExecutionService/ListStateChanges',
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListStateChangesRequest.SerializeToString,
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ListStateChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

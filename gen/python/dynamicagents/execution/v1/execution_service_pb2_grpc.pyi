@@ -80,6 +80,10 @@ class ExecutionServiceStub:
     """Lists the sessions of the tenant, the last used first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT."""
     GetSession: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.GetSessionRequest, _execution_service_pb2.GetSessionResponse]
     """Reads a session: messages, summary, state. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    ListStateChanges: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ListStateChangesRequest, _execution_service_pb2.ListStateChangesResponse]
+    """Lists changes of the states of sessions, the newest first: what an agent, or anybody, did to them and when. A page of more
+    than 3 MiB ends early. They go with their session. Codes: INVALID_ARGUMENT.
+    """
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.UpdateSessionRequest, _execution_service_pb2.UpdateSessionResponse]
     """Changes fields of a session: `state`, `summary`, `metadata`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED (STALE_ETAG)."""
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.DeleteSessionRequest, _execution_service_pb2.DeleteSessionResponse]
@@ -138,6 +142,10 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     """Lists the sessions of the tenant, the last used first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT."""
     GetSession: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.GetSessionRequest, _execution_service_pb2.GetSessionResponse]  # type: ignore[assignment]
     """Reads a session: messages, summary, state. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+    ListStateChanges: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ListStateChangesRequest, _execution_service_pb2.ListStateChangesResponse]  # type: ignore[assignment]
+    """Lists changes of the states of sessions, the newest first: what an agent, or anybody, did to them and when. A page of more
+    than 3 MiB ends early. They go with their session. Codes: INVALID_ARGUMENT.
+    """
     UpdateSession: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.UpdateSessionRequest, _execution_service_pb2.UpdateSessionResponse]  # type: ignore[assignment]
     """Changes fields of a session: `state`, `summary`, `metadata`. Codes: INVALID_ARGUMENT, NOT_FOUND, ABORTED (STALE_ETAG)."""
     DeleteSession: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.DeleteSessionRequest, _execution_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
@@ -253,6 +261,16 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_execution_service_pb2.GetSessionResponse, _abc.Awaitable[_execution_service_pb2.GetSessionResponse]]:
         """Reads a session: messages, summary, state. Codes: INVALID_ARGUMENT, NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListStateChanges(
+        self,
+        request: _execution_service_pb2.ListStateChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.ListStateChangesResponse, _abc.Awaitable[_execution_service_pb2.ListStateChangesResponse]]:
+        """Lists changes of the states of sessions, the newest first: what an agent, or anybody, did to them and when. A page of more
+        than 3 MiB ends early. They go with their session. Codes: INVALID_ARGUMENT.
+        """
 
     @_abc_1.abstractmethod
     def UpdateSession(

@@ -45,6 +45,28 @@ class Session(_message.Message):
     update_time: _timestamp_pb2.Timestamp
     def __init__(self, session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., agent_ids: _Optional[_Iterable[str]] = ..., summary: _Optional[str] = ..., state: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., state_version: _Optional[int] = ..., metadata: _Optional[_Mapping[str, str]] = ..., message_count: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
+class StateChange(_message.Message):
+    __slots__ = ("session_id", "version", "set", "removed", "subject", "agent_id", "execution_id", "call_id", "time")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SET_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    version: int
+    set: _struct_pb2.Struct
+    removed: _containers.RepeatedScalarFieldContainer[str]
+    subject: str
+    agent_id: str
+    execution_id: str
+    call_id: str
+    time: _timestamp_pb2.Timestamp
+    def __init__(self, session_id: _Optional[str] = ..., version: _Optional[int] = ..., set: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., removed: _Optional[_Iterable[str]] = ..., subject: _Optional[str] = ..., agent_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., call_id: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class SessionMessage(_message.Message):
     __slots__ = ("message", "execution_id", "create_time")
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
