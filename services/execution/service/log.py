@@ -77,15 +77,19 @@ class EventLog:
         self._urgent.set()
 
     async def _run(self) -> None:
+        """The window opens with a commit: what comes after a pause waits for nobody."""
+        loop = asyncio.get_running_loop()
+        until = loop.time()
         while True:
             await self._work.wait()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._window):
+                async with asyncio.timeout_at(until):
                     await self._urgent.wait()
             self._work.clear()
             self._urgent.clear()
             records, self._waiting = list(self._waiting.values()), {}
             await self._commit([(record, record.take()) for record in records])
+            until = loop.time() + self._window
             if not self._waiting:
                 self._idle.set()
 
