@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SERVICE ?= execution
-NAME ?= registry
 N ?= 1000
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 export AGNO_TELEMETRY := false
@@ -58,8 +57,8 @@ format: $(INSTALLED) ## Format Python and contracts.
 	$(BIN)/ruff format .
 	$(BIN)/buf format -w proto
 
-bench: $(INSTALLED) ## Measure against a bare gRPC server: make bench NAME=registry.
-	$(BIN)/python -m bench.$(NAME)
+bench: $(INSTALLED) ## Measure against baselines: make bench ONLY=execution QUICK=1; figures go to .cache/bench.json and .md.
+	$(BIN)/python -m bench --save .cache/bench.json $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
 drill: $(INSTALLED) ## Kill Execution mid-run until N=1000 runs were hit. Needs DYNAMIC_AGENTS_TEST_POSTGRES.
 	DYNAMIC_AGENTS_TEST_KILLS=$(N) $(BIN)/pytest -q tests/suite/test_kill_drill.py

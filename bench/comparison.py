@@ -5,8 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from bench.report import Report
 from bench.streams import Round, Target
 
+Figure = Callable[[Round], float]
 Pairs = Iterable[tuple[str, str]]
 
 
@@ -32,26 +34,19 @@ def spread(figures: Sequence[float], digits: int = 0) -> str:
     return f"{statistics.median(figures):.{digits}f} ({min(figures):.{digits}f}-{max(figures):.{digits}f})"
 
 
-def aims(found: Mapping[str, Target], streams: Sequence[int], faster: Pairs, kept: Pairs) -> None:
-    """Each figure is a ratio of two rounds that stood near each other."""
-    print(f"\n{'streams':<9}{'aim':<68}{'found':>26}")
+def note(report: Report, found: Mapping[str, Target], streams: Sequence[int], faster: Pairs, kept: Pairs) -> None:
+    """Each figure beside that of a round that stood near it."""
+
+    def tell(number: int, name: str, unit: str, sides: tuple[str, str], figure: Figure, **aim: float) -> None:
+        one, other = ([figure(each) for each in found[side].rounds[number]] for side in sides)
+        label = f"{sides[0]}: {name}, {number} at once"
+        report.note("execution", label, unit, one, against=sides[1], baseline=other, **aim)
+
     for number in streams:
-        for ours, theirs in faster:
-            if theirs in found:
-                of = _ratios(found[ours].rounds[number], found[theirs].rounds[number])
-                _aim(number, f"chunks/s per core: {ours} / {theirs}", of(lambda r: 1 / r.per_chunk), least=3)
-                _aim(number, f"first text: {ours} / {theirs}", of(lambda r: r.median_first), most=1)
-        for ours, without in kept:
-            of = _ratios(found[ours].rounds[number], found[without].rounds[number])
-            _aim(number, f"CPU: {ours} / {without}", of(lambda r: r.per_chunk), most=1.3)
-            _aim(number, f"time: {ours} / {without}", of(lambda r: r.seconds), most=1.3)
-
-
-def _ratios(one: Sequence[Round], other: Sequence[Round]) -> Callable[[Callable[[Round], float]], list[float]]:
-    return lambda figure: [figure(a) / figure(b) for a, b in zip(one, other, strict=True)]
-
-
-def _aim(streams: int, name: str, figures: Sequence[float], *, least: float = 0, most: float = float("inf")) -> None:
-    wanted = f">= {least:g}" if least else f"<= {most:g}"
-    met = "met" if least <= statistics.median(figures) <= most else "MISSED"
-    print(f"{streams:<9}{name:<68}{wanted:>8}{spread(figures, 2):>18}  {met}")
+        for sides in faster:
+            if sides[1] in found:
+                tell(number, "pieces/s per core", "", sides, lambda one: 1 / one.per_chunk, least=3)
+                tell(number, "first text", "ms", sides, lambda one: one.median_first * 1e3, most=1)
+        for sides in kept:
+            tell(number, "CPU a piece", "us", sides, lambda one: one.per_chunk * 1e6, most=1.3)
+            tell(number, "time", "s", sides, lambda one: one.seconds, most=1.3)

@@ -1,7 +1,7 @@
 """What a stream of an execution costs, with its events kept and without, side by side with AgentOS, in one run.
 
-`.venv/bin/python -m bench.execution [--quick]` measures on SQLite, and on PostgreSQL where
-DYNAMIC_AGENTS_TEST_POSTGRES names one. Execution, Registry, Router, AgentOS, the provider and the load are processes of
+It is measured on SQLite, and on PostgreSQL where DYNAMIC_AGENTS_TEST_POSTGRES names one.
+Execution, Registry, Router, AgentOS, the provider and the load are processes of
 their own. In the rows "provider" both ask the same one over OpenAI's API, and our Router counts with Execution; in the
 others the model is a stub: of the Router for us, each piece a message of its own, and in process for AgentOS. It sends
 all at once, or "paced" a piece each 20 ms, so that nothing can be coalesced; "background" is what AgentOS can resume.
@@ -39,6 +39,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from bench import agentos, comparison, provider
+from bench.report import Report
 from bench.streams import CHUNKS, IDLE, INPUT, PACE, PIECES, Target, free_port, process
 from libs import database
 
@@ -236,7 +237,8 @@ async def their_targets(stack: AsyncExitStack, folder: Path, upstream: str) -> l
     ]
 
 
-async def main(rounds: int) -> None:
+async def run(report: Report, *, quick: bool) -> None:
+    rounds = 2 if quick else 5
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         upstream = await stack.enter_async_context(provider.started())
@@ -253,10 +255,17 @@ async def main(rounds: int) -> None:
         resumed = {one.name: [await one.resume() for _ in range(9)] for one in targets if one.name in idle}
     print(f"{CHUNKS} chunks a stream, {rounds} rounds: median (least-most)")
     comparison.table(targets, STREAMS)
+    theirs = idle.get(THEIRS)
     for name, used in idle.items():
-        print(f"{name}: {used / 1024:.0f} KiB an idle stream ({IDLE} open), ", end="")
-        print(f"resumes in {comparison.spread([one * 1e3 for one in resumed[name]], 1)} ms")
-    comparison.aims({one.name: one for one in targets}, STREAMS, FASTER, KEPT)
+        if name == THEIRS:
+            continue
+        beside = {"against": THEIRS, "baseline": [theirs / 1024]} if theirs else {}
+        report.note("execution", f"{name}: an idle stream, {IDLE} open", "KiB", used / 1024, **beside)
+        beside = (
+            {"against": f"{THEIRS}, background", "baseline": [one * 1e3 for one in resumed[THEIRS]]} if theirs else {}
+        )
+        report.note("execution", f"{name}: resumes", "ms", [one * 1e3 for one in resumed[name]], **beside)
+    comparison.note(report, {one.name: one for one in targets}, STREAMS, FASTER, KEPT)
 
 
 async def alternate(targets: Sequence[Target], streams: int, rounds: int) -> None:
@@ -274,5 +283,3 @@ if __name__ == "__main__":
             sys.exit(serve_execution(keeping=True))
         case ["--forgetting"]:
             sys.exit(serve_execution(keeping=False))
-        case arguments:
-            uvloop.run(main(2 if "--quick" in arguments else 5))

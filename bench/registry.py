@@ -1,7 +1,7 @@
 """What Registry's reads and watches cost, next to a bare grpc.aio server of the same methods and messages.
 
-`.venv/bin/python -m bench.registry [--quick]` measures on SQLite, and on PostgreSQL where
-DYNAMIC_AGENTS_TEST_POSTGRES names one. Every server and the load are processes of their own. The rounds of what is
+It is measured on SQLite, and on PostgreSQL where DYNAMIC_AGENTS_TEST_POSTGRES names one.
+Every server and the load are processes of their own. The rounds of what is
 compared alternate, so that what else the machine does troubles all alike; medians count.
 """
 
@@ -24,7 +24,6 @@ from typing import Any, Final
 
 import grpc
 import sqlalchemy as sa
-import uvloop
 from dynamicagents.registry.v1 import (
     agent_pb2,
     agent_service_pb2,
@@ -36,6 +35,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from bench import echo, load
+from bench.report import Report
 from libs import database
 from services.registry.app import MIGRATIONS
 from services.registry.config import RegistrySettings
@@ -84,23 +84,24 @@ class Measure:
     calls: int
 
 
-async def main(effort: Effort) -> None:
+async def run(report: Report, *, quick: bool) -> None:
+    effort = QUICK if quick else FULL
     print(f"load from {'ghz' if load.GHZ else 'a client in Python'}, {load.CONCURRENCY} at a time; ", end="")
     print(f"medians of {effort.rounds} rounds; {effort.agents} agents")
-    print(f"{'':<40}{'calls/s':>10}{'bare echo':>12}{'of echo':>10}")
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        await backend("SQLite", {"data_dir": folder / "sqlite"}, folder, effort)
+        await backend(report, "SQLite", {"data_dir": folder / "sqlite"}, folder, effort)
     if POSTGRES not in os.environ:
         print(f"PostgreSQL: skipped, {POSTGRES} is not set")
         return
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = await stack.enter_async_context(_postgres(os.environ[POSTGRES]))
-        await backend("PostgreSQL", {"data_dir": folder / "postgres", "database_url": url}, folder, effort)
+        settings = {"data_dir": folder / "postgres", "database_url": url}
+        await backend(report, "PostgreSQL", settings, folder, effort)
 
 
-async def backend(name: str, settings: Mapping[str, Any], folder: Path, effort: Effort) -> None:
+async def backend(report: Report, name: str, settings: Mapping[str, Any], folder: Path, effort: Effort) -> None:
     loaded = RegistrySettings.load(**settings)
     await database.migrate(loaded, MIGRATIONS)
     await fill(loaded, effort)
@@ -110,19 +111,19 @@ async def backend(name: str, settings: Mapping[str, Any], folder: Path, effort: 
             answers = await _answers(channel, effort.large)
         echo.replies(folder / "echo", f"{_MODULE} {_WATCH}", answers, trigger=f"{_SERVICE}/UpdateAgent")
         async with echo.started(folder / "echo") as bare:
-            await _unary(name, _measures(tokens, effort), one, bare, effort)
+            await _unary(report, name, _measures(tokens, effort), one, bare, effort)
             rows = {
                 "bare echo": await watched(bare, bare, effort),
                 "one process": await watched(one, one, effort),
                 "two processes": await watched(one, two, effort),
             }
     for where, delays in rows.items():
-        p50, p99 = statistics.median(delays), statistics.quantiles(delays, n=100)[98]
         label = f"{name}: change to {WATCHERS} watchers, {where}"
-        print(f"{label:<58} p50 {p50 * 1000:6.1f} ms   p99 {p99 * 1000:6.1f} ms")
+        report.note("registry", f"{label}, p50", "ms", statistics.median(delays) * 1000)
+        report.note("registry", f"{label}, p99", "ms", statistics.quantiles(delays, n=100)[98] * 1000)
 
 
-async def _unary(name: str, measures: Sequence[Measure], ours: str, bare: str, effort: Effort) -> None:
+async def _unary(report: Report, name: str, measures: Sequence[Measure], ours: str, bare: str, effort: Effort) -> None:
     rates: dict[str, list[tuple[float, float]]] = {measure.name: [] for measure in measures}
     for number in range(effort.rounds + 1):
         for measure in measures:
@@ -135,11 +136,13 @@ async def _unary(name: str, measures: Sequence[Measure], ours: str, bare: str, e
             if number:  # the first round warms up
                 rates[measure.name].append((found[0], found[1]))
     for label, pairs in rates.items():
-        ours_, bare_ = (statistics.median(side) for side in zip(*pairs, strict=True))
-        ratio = statistics.median(one / other for one, other in pairs)
-        print(f"{f'{name}: {label}':<40}{ours_:>10.0f}{bare_:>12.0f}{ratio:>10.0%}")
+        ours_, bare_ = map(list, zip(*pairs, strict=True))
+        least = 0.6 if label.startswith("GetAgent") else None
+        report.note(
+            "registry", f"{name}: {label}", "calls/s", ours_, against="bare grpc.aio echo", baseline=bare_, least=least
+        )
     pages = [statistics.median(one for one, _ in pairs) for label, pairs in rates.items() if "page" in label]
-    print(f"{name}: slowest page {max(pages) / min(pages):.2f} times the fastest")
+    report.note("registry", f"{name}: fastest page over the slowest", "", max(pages) / min(pages), most=1.3)
 
 
 def _measures(tokens: Mapping[str, str], effort: Effort) -> list[Measure]:
@@ -307,8 +310,3 @@ async def _postgres(url: str) -> AsyncIterator[str]:
         async with admin.connect() as connection:
             await connection.execute(sa.text(f'DROP DATABASE "{name}" WITH (FORCE)'))
         await admin.dispose()
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    uvloop.run(main(QUICK if "--quick" in sys.argv[1:] else FULL))

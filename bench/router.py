@@ -1,6 +1,6 @@
 """What a call through the Router costs, side by side with other ways to the same provider, in one run.
 
-`.venv/bin/python -m bench.router [--full]`. The provider answers at once, on loopback. Every way is measured in a
+The provider answers at once, on loopback. Every way is measured in a
 process of its own: the libraries in that which calls, the gateways (LiteLLM's proxy and ours) in the server. The proxy
 is installed once, into an environment of its own under .cache; where that cannot be done it is left out.
 """
@@ -31,11 +31,13 @@ from grpc_health.v1 import health_pb2_grpc
 
 from bench import provider
 from bench.registry import registry
+from bench.report import Report
 from libs import database
 from services.registry.app import MIGRATIONS
 from services.registry.config import RegistrySettings
 
 KEY: Final = "sk-bench-0123456789"
+OURS, RAW, LIBRARY, PROXY_NAME = "dynamic-agents", "raw aiohttp", "litellm.Router", "LiteLLM proxy"
 PROXY: Final = "litellm[proxy]==1.106.2"
 _ROOT: Final = Path(__file__).parent.parent
 _VENV: Final = _ROOT / ".cache" / "litellm-proxy" / "venv"
@@ -352,27 +354,29 @@ def _resident(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") + sum(_resident(int(child)) for child in children)
 
 
-async def main(seconds: float, rounds: int) -> None:
+async def run(report: Report, *, quick: bool) -> None:
+    seconds, rounds = (2.0, 3) if quick else (10.0, 5)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = await stack.enter_async_context(provider.started())
-        ways = [await stack.enter_async_context(_way("raw aiohttp", "raw", url))]
+        ways = [await stack.enter_async_context(_way(RAW, "raw", url))]
         ways.append(await stack.enter_async_context(_way("AsyncOpenAI", "openai", url)))
-        ways.append(await stack.enter_async_context(_way("litellm.Router", "litellm", url)))
+        ways.append(await stack.enter_async_context(_way(LIBRARY, "litellm", url)))
         try:
             address, pid = await stack.enter_async_context(_proxy(url, folder))
-            ways.append(await stack.enter_async_context(_way("LiteLLM proxy", "raw", address, pid)))
+            ways.append(await stack.enter_async_context(_way(PROXY_NAME, "raw", address, pid)))
         except (RuntimeError, TimeoutError) as error:
             print(f"LiteLLM proxy: left out, {error or 'it does not start'}")
         address, pid = await stack.enter_async_context(_ours(url, folder))
-        ways.append(await stack.enter_async_context(_way("dynamic-agents", "grpc", address, pid)))
+        ways.append(await stack.enter_async_context(_way(OURS, "grpc", address, pid)))
         print(f"{rounds} rounds of {seconds:g} s each; medians. CPU and memory are of the process that is measured.")
         tables = {load: await _table(ways, load, seconds, rounds) for load in LOADS}
         await _watchers(address, pid, ways[-1], seconds)
-    _aims(tables)
+    for load, table in tables.items():
+        _note(report, load, table)
 
 
-async def _table(ways: Sequence[Way], load: Load, seconds: float, rounds: int) -> dict[str, Measured]:
+async def _table(ways: Sequence[Way], load: Load, seconds: float, rounds: int) -> dict[str, list[Measured]]:
     """The rounds of what is compared alternate, so that what else the machine does troubles all alike."""
     found: dict[str, list[Measured]] = {way.name: [] for way in ways}
     for _ in range(rounds):
@@ -388,7 +392,7 @@ async def _table(ways: Sequence[Way], load: Load, seconds: float, rounds: int) -
             f"{name:<26}{m.calls * many / m.seconds:>10.0f}{many / m.per_call:>15.0f}{m.p50 * 1e3:>9.1f}"
             f"{m.p99 * 1e3:>9.1f}{each:>14.2f}{m.resident / 2**20:>7.0f}"
         )
-    return table
+    return found
 
 
 async def _watchers(address: str, server: int, way: Way, seconds: float) -> None:
@@ -423,29 +427,24 @@ async def _watchers(address: str, server: int, way: Way, seconds: float) -> None
     print(f"{loaded.per_call * 1e3:.2f} ms CPU a call ({alone.per_call * 1e3:.2f} without them)")
 
 
-def _aims(tables: dict[Load, dict[str, Measured]]) -> None:
-    print(f"\n{'aim':<62}{'found':>9}")
-    for load, table in tables.items():
-        ours, raw = table["dynamic-agents"], table["raw aiohttp"]
-        if "LiteLLM proxy" in table:
-            _aim(f"{load}: per core, times LiteLLM proxy", table["LiteLLM proxy"].per_call / ours.per_call, least=15)
-        if load.chunks:
-            _aim(f"{load}: per core, times litellm.Router", table["litellm.Router"].per_call / ours.per_call, least=5)
-        else:
-            _aim(f"{load}: ms of CPU a call, above raw", (ours.per_call - raw.per_call) * 1e3, most=1.2)
-        if load == Load(0, 32):
-            _aim(f"{load}: p99, times raw", ours.p99 / raw.p99, most=3)
+def _note(report: Report, load: Load, found: dict[str, list[Measured]]) -> None:
+    ours = found[OURS]
 
+    def tell(name: str, unit: str, theirs: str, figure: Callable[[Measured], float], **aim: float) -> None:
+        one, other = ([figure(each) for each in rounds] for rounds in (ours, found[theirs]))
+        report.note("router", f"{load}: {name}", unit, one, against=theirs, baseline=other, **aim)
 
-def _aim(name: str, found: float, *, least: float | None = None, most: float | None = None) -> None:
-    met = found >= least if least is not None else most is None or found <= most
-    wanted = f">= {least:g}" if least is not None else f"<= {most:g}"
-    print(f"{name:<48}{wanted:>14}{found:>9.2f}  {'met' if met else 'MISSED'}")
+    per_core = "chunks/s per core" if load.chunks else "calls/s per core"
+    for theirs, least in ((PROXY_NAME, 15), (LIBRARY, 5)):
+        if theirs in found:
+            tell(per_core, "", theirs, lambda one: (load.chunks or 1) / one.per_call, least=least)
+    if not load.chunks:
+        extra = [(one.per_call - raw.per_call) * 1e3 for one, raw in zip(ours, found[RAW], strict=True)]
+        report.note("router", f"{load}: CPU a call over {RAW}", "ms", extra, most=1.2)
+    if load == Load(0, 32):
+        tell("p99", "ms", RAW, lambda one: one.p99 * 1e3, most=3)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    if sys.argv[1:2] == ["--worker"]:
-        uvloop.run(_work(*sys.argv[2:4]))
-    else:
-        uvloop.run(main(10.0, 3) if "--full" in sys.argv[1:] else main(2.0, 1))
+    uvloop.run(_work(*sys.argv[2:4]))

@@ -1,9 +1,8 @@
 """What a cached key costs: ResolveReferences next to a bare grpc.aio echo, and how often A8N Identity is asked.
 
-`.venv/bin/python -m bench.secrets` starts the service on A8N (a server of the tests) and on the vault, and the echo,
-each in a process of its own, and prints a table. The echo (bench/echo.py) has the same method and answers with the same
-message. The rounds alternate, so that what else the machine does troubles all alike; the median counts,
-of the ratios that of each round.
+The service runs on A8N (a server of the tests) and on the vault, and the echo, each in a process of its own. The echo
+(bench/echo.py) has the same method and answers with the same message. The rounds alternate, so that what else the
+machine does troubles all alike.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import statistics
 import sys
 import tempfile
 import time
@@ -21,16 +19,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
-import uvloop
 from dynamicagents.secrets.v1 import secret_pb2, secrets_service_pb2, secrets_service_pb2_grpc
 
 from bench import echo
+from bench.report import Report
 from tests import a8n
 
 CALLS: Final = 10_000
 ROUNDS: Final = 10
 CONCURRENCY: Final = 32
 KEY: Final = "sk-" + "k" * 48
+ECHO: Final = "bare grpc.aio echo"
 REFERENCE: Final = "secret:openai:api_key"
 METHOD: Final = "dynamicagents.secrets.v1.SecretsService/ResolveReferences"
 MODULE: Final = "dynamicagents.secrets.v1.secrets_service_pb2"
@@ -65,7 +64,8 @@ async def rate(call: Callable[[], Awaitable[Any]], calls: int) -> float:
     return calls / (time.perf_counter() - began)
 
 
-async def main() -> None:
+async def run(report: Report, *, quick: bool) -> None:
+    rounds = 4 if quick else ROUNDS
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         identity = await stack.enter_async_context(a8n.serving())
@@ -94,7 +94,7 @@ async def main() -> None:
         bare = await stack.enter_async_context(grpc.aio.insecure_channel(address))
         echoing = secrets_service_pb2_grpc.SecretsServiceStub(bare)
         calls: dict[str, Callable[[], Awaitable[Any]]] = {
-            "bare grpc.aio echo": lambda: echoing.ResolveReferences(request),
+            ECHO: lambda: echoing.ResolveReferences(request),
             "cached, A8N Identity": lambda: stubs[0].ResolveReferences(request),
             "cached, vault": lambda: stubs[1].ResolveReferences(request),
         }
@@ -102,19 +102,12 @@ async def main() -> None:
         for call in calls.values():
             await rate(call, 500)
         identity.calls.clear()
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name, call in calls.items():
-                rates[name].append(await rate(call, CALLS // ROUNDS))
+                rates[name].append(await rate(call, CALLS // rounds))
         upstream = len(identity.calls)
 
-    echoes = rates["bare grpc.aio echo"]
-    print(f"{CALLS} calls each, {CONCURRENCY} at a time, {answer.ByteSize()} bytes; median of {ROUNDS} rounds")
-    print(f"{'':<24}{'calls/s':>10}{'of echo':>10}")
+    echoes = rates.pop(ECHO)
     for name, found in rates.items():
-        ratio = statistics.median(mine / bare for mine, bare in zip(found, echoes, strict=True))
-        print(f"{name:<24}{statistics.median(found):>10.0f}{ratio:>10.0%}")
-    print(f"calls to A8N Identity per {CALLS} resolutions, from the cache: {upstream}; before it, once: 2")
-
-
-if __name__ == "__main__":
-    uvloop.run(main())
+        report.note("secrets", f"ResolveReferences, {name}", "calls/s", found, against=ECHO, baseline=echoes, least=0.5)
+    report.note("secrets", f"calls to A8N Identity per {CALLS} resolutions from the cache", "", upstream, most=0)

@@ -1,0 +1,55 @@
+"""`python -m bench [--only NAMES] [--quick] [--save FILE]` measures, `python -m bench compare OLD NEW` compares.
+
+Each scenario is a module with `async def run(report, *, quick)`. Nothing is judged by one absolute time: a figure has a
+baseline in the same run, in alternating rounds.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+import uvloop
+
+from bench.report import Report, compare, machine
+
+SCENARIOS: Final = ("registry", "secrets", "router", "execution")
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def measure(
+    context: typer.Context,
+    only: Annotated[str, typer.Option(help=f"Of {', '.join(SCENARIOS)}, with commas between.")] = "",
+    quick: Annotated[bool, typer.Option(help="Fewer rounds of less.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Where the figures go, as JSON; the table goes beside it.")] = None,
+) -> None:
+    """Measures the scenarios, one after the other."""
+    if context.invoked_subcommand is not None:
+        return
+    wanted = [name for name in only.split(",") if name] or list(SCENARIOS)
+    if unknown := [name for name in wanted if name not in SCENARIOS]:
+        raise typer.BadParameter(f"{unknown[0]} is none of {', '.join(SCENARIOS)}", param_hint="--only")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    report = Report(machine())
+    for name in wanted:
+        typer.echo(f"\n# {name}\n")
+        uvloop.run(import_module(f"bench.{name}").run(report, quick=quick))
+        if save:
+            report.save(save)
+            save.with_suffix(".md").write_text(report.markdown() + "\n")
+    typer.echo(f"\n{report.markdown()}")
+
+
+@app.command("compare")
+def compare_(old: Path, new: Path) -> None:
+    """Says what has changed beyond noise between two saved runs."""
+    for line in compare(Report.load(old), Report.load(new)):
+        typer.echo(line)
+
+
+if __name__ == "__main__":
+    app()
