@@ -43,6 +43,8 @@ class ScriptedRouter(router_service_pb2_grpc.RouterServiceServicer):
     """Plays one turn of the script a call; the last turn again when the script is over."""
 
     turns: list[list[Step]] = field(default_factory=lambda: [text("Hello", " there")])
+    scripts: dict[str, list[list[Step]]] = field(default_factory=dict)
+    """Scripts of their own for the models named."""
     requests: list[router_service_pb2.ChatStreamRequest] = field(default_factory=list)
     metadata: list[dict[str, Any]] = field(default_factory=list)
     remaining: list[float | None] = field(default_factory=list)
@@ -54,7 +56,10 @@ class ScriptedRouter(router_service_pb2_grpc.RouterServiceServicer):
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
         self.remaining.append(context.time_remaining())
-        turn = self.turns[min(len(self.requests), len(self.turns)) - 1]
+        script, count = self.scripts.get(request.model, self.turns), len(self.requests)
+        if request.model in self.scripts:
+            count = sum(one.model == request.model for one in self.requests)
+        turn = script[min(count, len(script)) - 1]
         try:
             for step in turn:
                 if isinstance(step, chat_pb2.ChatChunk):

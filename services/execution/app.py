@@ -41,6 +41,7 @@ from services.execution.service.runs import Limits, Runs
 from services.execution.service.sessions import Sessions
 from services.execution.service.sources import ToolSource
 from services.execution.service.targets import Targets
+from services.execution.service.teams.runner import Teams
 from services.execution.service.timeouts import Models, Patience, TimedModels
 from services.execution.service.tools import Tools
 from services.execution.servicer.executions import ExecutionServicer
@@ -75,7 +76,8 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         inputs, admission = SqlInputStore(db), Admission(_bounds(settings))
         continuation = Continuation(inputs)
         sessions = Sessions(SqlSessionStore(db))
-        targets = Targets({TargetKind.AGENT: Conversations(runner, sessions, tools)})
+        talks = Conversations(runner, sessions, tools)
+        targets = Targets({TargetKind.AGENT: talks, TargetKind.TEAM: Teams(talks)})
         room = Room(settings.max_message_bytes, weight)
         runs = Runs(store, inputs, admission, log, targets, limits, room)
         await stack.enter_async_context(Retention(SqlRetentionStore(db), _periods(settings)))

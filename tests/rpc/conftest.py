@@ -14,7 +14,14 @@ from dynamicagents.execution.v1 import (
     execution_service_pb2,
     execution_service_pb2_grpc,
 )
-from dynamicagents.registry.v1 import agent_pb2, agent_service_pb2, agent_service_pb2_grpc
+from dynamicagents.registry.v1 import (
+    agent_pb2,
+    agent_service_pb2,
+    agent_service_pb2_grpc,
+    team_pb2,
+    team_service_pb2,
+    team_service_pb2_grpc,
+)
 from dynamicagents.tools.v1 import tool_service_pb2_grpc
 
 from libs import database
@@ -51,6 +58,16 @@ class ExecutionBench:
         made = agent_pb2.Agent(agent_id=agent_id, spec=agent_pb2.AgentSpec(**{"model": {"model": "any"}, **spec}))
         asked = agent_service_pb2.CreateAgentRequest(agent=made)
         return (await self.agents.CreateAgent(asked, metadata=self.metadata)).agent
+
+    async def create_team(self, team_id: str, *members: str, **spec: Any) -> None:
+        """Of agents, or of teams where a member is "team/..."."""
+        kinds = [one.split("/") if "/" in one else ("agent", one) for one in members]
+        listed = [{f"{kind}_id": member_id} for kind, member_id in kinds]
+        made = team_pb2.Team(
+            team_id=team_id, spec=team_pb2.TeamSpec(**{"model": {"model": team_id}, "members": listed, **spec})
+        )
+        stub: Any = team_service_pb2_grpc.TeamServiceStub(self.registry)
+        await stub.CreateTeam(team_service_pb2.CreateTeamRequest(team=made), metadata=self.metadata)
 
     def stream(self, *, deadline: float | None = 20.0, **request: Any) -> Any:
         """An open ExecuteStream."""
@@ -102,7 +119,8 @@ class ExecutionBench:
 
 
 def execute(**request: Any) -> execution_service_pb2.ExecuteRequest:
-    return execution_service_pb2.ExecuteRequest(**{"agent_id": "helper", "input": "hi", **request})
+    target = {} if {"team_id", "workflow_id"} & {*request} else {"agent_id": "helper"}
+    return execution_service_pb2.ExecuteRequest(**{**target, "input": "hi", **request})
 
 
 async def rest(call: Any) -> list[Any]:

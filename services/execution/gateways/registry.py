@@ -26,6 +26,8 @@ from google.protobuf.json_format import MessageToDict
 from libs import errors
 from libs.client import translated
 from services.execution.model.targets import Agent, Part, Pinned, Target, TargetKind, Team, Workflow
+from services.execution.service.handoffs import target_named
+from services.execution.service.tools import is_target
 
 _FUNCTION: Final = "function/"
 _MOST: Final = 256
@@ -144,18 +146,12 @@ def _function(definition: tool_definition_pb2.ToolDefinition) -> Mapping[str, An
 def named_in(part: Part) -> Iterator[Target]:
     """What a configuration runs beside itself."""
     match part:
-        case Agent(spec=spec):
-            yield from filter(None, map(_whom, spec.get("handoffs", ())))
-        case Team(spec=spec):
-            yield from filter(None, map(_whom, spec.get("members", ())))
+        case Agent(spec=spec) | Team(spec=spec):
+            yield from map(target_named, (*spec.get("handoffs", ()), *spec.get("members", ())))
+            yield from (Target.of(one["tool_id"]) for one in spec.get("tools", ()) if is_target(one["tool_id"]))
         case Workflow(spec=spec):
-            yield from filter(
-                None, (_whom(step[kind]) for step in steps_of(spec.get("steps")) for kind in TargetKind if kind in step)
-            )
-
-
-def _whom(named: Mapping[str, Any]) -> Target | None:
-    return next((Target(kind, named[f"{kind}_id"]) for kind in TargetKind if f"{kind}_id" in named), None)
+            steps = list(steps_of(spec.get("steps")))
+            yield from (target_named(step[kind]) for step in steps for kind in TargetKind if kind in step)
 
 
 def steps_of(value: Any) -> Iterator[Mapping[str, Any]]:

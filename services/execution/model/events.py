@@ -95,6 +95,14 @@ class MemberCompleted(Event):
 
 
 @dataclass(slots=True)
+class HandedOff(Event):
+    kind = "handed_off"
+    from_id: str
+    to_id: str
+    reason: str
+
+
+@dataclass(slots=True)
 class ContentRestarted(Event):
     kind = "content_restarted"
     from_sequence: int

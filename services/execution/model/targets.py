@@ -19,7 +19,6 @@ NOT_RUN_YET: Final = (
     "reasoning",
     "knowledge",
     "guardrails",
-    "handoffs",
 )
 """Parts of a spec that Registry keeps and this version cannot run."""
 

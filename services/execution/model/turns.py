@@ -81,6 +81,8 @@ class Part:
     budget: Mapping[str, Any] = field(default_factory=dict)
     output_schema: Mapping[str, Any] | None = None
     history: tuple[Mapping[str, Any], ...] = ()
+    handed: tuple[str, ...] = ()
+    """To whom the conversation was handed over, the first to have it first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Work:
     usage: Usage
     time: datetime
     above: Meter | None = None
+    handed: tuple[str, ...] = ()
+    """As of Part."""
 
     @property
     def meter(self) -> Meter:
@@ -111,7 +115,8 @@ class Work:
             target_kind=target.kind,
         )
         meter = self.meter.part(Budget(**part.budget))
-        return replace(self, pinned=self.pinned.to(part.key), request=asked, usage=meter.usage, above=meter.above)
+        inner = replace(self, pinned=self.pinned.to(part.key), request=asked, usage=meter.usage, above=meter.above)
+        return replace(inner, handed=part.handed)
 
 
 @dataclass(frozen=True, slots=True)

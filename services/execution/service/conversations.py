@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from libs import identity
 from services.execution.model.events import StateChanged
-from services.execution.model.sessions import Talk
-from services.execution.model.targets import Agent
+from services.execution.model.sessions import Message, Talk
+from services.execution.model.targets import Agent, Part
+from services.execution.model.tools import BoundTool
 from services.execution.model.turns import Answer, Job, Work
+from services.execution.service.agent_tools import AgentTools
+from services.execution.service.asking import Asking
+from services.execution.service.handoffs import Handoffs
+from services.execution.service.inner import InnerTools
 from services.execution.service.journal import Journal
+from services.execution.service.names import named
 from services.execution.service.own_tools import OwnTools, own_tools
 from services.execution.service.sessions import Sessions
 from services.execution.service.targets import Members
@@ -18,7 +25,9 @@ from services.execution.service.tools import Tools
 
 
 class TalkRunner(Protocol):
-    async def run(self, job: Job, journal: Journal, own: OwnTools | None = None) -> Answer: ...
+    async def run(
+        self, job: Job, journal: Journal, own: OwnTools | None = None, inner: Sequence[InnerTools] = ()
+    ) -> Answer: ...
 
 
 class Conversations:
@@ -28,15 +37,23 @@ class Conversations:
         self._runner, self._sessions, self._tools = runner, sessions, tools
 
     async def run(self, work: Work, journal: Journal, members: Members) -> Answer:
-        return await self.answer(self.job(work), journal)
-
-    def job(self, work: Work) -> Job:
         agent = work.pinned.whole
         assert isinstance(agent, Agent)
-        tools = self._tools.bind(agent.spec, agent.functions)
-        return Job(work.execution_id, agent, work.request, tools, work.usage, work.time, above=work.above)
+        asking = Asking(work, journal, members)
+        inner = (AgentTools(asking, agent.spec), Handoffs(asking, agent.spec))
+        job = Job(work.execution_id, agent, work.request, self.bind(agent), work.usage, work.time, above=work.above)
+        return await self.answer(job, journal, inner)
 
-    async def answer(self, job: Job, journal: Journal) -> Answer:
+    def bind(self, part: Part) -> tuple[BoundTool, ...]:
+        return self._tools.bind(part.spec, part.functions)
+
+    async def history(self, job: Job, runs: int) -> Sequence[Message]:
+        """What was said in the last runs of the session, without the calls of tools."""
+        told = {"history": {"num_runs": runs, "max_tool_calls": 0}}
+        background = await self._sessions.background(_talk(job), replace(job, agent=replace(job.agent, spec=told)))
+        return [message for message in background.history if message["content"]]
+
+    async def answer(self, job: Job, journal: Journal, inner: Sequence[InnerTools] = ()) -> Answer:
         talk = _talk(job)
         background = await self._sessions.background(talk, job, read_only=journal.retells)
         pin = background.pin
@@ -45,9 +62,11 @@ class Conversations:
             # The first event of all is execution_started; an earlier attempt has said this one, if any has.
             (journal.emit if journal.mark() == _AFTER_START else journal.again)(changed)
         keeps = talk.session_id and not journal.retells
+        own_bound = own_tools(job.agent.spec, talk.user_id)
         own = OwnTools(pin, self._sessions.state_of(talk) if keeps else None)
-        bound = own_tools(job.agent.spec, talk.user_id)
-        return await self._runner.run(replace(job, background=background, tools=(*job.tools, *bound)), journal, own)
+        bound = [*own_bound, *(one for each in inner for one in each.bound)]
+        tools = (*named(job.tools, besides=bound), *bound)
+        return await self._runner.run(replace(job, background=background, tools=tools), journal, own, inner)
 
 
 _AFTER_START = 2

@@ -15,9 +15,9 @@ _RESERVED: Final = ("update_session_state", "update_user_memory")
 """Of tools that an agent has of itself."""
 
 
-def named(bound: Sequence[BoundTool]) -> tuple[BoundTool, ...]:
+def named(bound: Sequence[BoundTool], besides: Sequence[BoundTool] = ()) -> tuple[BoundTool, ...]:
     """Each under a name of its own, that every provider takes; the first of those with the same name keeps it."""
-    taken = set(_RESERVED)
+    taken = {*_RESERVED, *(one.tool.function_name for one in besides)}
     found = []
     for one in bound:
         name = next(name for name in _candidates(one) if name not in taken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from services.execution.model.events import StateChanged
 from services.execution.model.sessions import LONGEST_MEMORY, Pin, State
 from services.execution.model.targets import Spec
 from services.execution.model.tools import DEFAULT_TOOL_TIMEOUT, BoundTool, Tool, ToolResult
+from services.execution.service.inner import Inner, InnerCall
 from services.execution.service.log import storable
 from services.execution.service.sessions import ChangeState, check_state
 from services.execution.service.tools import digest, violations
@@ -23,13 +25,13 @@ _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": LONGEST_MEMORY}
 _MOST_AT_ONCE: Final = 100
 
 
-class OwnTools:
+class OwnTools(Inner):
     """Those of one run. What they do can be done again without harm, and what a journal says that they did can be
     taken in without doing it.
     """
 
     def __init__(self, pin: Pin | None = None, change: ChangeState | None = None) -> None:
-        pin = pin or Pin()
+        pin, self.bound = pin or Pin(), _ALL
         self.state, self.version = pin.state, pin.state_version
         self.learnt: list[str] = []
         self.forgotten: list[str] = []
@@ -37,32 +39,30 @@ class OwnTools:
         self._change = change
         self._one_by_one = asyncio.Lock()
 
-    async def call(
-        self, bound: BoundTool, call_id: str, arguments: Mapping[str, Any]
-    ) -> tuple[ToolResult, list[StateChanged]]:
-        """What the tool says, and what has become of the state."""
-        arguments = storable(dict(arguments))
-        if problems := violations(bound.tool, arguments):
-            return ToolResult("; ".join(f"{v.field}: {v.description}" for v in problems), is_error=True), []
-        if bound.tool.tool_id == MEMORY:
+    async def do(self, call: InnerCall) -> tuple[ToolResult, list[StateChanged]]:
+        arguments = storable(dict(call.arguments))
+        if call.bound.tool.tool_id == MEMORY:
             return ToolResult(self._remember(arguments)), []
         async with self._one_by_one:
             before = self.version
             try:
-                await self._edit(call_id, arguments)
+                await self._edit(call.call_id, arguments)
             except errors.InvalidArgument as error:
                 return ToolResult(error.message, is_error=True), []
             said = orjson.dumps(self.state, option=orjson.OPT_SORT_KEYS).decode()
             return ToolResult(said), self._changed(before)
 
-    def recall(self, tool_id: str, arguments: Mapping[str, Any]) -> list[StateChanged]:
-        """Takes in a call that an earlier attempt at the run has made."""
-        arguments = storable(dict(arguments))
-        if tool_id == MEMORY:
+    async def recall(self, call: InnerCall) -> list[StateChanged]:
+        """Without doing it: the state in the database may be another by now."""
+        if violations(call.bound.tool, call.arguments):
+            return []
+        arguments = storable(dict(call.arguments))
+        if call.bound.tool.tool_id == MEMORY:
             self._remember(arguments)
             return []
         before = self.version
-        self._take(edited(self.state, arguments))
+        with contextlib.suppress(errors.InvalidArgument):  # it was refused then, too
+            self._take(edited(self.state, arguments))
         return self._changed(before)
 
     async def _edit(self, call_id: str, arguments: Mapping[str, Any]) -> None:
@@ -82,10 +82,6 @@ class OwnTools:
         self.learnt = list(dict.fromkeys([*self.learnt, *arguments.get("remember", ())]))
         self.forgotten += [memory_id for memory_id in arguments.get("forget", ()) if memory_id in self._known]
         return "It will be remembered."
-
-
-def is_own(tool_id: str) -> bool:
-    return tool_id in (STATE, MEMORY)
 
 
 def edited(state: State, arguments: Mapping[str, Any]) -> State:
@@ -135,3 +131,5 @@ _MEMORY_TOOL: Final = _tool(
         },
     },
 )
+_ALL: Final = tuple(BoundTool(tool, DEFAULT_TOOL_TIMEOUT) for tool in (_STATE_TOOL, _MEMORY_TOOL))
+"""Those that a run may have; `own_tools` says which it has."""

@@ -22,6 +22,11 @@ _OF_THE_RUN: Final = ("JOURNAL_MISMATCH", "TOOL_CALL_IN_DOUBT", "EXECUTION_LOST"
 """Reasons of errors that are not a member's: the run as a whole cannot go on."""
 
 
+def is_of_the_run(error: errors.Error) -> bool:
+    """Not a member's failure, but the end of the run as a whole."""
+    return error.reason_code in _OF_THE_RUN
+
+
 class Members(Protocol):
     async def member(self, work: Work, journal: Journal, name: str, part: Part) -> Answer:
         """Runs a part of a run; raises what it failed with. `name` as of Journal.part."""
@@ -68,7 +73,7 @@ class Targets:
         except InputNeeded:
             raise
         except errors.Error as error:
-            if error.reason_code in _OF_THE_RUN:
+            if is_of_the_run(error):
                 raise
             await self._end(own, step, known, _failed(inner, error, time.perf_counter() - started))
             raise

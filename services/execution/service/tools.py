@@ -16,7 +16,7 @@ from libs import deadline, errors, identity
 from libs.errors import Violation
 from libs.identity import Caller
 from services.execution.model.inputs import Kind
-from services.execution.model.targets import Part, Pinned, Spec
+from services.execution.model.targets import Part, Pinned, Spec, TargetKind
 from services.execution.model.tools import DEFAULT_TOOL_TIMEOUT, BoundTool, Tool, ToolResult
 from services.execution.service import schemas
 from services.execution.service.names import named
@@ -137,8 +137,13 @@ class Tools:
             return "the tool failed", True
 
 
+def is_target(tool_id: str) -> bool:
+    """It names an agent, a team or a workflow, which runs as a member."""
+    return tool_id.partition("/")[0] in list(TargetKind)
+
+
 def _references(spec: Spec) -> Iterator[Mapping[str, Any]]:
-    yield from spec.get("tools", ())
+    yield from (one for one in spec.get("tools", ()) if not is_target(one["tool_id"]))
     for server in spec.get("mcp_server_ids", ()):
         yield {"tool_id": f"mcp/{server}/*"}
 

@@ -17,7 +17,10 @@ Load = Callable[[Kind, Collection[str]], Awaitable[Mapping[str, Spec]]]
 
 _NESTING: Final = (Kind.TEAM, Kind.WORKFLOW)
 _WHO: Final = {"agent_id": Kind.AGENT, "team_id": Kind.TEAM, "workflow_id": Kind.WORKFLOW}
-_TOOLS: Final = {"mcp": Kind.MCP_SERVER, "function": Kind.TOOL_DEFINITION, "grpc": Kind.TOOL_PROVIDER}
+_TOOLS: Final = {
+    **{"mcp": Kind.MCP_SERVER, "function": Kind.TOOL_DEFINITION, "grpc": Kind.TOOL_PROVIDER},
+    **{"agent": Kind.AGENT, "team": Kind.TEAM, "workflow": Kind.WORKFLOW},
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from services.registry.model import Spec
 _TOOL_ID: Final = re.compile(r"[a-z]+(/[A-Za-z0-9_.-]+)*/([A-Za-z0-9_.-]+|[A-Za-z0-9_.-]*\*)")
 _PARTS: Final = {"mcp": "mcp/<mcp_server_id>/<tool>", "grpc": "grpc/<tool_provider_id>/<tool>"}
 
+_RUN: Final = ("agent", "team", "workflow")
+"""They run as members of whoever calls them."""
+
 
 def check_tools(spec: Spec, field: str) -> Iterator[Violation]:
     """The tools of an agent or of a team's leader."""
@@ -35,6 +38,8 @@ def problem_of_tool_id(tool_id: str) -> str | None:
     provider, *parts = tool_id.split("/")
     if provider in _PARTS and len(parts) < 2 and not tool_id.endswith("*"):
         return f"names no tool: {_PARTS[provider]}"
+    if provider in _RUN and (len(parts) > 1 or "*" in tool_id):
+        return f"names no {provider}: {provider}/<{provider}_id>"
     if provider == "function" and len(parts) > 1:
         return "has too many parts: function/<tool_definition_id>"
     return None

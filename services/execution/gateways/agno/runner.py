@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from services.execution.model.targets import Agent
 from services.execution.model.tools import BoundTool, Tool, ToolResult
 from services.execution.model.turns import Answer, Job, ModelCall, ModelPiece, ToolCall
 from services.execution.service.history import briefing
+from services.execution.service.inner import InnerTools
 from services.execution.service.journal import Journal
 from services.execution.service.lessons import learn, propose
 from services.execution.service.outputs import repaired
@@ -33,9 +34,11 @@ class AgnoRunner:
     def __init__(self, models: Models, tools: ToolCaller) -> None:
         self._models, self._tools = models, tools
 
-    async def run(self, job: Job, journal: Journal, own: OwnTools | None = None) -> Answer:
+    async def run(
+        self, job: Job, journal: Journal, own: OwnTools | None = None, inner: Sequence[InnerTools] = ()
+    ) -> Answer:
         own = own or OwnTools()
-        turns = Turns(job, journal, self._models, self._tools, own)
+        turns = Turns(job, journal, self._models, self._tools, (own, *inner))
         agent = build(job, RouterModel(id=model_of(job.agent), turns=turns), turns)
         async for _ in agent.arun(
             job.request.input,
@@ -50,7 +53,10 @@ class AgnoRunner:
         if not turns.finished:
             raise errors.Internal("internal error")
         text, data = turns.text, None
-        if turns.schema is not None:
+        if turns.ending is not None:
+            answer = await turns.ending.answer(turns.so_far())
+            text, data = answer.output, answer.structured_output
+        if turns.schema is not None and data is None:
             text, data = await repaired(text, turns.schema, turns.repair)
         messages = turns.conversation(text)
         followups = await propose(job, messages, turns.aside)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Final, Protocol
@@ -33,9 +33,9 @@ from services.execution.model.targets import DEFAULT_MODEL_CALLS, Agent
 from services.execution.model.tools import BoundTool, Progress, ToolResult
 from services.execution.model.turns import Job, ModelCall, ModelPiece, ToolCall
 from services.execution.service.continuation import Permission, outcome, question, unaskable
+from services.execution.service.inner import InnerCall, InnerTools
 from services.execution.service.journal import Journal
 from services.execution.service.outputs import Unfit, parsed
-from services.execution.service.own_tools import OwnTools, is_own
 from services.execution.service.record import storable
 from services.execution.service.sources import enter_key, progress_told
 from services.execution.service.tools import digest, parse_object
@@ -67,13 +67,14 @@ class Turns:
     journal: Journal
     models: Models
     tools: ToolCaller
-    own: OwnTools = field(default_factory=OwnTools)
+    inner: Sequence[InnerTools] = ()
     failure: errors.Error | None = None
     text: str = ""
     finished: bool = False
 
     def __post_init__(self) -> None:
-        self._step = 0
+        self._step = self._turns = 0
+        self._inner = {bound.tool.tool_id: one for one in self.inner for bound in one.bound}
         self._asked: dict[str, ToolCall] = {}
         self._steps: dict[str, int] = {}
         self._offered = {bound.tool.function_name: bound for bound in self.job.tools}
@@ -95,6 +96,10 @@ class Turns:
             if self._questions:
                 raise InputNeeded(self._questions, self._announced)
             self._messages = list(map(self._as_written, messages))
+            if self.ending is not None:
+                self.finished = True
+                return ModelPiece()
+            self._turns += 1
             turn = await self._turn(self._call(prompt.told(self._messages, self.job), tools))
         except errors.Error as error:
             self.failure = error
@@ -104,10 +109,19 @@ class Turns:
         self._steps |= {call.call_id: self._next_step() for call in turn.tool_calls if call.name in self._offered}
         return turn
 
+    @property
+    def ending(self) -> InnerTools | None:
+        """What has the answer in place of the model."""
+        return next((one for one in self.inner if one.ends), None)
+
     async def repair(self, request: str) -> str:
         """Asks for the answer once more, and says why."""
         refused = [{"role": "assistant", "content": self.text}, {"role": "user", "content": request}]
         return (await self._turn(self._call(prompt.told([*self._messages, *refused], self.job), []))).text
+
+    def so_far(self) -> tuple[Message, ...]:
+        """What was said before the answer, from the input on, with the conversation before it."""
+        return (*self.job.background.history, *self.conversation("")[:-1])
 
     def conversation(self, answer: str) -> tuple[Message, ...]:
         """What was said from the input to the answer."""
@@ -335,11 +349,11 @@ class Turns:
         )
         # A call that asked has said before that it begins.
         if (kept := await self.journal.begin(step, *([] if answer else [started]))) is not None:
-            return self._told_before(kept, started)
+            return await self._told_before(kept, started, bound)
         scope = self.journal.source.scope
         enter_key("/".join(filter(None, [self.job.execution_id, scope, str(step.number), call.call_id])))
         try:
-            result, changes = await self._decided(bound, call.call_id, arguments or {}, decided)
+            result, changes = await self._decided(bound, step, arguments or {}, decided)
         except InputNeeded as needed:  # of a member that the tool runs: the call goes on when there are answers
             self._questions += needed.questions
             self._announced += needed.announced
@@ -357,17 +371,17 @@ class Turns:
         return ""
 
     async def _decided(
-        self, bound: BoundTool, call_id: str, arguments: Mapping[str, Any], decided: ToolResult | Permission
+        self, bound: BoundTool, step: Step, arguments: Mapping[str, Any], decided: ToolResult | Permission
     ) -> tuple[ToolResult, Sequence[Event]]:
         """The result, and what the call changed."""
         if isinstance(decided, ToolResult):
             return decided, ()
         changes: Sequence[Event] = ()
         used = arguments if decided.arguments is None else decided.arguments
-        if is_own(bound.tool.tool_id):
-            result, changes = await self.own.call(bound, call_id, used)
+        if (inner := self._inner.get(bound.tool.tool_id)) is not None:
+            result, changes = await inner.call(self._inner_call(bound, step, used))
         else:
-            with progress_told(lambda told: self._tell(bound, call_id, told)):
+            with progress_told(lambda told: self._tell(bound, step.call_id, told)):
                 result = await self.tools.call(bound, used)
         return decided.noted(result), changes
 
@@ -375,11 +389,14 @@ class Turns:
         message = storable(told.message)[:_LONGEST_WORD]
         self.journal.emit(ToolCallProgress(call_id, bound.tool.tool_id, told.progress, told.total, message))
 
-    def _told_before(self, step: Step, started: ToolCallStarted) -> str:
+    def _inner_call(self, bound: BoundTool, step: Step, arguments: Mapping[str, Any]) -> InnerCall:
+        return InnerCall(bound, step.call_id, arguments, step.number, self._turns)
+
+    async def _told_before(self, step: Step, started: ToolCallStarted, bound: BoundTool) -> str:
         result = ToolResult(**step.result or {})
         self.journal.again(started)
-        if is_own(step.name) and not result.is_error:
-            for change in self.own.recall(step.name, started.arguments):
+        if (inner := self._inner.get(step.name)) is not None:
+            for change in await inner.recall(self._inner_call(bound, step, started.arguments)):
                 self.journal.again(change)
         self.journal.again(_completed(step.call_id, step.name, result))
         return result.output

@@ -148,6 +148,8 @@ const (
 	// Members run members deeper than the server or the budget's max_depth allows. Code RESOURCE_EXHAUSTED. Metadata:
 	// `limit`.
 	ErrorReason_ERROR_REASON_NESTED_TOO_DEEP ErrorReason = 70
+	// Agents hand a conversation to each other in circles. Code ABORTED. Metadata: `path`.
+	ErrorReason_ERROR_REASON_HANDOFF_LOOP ErrorReason = 71
 	// A wrapping token of Secrets gives nothing. Code FAILED_PRECONDITION. Metadata: `cause`, one of "unknown", "expired",
 	// "spent" (somebody else has the values: rotate them) and "creation_path".
 	ErrorReason_ERROR_REASON_WRAPPING_TOKEN_INVALID ErrorReason = 60
@@ -208,6 +210,7 @@ var (
 		46: "ERROR_REASON_TOOL_SOURCE_UNAVAILABLE",
 		47: "ERROR_REASON_TOOL_UNUSABLE",
 		70: "ERROR_REASON_NESTED_TOO_DEEP",
+		71: "ERROR_REASON_HANDOFF_LOOP",
 		60: "ERROR_REASON_WRAPPING_TOKEN_INVALID",
 		61: "ERROR_REASON_LEASE_ENDED",
 	}
@@ -261,6 +264,7 @@ var (
 		"ERROR_REASON_TOOL_SOURCE_UNAVAILABLE": 46,
 		"ERROR_REASON_TOOL_UNUSABLE":           47,
 		"ERROR_REASON_NESTED_TOO_DEEP":         70,
+		"ERROR_REASON_HANDOFF_LOOP":            71,
 		"ERROR_REASON_WRAPPING_TOKEN_INVALID":  60,
 		"ERROR_REASON_LEASE_ENDED":             61,
 	}
@@ -297,7 +301,7 @@ var File_dynamicagents_errors_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\xeb\r\n" +
+	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\x8a\x0e\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12#\n" +
@@ -348,7 +352,8 @@ const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"\x1aERROR_REASON_INPUT_EXPIRED\x10-\x12(\n" +
 	"$ERROR_REASON_TOOL_SOURCE_UNAVAILABLE\x10.\x12\x1e\n" +
 	"\x1aERROR_REASON_TOOL_UNUSABLE\x10/\x12 \n" +
-	"\x1cERROR_REASON_NESTED_TOO_DEEP\x10F\x12'\n" +
+	"\x1cERROR_REASON_NESTED_TOO_DEEP\x10F\x12\x1d\n" +
+	"\x19ERROR_REASON_HANDOFF_LOOP\x10G\x12'\n" +
 	"#ERROR_REASON_WRAPPING_TOKEN_INVALID\x10<\x12\x1c\n" +
 	"\x18ERROR_REASON_LEASE_ENDED\x10=Bq\n" +
 	"\x1bdev.dynamicagents.errors.v1P\x01ZPgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/errors/v1;errorsv1b\x06proto3"

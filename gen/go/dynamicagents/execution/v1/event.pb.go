@@ -56,6 +56,7 @@ type ExecuteEvent struct {
 	//	*ExecuteEvent_Heartbeat
 	//	*ExecuteEvent_CitationsReported
 	//	*ExecuteEvent_InputReceived
+	//	*ExecuteEvent_HandedOff
 	//	*ExecuteEvent_ExecutionCompleted
 	//	*ExecuteEvent_ExecutionFailed
 	//	*ExecuteEvent_ExecutionCancelled
@@ -264,6 +265,15 @@ func (x *ExecuteEvent) GetInputReceived() *InputReceived {
 	return nil
 }
 
+func (x *ExecuteEvent) GetHandedOff() *HandedOff {
+	if x != nil {
+		if x, ok := x.Event.(*ExecuteEvent_HandedOff); ok {
+			return x.HandedOff
+		}
+	}
+	return nil
+}
+
 func (x *ExecuteEvent) GetExecutionCompleted() *ExecutionCompleted {
 	if x != nil {
 		if x, ok := x.Event.(*ExecuteEvent_ExecutionCompleted); ok {
@@ -370,6 +380,11 @@ type ExecuteEvent_InputReceived struct {
 	InputReceived *InputReceived `protobuf:"bytes,26,opt,name=input_received,json=inputReceived,proto3,oneof"`
 }
 
+type ExecuteEvent_HandedOff struct {
+	// The conversation was handed over.
+	HandedOff *HandedOff `protobuf:"bytes,28,opt,name=handed_off,json=handedOff,proto3,oneof"`
+}
+
 type ExecuteEvent_ExecutionCompleted struct {
 	// Terminal: there is an answer.
 	ExecutionCompleted *ExecutionCompleted `protobuf:"bytes,30,opt,name=execution_completed,json=executionCompleted,proto3,oneof"`
@@ -414,6 +429,8 @@ func (*ExecuteEvent_Heartbeat) isExecuteEvent_Event() {}
 func (*ExecuteEvent_CitationsReported) isExecuteEvent_Event() {}
 
 func (*ExecuteEvent_InputReceived) isExecuteEvent_Event() {}
+
+func (*ExecuteEvent_HandedOff) isExecuteEvent_Event() {}
 
 func (*ExecuteEvent_ExecutionCompleted) isExecuteEvent_Event() {}
 
@@ -1120,6 +1137,71 @@ func (x *MemberCompleted) GetDuration() *durationpb.Duration {
 	return nil
 }
 
+// HandedOff says that an agent has handed the conversation over. Who has it now runs as a member, and its answer is that of
+// the one who had it.
+type HandedOff struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent that had it.
+	FromId string `protobuf:"bytes,1,opt,name=from_id,json=fromId,proto3" json:"from_id,omitempty"`
+	// The agent or team that goes on.
+	ToId string `protobuf:"bytes,2,opt,name=to_id,json=toId,proto3" json:"to_id,omitempty"`
+	// Why, as the model says.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandedOff) Reset() {
+	*x = HandedOff{}
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandedOff) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandedOff) ProtoMessage() {}
+
+func (x *HandedOff) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandedOff.ProtoReflect.Descriptor instead.
+func (*HandedOff) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *HandedOff) GetFromId() string {
+	if x != nil {
+		return x.FromId
+	}
+	return ""
+}
+
+func (x *HandedOff) GetToId() string {
+	if x != nil {
+		return x.ToId
+	}
+	return ""
+}
+
+func (x *HandedOff) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Heartbeat keeps a quiet stream alive.
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1131,7 +1213,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1225,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1238,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{10}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Heartbeat) GetQueuePosition() int32 {
@@ -1185,7 +1267,7 @@ type ToolCallProgress struct {
 
 func (x *ToolCallProgress) Reset() {
 	*x = ToolCallProgress{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1279,7 @@ func (x *ToolCallProgress) String() string {
 func (*ToolCallProgress) ProtoMessage() {}
 
 func (x *ToolCallProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1292,7 @@ func (x *ToolCallProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCallProgress.ProtoReflect.Descriptor instead.
 func (*ToolCallProgress) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{11}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ToolCallProgress) GetCallId() string {
@@ -1260,7 +1342,7 @@ type ContentRestarted struct {
 
 func (x *ContentRestarted) Reset() {
 	*x = ContentRestarted{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1354,7 @@ func (x *ContentRestarted) String() string {
 func (*ContentRestarted) ProtoMessage() {}
 
 func (x *ContentRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1367,7 @@ func (x *ContentRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentRestarted.ProtoReflect.Descriptor instead.
 func (*ContentRestarted) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{12}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ContentRestarted) GetFromSequence() int64 {
@@ -1308,7 +1390,7 @@ type StateChanged struct {
 
 func (x *StateChanged) Reset() {
 	*x = StateChanged{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1402,7 @@ func (x *StateChanged) String() string {
 func (*StateChanged) ProtoMessage() {}
 
 func (x *StateChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1415,7 @@ func (x *StateChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateChanged.ProtoReflect.Descriptor instead.
 func (*StateChanged) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{13}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StateChanged) GetState() *structpb.Struct {
@@ -1361,7 +1443,7 @@ type CitationsReported struct {
 
 func (x *CitationsReported) Reset() {
 	*x = CitationsReported{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +1455,7 @@ func (x *CitationsReported) String() string {
 func (*CitationsReported) ProtoMessage() {}
 
 func (x *CitationsReported) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +1468,7 @@ func (x *CitationsReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CitationsReported.ProtoReflect.Descriptor instead.
 func (*CitationsReported) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{14}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CitationsReported) GetCitations() []*Citation {
@@ -1411,7 +1493,7 @@ type Citation struct {
 
 func (x *Citation) Reset() {
 	*x = Citation{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +1505,7 @@ func (x *Citation) String() string {
 func (*Citation) ProtoMessage() {}
 
 func (x *Citation) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +1518,7 @@ func (x *Citation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Citation.ProtoReflect.Descriptor instead.
 func (*Citation) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{15}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Citation) GetUrl() string {
@@ -1475,7 +1557,7 @@ type InputReceived struct {
 
 func (x *InputReceived) Reset() {
 	*x = InputReceived{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1569,7 @@ func (x *InputReceived) String() string {
 func (*InputReceived) ProtoMessage() {}
 
 func (x *InputReceived) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1582,7 @@ func (x *InputReceived) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputReceived.ProtoReflect.Descriptor instead.
 func (*InputReceived) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{16}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *InputReceived) GetInputId() string {
@@ -1541,7 +1623,7 @@ type ExecutionCompleted struct {
 
 func (x *ExecutionCompleted) Reset() {
 	*x = ExecutionCompleted{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1635,7 @@ func (x *ExecutionCompleted) String() string {
 func (*ExecutionCompleted) ProtoMessage() {}
 
 func (x *ExecutionCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1648,7 @@ func (x *ExecutionCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionCompleted.ProtoReflect.Descriptor instead.
 func (*ExecutionCompleted) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{17}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExecutionCompleted) GetOutput() string {
@@ -1612,7 +1694,7 @@ type ExecutionFailed struct {
 
 func (x *ExecutionFailed) Reset() {
 	*x = ExecutionFailed{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[18]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +1706,7 @@ func (x *ExecutionFailed) String() string {
 func (*ExecutionFailed) ProtoMessage() {}
 
 func (x *ExecutionFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[18]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +1719,7 @@ func (x *ExecutionFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionFailed.ProtoReflect.Descriptor instead.
 func (*ExecutionFailed) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{18}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExecutionFailed) GetError() *status.Status {
@@ -1674,7 +1756,7 @@ type ExecutionCancelled struct {
 
 func (x *ExecutionCancelled) Reset() {
 	*x = ExecutionCancelled{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[19]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +1768,7 @@ func (x *ExecutionCancelled) String() string {
 func (*ExecutionCancelled) ProtoMessage() {}
 
 func (x *ExecutionCancelled) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[19]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +1781,7 @@ func (x *ExecutionCancelled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionCancelled.ProtoReflect.Descriptor instead.
 func (*ExecutionCancelled) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{19}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExecutionCancelled) GetReason() string {
@@ -1720,7 +1802,7 @@ var File_dynamicagents_execution_v1_event_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"&dynamicagents/execution/v1/event.proto\x12\x1adynamicagents.execution.v1\x1a*dynamicagents/execution/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x80\x0e\n" +
+	"&dynamicagents/execution/v1/event.proto\x12\x1adynamicagents.execution.v1\x1a*dynamicagents/execution/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xc8\x0e\n" +
 	"\fExecuteEvent\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12.\n" +
@@ -1741,7 +1823,9 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\x0eusage_reported\x18\x17 \x01(\v2).dynamicagents.execution.v1.UsageReportedH\x00R\rusageReported\x12E\n" +
 	"\theartbeat\x18\x18 \x01(\v2%.dynamicagents.execution.v1.HeartbeatH\x00R\theartbeat\x12^\n" +
 	"\x12citations_reported\x18\x19 \x01(\v2-.dynamicagents.execution.v1.CitationsReportedH\x00R\x11citationsReported\x12R\n" +
-	"\x0einput_received\x18\x1a \x01(\v2).dynamicagents.execution.v1.InputReceivedH\x00R\rinputReceived\x12a\n" +
+	"\x0einput_received\x18\x1a \x01(\v2).dynamicagents.execution.v1.InputReceivedH\x00R\rinputReceived\x12F\n" +
+	"\n" +
+	"handed_off\x18\x1c \x01(\v2%.dynamicagents.execution.v1.HandedOffH\x00R\thandedOff\x12a\n" +
 	"\x13execution_completed\x18\x1e \x01(\v2..dynamicagents.execution.v1.ExecutionCompletedH\x00R\x12executionCompleted\x12X\n" +
 	"\x10execution_failed\x18\x1f \x01(\v2+.dynamicagents.execution.v1.ExecutionFailedH\x00R\x0fexecutionFailed\x12a\n" +
 	"\x13execution_cancelled\x18  \x01(\v2..dynamicagents.execution.v1.ExecutionCancelledH\x00R\x12executionCancelledB\a\n" +
@@ -1795,7 +1879,11 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\x11structured_output\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x10structuredOutput\x12(\n" +
 	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusR\x05error\x12@\n" +
 	"\x05usage\x18\x04 \x01(\v2*.dynamicagents.execution.v1.ExecutionUsageR\x05usage\x125\n" +
-	"\bduration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bduration\"2\n" +
+	"\bduration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bduration\"Q\n" +
+	"\tHandedOff\x12\x17\n" +
+	"\afrom_id\x18\x01 \x01(\tR\x06fromId\x12\x13\n" +
+	"\x05to_id\x18\x02 \x01(\tR\x04toId\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"2\n" +
 	"\tHeartbeat\x12%\n" +
 	"\x0equeue_position\x18\x01 \x01(\x05R\rqueuePosition\"\x90\x01\n" +
 	"\x10ToolCallProgress\x12\x17\n" +
@@ -1847,7 +1935,7 @@ func file_dynamicagents_execution_v1_event_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_execution_v1_event_proto_rawDescData
 }
 
-var file_dynamicagents_execution_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_dynamicagents_execution_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_dynamicagents_execution_v1_event_proto_goTypes = []any{
 	(*ExecuteEvent)(nil),          // 0: dynamicagents.execution.v1.ExecuteEvent
 	(*Source)(nil),                // 1: dynamicagents.execution.v1.Source
@@ -1859,62 +1947,64 @@ var file_dynamicagents_execution_v1_event_proto_goTypes = []any{
 	(*UsageReported)(nil),         // 7: dynamicagents.execution.v1.UsageReported
 	(*MemberStarted)(nil),         // 8: dynamicagents.execution.v1.MemberStarted
 	(*MemberCompleted)(nil),       // 9: dynamicagents.execution.v1.MemberCompleted
-	(*Heartbeat)(nil),             // 10: dynamicagents.execution.v1.Heartbeat
-	(*ToolCallProgress)(nil),      // 11: dynamicagents.execution.v1.ToolCallProgress
-	(*ContentRestarted)(nil),      // 12: dynamicagents.execution.v1.ContentRestarted
-	(*StateChanged)(nil),          // 13: dynamicagents.execution.v1.StateChanged
-	(*CitationsReported)(nil),     // 14: dynamicagents.execution.v1.CitationsReported
-	(*Citation)(nil),              // 15: dynamicagents.execution.v1.Citation
-	(*InputReceived)(nil),         // 16: dynamicagents.execution.v1.InputReceived
-	(*ExecutionCompleted)(nil),    // 17: dynamicagents.execution.v1.ExecutionCompleted
-	(*ExecutionFailed)(nil),       // 18: dynamicagents.execution.v1.ExecutionFailed
-	(*ExecutionCancelled)(nil),    // 19: dynamicagents.execution.v1.ExecutionCancelled
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*InputRequired)(nil),         // 21: dynamicagents.execution.v1.InputRequired
-	(*structpb.Struct)(nil),       // 22: google.protobuf.Struct
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
-	(*status.Status)(nil),         // 24: google.rpc.Status
-	(*ExecutionUsage)(nil),        // 25: dynamicagents.execution.v1.ExecutionUsage
+	(*HandedOff)(nil),             // 10: dynamicagents.execution.v1.HandedOff
+	(*Heartbeat)(nil),             // 11: dynamicagents.execution.v1.Heartbeat
+	(*ToolCallProgress)(nil),      // 12: dynamicagents.execution.v1.ToolCallProgress
+	(*ContentRestarted)(nil),      // 13: dynamicagents.execution.v1.ContentRestarted
+	(*StateChanged)(nil),          // 14: dynamicagents.execution.v1.StateChanged
+	(*CitationsReported)(nil),     // 15: dynamicagents.execution.v1.CitationsReported
+	(*Citation)(nil),              // 16: dynamicagents.execution.v1.Citation
+	(*InputReceived)(nil),         // 17: dynamicagents.execution.v1.InputReceived
+	(*ExecutionCompleted)(nil),    // 18: dynamicagents.execution.v1.ExecutionCompleted
+	(*ExecutionFailed)(nil),       // 19: dynamicagents.execution.v1.ExecutionFailed
+	(*ExecutionCancelled)(nil),    // 20: dynamicagents.execution.v1.ExecutionCancelled
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*InputRequired)(nil),         // 22: dynamicagents.execution.v1.InputRequired
+	(*structpb.Struct)(nil),       // 23: google.protobuf.Struct
+	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
+	(*status.Status)(nil),         // 25: google.rpc.Status
+	(*ExecutionUsage)(nil),        // 26: dynamicagents.execution.v1.ExecutionUsage
 }
 var file_dynamicagents_execution_v1_event_proto_depIdxs = []int32{
-	20, // 0: dynamicagents.execution.v1.ExecuteEvent.time:type_name -> google.protobuf.Timestamp
+	21, // 0: dynamicagents.execution.v1.ExecuteEvent.time:type_name -> google.protobuf.Timestamp
 	1,  // 1: dynamicagents.execution.v1.ExecuteEvent.source:type_name -> dynamicagents.execution.v1.Source
 	2,  // 2: dynamicagents.execution.v1.ExecuteEvent.execution_started:type_name -> dynamicagents.execution.v1.ExecutionStarted
 	3,  // 3: dynamicagents.execution.v1.ExecuteEvent.content_delta:type_name -> dynamicagents.execution.v1.ContentDelta
 	4,  // 4: dynamicagents.execution.v1.ExecuteEvent.reasoning_delta:type_name -> dynamicagents.execution.v1.ReasoningDelta
 	5,  // 5: dynamicagents.execution.v1.ExecuteEvent.tool_call_started:type_name -> dynamicagents.execution.v1.ToolCallStarted
-	11, // 6: dynamicagents.execution.v1.ExecuteEvent.tool_call_progress:type_name -> dynamicagents.execution.v1.ToolCallProgress
+	12, // 6: dynamicagents.execution.v1.ExecuteEvent.tool_call_progress:type_name -> dynamicagents.execution.v1.ToolCallProgress
 	6,  // 7: dynamicagents.execution.v1.ExecuteEvent.tool_call_completed:type_name -> dynamicagents.execution.v1.ToolCallCompleted
 	8,  // 8: dynamicagents.execution.v1.ExecuteEvent.member_started:type_name -> dynamicagents.execution.v1.MemberStarted
 	9,  // 9: dynamicagents.execution.v1.ExecuteEvent.member_completed:type_name -> dynamicagents.execution.v1.MemberCompleted
-	21, // 10: dynamicagents.execution.v1.ExecuteEvent.input_required:type_name -> dynamicagents.execution.v1.InputRequired
-	12, // 11: dynamicagents.execution.v1.ExecuteEvent.content_restarted:type_name -> dynamicagents.execution.v1.ContentRestarted
-	13, // 12: dynamicagents.execution.v1.ExecuteEvent.state_changed:type_name -> dynamicagents.execution.v1.StateChanged
+	22, // 10: dynamicagents.execution.v1.ExecuteEvent.input_required:type_name -> dynamicagents.execution.v1.InputRequired
+	13, // 11: dynamicagents.execution.v1.ExecuteEvent.content_restarted:type_name -> dynamicagents.execution.v1.ContentRestarted
+	14, // 12: dynamicagents.execution.v1.ExecuteEvent.state_changed:type_name -> dynamicagents.execution.v1.StateChanged
 	7,  // 13: dynamicagents.execution.v1.ExecuteEvent.usage_reported:type_name -> dynamicagents.execution.v1.UsageReported
-	10, // 14: dynamicagents.execution.v1.ExecuteEvent.heartbeat:type_name -> dynamicagents.execution.v1.Heartbeat
-	14, // 15: dynamicagents.execution.v1.ExecuteEvent.citations_reported:type_name -> dynamicagents.execution.v1.CitationsReported
-	16, // 16: dynamicagents.execution.v1.ExecuteEvent.input_received:type_name -> dynamicagents.execution.v1.InputReceived
-	17, // 17: dynamicagents.execution.v1.ExecuteEvent.execution_completed:type_name -> dynamicagents.execution.v1.ExecutionCompleted
-	18, // 18: dynamicagents.execution.v1.ExecuteEvent.execution_failed:type_name -> dynamicagents.execution.v1.ExecutionFailed
-	19, // 19: dynamicagents.execution.v1.ExecuteEvent.execution_cancelled:type_name -> dynamicagents.execution.v1.ExecutionCancelled
-	22, // 20: dynamicagents.execution.v1.ToolCallStarted.arguments:type_name -> google.protobuf.Struct
-	23, // 21: dynamicagents.execution.v1.ToolCallCompleted.duration:type_name -> google.protobuf.Duration
-	22, // 22: dynamicagents.execution.v1.MemberCompleted.structured_output:type_name -> google.protobuf.Struct
-	24, // 23: dynamicagents.execution.v1.MemberCompleted.error:type_name -> google.rpc.Status
-	25, // 24: dynamicagents.execution.v1.MemberCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	23, // 25: dynamicagents.execution.v1.MemberCompleted.duration:type_name -> google.protobuf.Duration
-	22, // 26: dynamicagents.execution.v1.StateChanged.state:type_name -> google.protobuf.Struct
-	15, // 27: dynamicagents.execution.v1.CitationsReported.citations:type_name -> dynamicagents.execution.v1.Citation
-	22, // 28: dynamicagents.execution.v1.ExecutionCompleted.structured_output:type_name -> google.protobuf.Struct
-	25, // 29: dynamicagents.execution.v1.ExecutionCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	24, // 30: dynamicagents.execution.v1.ExecutionFailed.error:type_name -> google.rpc.Status
-	25, // 31: dynamicagents.execution.v1.ExecutionFailed.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	25, // 32: dynamicagents.execution.v1.ExecutionCancelled.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	11, // 14: dynamicagents.execution.v1.ExecuteEvent.heartbeat:type_name -> dynamicagents.execution.v1.Heartbeat
+	15, // 15: dynamicagents.execution.v1.ExecuteEvent.citations_reported:type_name -> dynamicagents.execution.v1.CitationsReported
+	17, // 16: dynamicagents.execution.v1.ExecuteEvent.input_received:type_name -> dynamicagents.execution.v1.InputReceived
+	10, // 17: dynamicagents.execution.v1.ExecuteEvent.handed_off:type_name -> dynamicagents.execution.v1.HandedOff
+	18, // 18: dynamicagents.execution.v1.ExecuteEvent.execution_completed:type_name -> dynamicagents.execution.v1.ExecutionCompleted
+	19, // 19: dynamicagents.execution.v1.ExecuteEvent.execution_failed:type_name -> dynamicagents.execution.v1.ExecutionFailed
+	20, // 20: dynamicagents.execution.v1.ExecuteEvent.execution_cancelled:type_name -> dynamicagents.execution.v1.ExecutionCancelled
+	23, // 21: dynamicagents.execution.v1.ToolCallStarted.arguments:type_name -> google.protobuf.Struct
+	24, // 22: dynamicagents.execution.v1.ToolCallCompleted.duration:type_name -> google.protobuf.Duration
+	23, // 23: dynamicagents.execution.v1.MemberCompleted.structured_output:type_name -> google.protobuf.Struct
+	25, // 24: dynamicagents.execution.v1.MemberCompleted.error:type_name -> google.rpc.Status
+	26, // 25: dynamicagents.execution.v1.MemberCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	24, // 26: dynamicagents.execution.v1.MemberCompleted.duration:type_name -> google.protobuf.Duration
+	23, // 27: dynamicagents.execution.v1.StateChanged.state:type_name -> google.protobuf.Struct
+	16, // 28: dynamicagents.execution.v1.CitationsReported.citations:type_name -> dynamicagents.execution.v1.Citation
+	23, // 29: dynamicagents.execution.v1.ExecutionCompleted.structured_output:type_name -> google.protobuf.Struct
+	26, // 30: dynamicagents.execution.v1.ExecutionCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	25, // 31: dynamicagents.execution.v1.ExecutionFailed.error:type_name -> google.rpc.Status
+	26, // 32: dynamicagents.execution.v1.ExecutionFailed.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	26, // 33: dynamicagents.execution.v1.ExecutionCancelled.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_execution_v1_event_proto_init() }
@@ -1939,6 +2029,7 @@ func file_dynamicagents_execution_v1_event_proto_init() {
 		(*ExecuteEvent_Heartbeat)(nil),
 		(*ExecuteEvent_CitationsReported)(nil),
 		(*ExecuteEvent_InputReceived)(nil),
+		(*ExecuteEvent_HandedOff)(nil),
 		(*ExecuteEvent_ExecutionCompleted)(nil),
 		(*ExecuteEvent_ExecutionFailed)(nil),
 		(*ExecuteEvent_ExecutionCancelled)(nil),
@@ -1949,14 +2040,14 @@ func file_dynamicagents_execution_v1_event_proto_init() {
 		(*MemberStarted_TeamId)(nil),
 		(*MemberStarted_WorkflowId)(nil),
 	}
-	file_dynamicagents_execution_v1_event_proto_msgTypes[16].OneofWrappers = []any{}
+	file_dynamicagents_execution_v1_event_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_execution_v1_event_proto_rawDesc), len(file_dynamicagents_execution_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ExecuteEvent(_message.Message):
-    __slots__ = ("execution_id", "sequence", "time", "source", "execution_started", "content_delta", "reasoning_delta", "tool_call_started", "tool_call_progress", "tool_call_completed", "member_started", "member_completed", "input_required", "content_restarted", "state_changed", "usage_reported", "heartbeat", "citations_reported", "input_received", "execution_completed", "execution_failed", "execution_cancelled")
+    __slots__ = ("execution_id", "sequence", "time", "source", "execution_started", "content_delta", "reasoning_delta", "tool_call_started", "tool_call_progress", "tool_call_completed", "member_started", "member_completed", "input_required", "content_restarted", "state_changed", "usage_reported", "heartbeat", "citations_reported", "input_received", "handed_off", "execution_completed", "execution_failed", "execution_cancelled")
     EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,7 @@ class ExecuteEvent(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     CITATIONS_REPORTED_FIELD_NUMBER: _ClassVar[int]
     INPUT_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    HANDED_OFF_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_COMPLETED_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_FAILED_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_CANCELLED_FIELD_NUMBER: _ClassVar[int]
@@ -56,10 +57,11 @@ class ExecuteEvent(_message.Message):
     heartbeat: Heartbeat
     citations_reported: CitationsReported
     input_received: InputReceived
+    handed_off: HandedOff
     execution_completed: ExecutionCompleted
     execution_failed: ExecutionFailed
     execution_cancelled: ExecutionCancelled
-    def __init__(self, execution_id: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., execution_started: _Optional[_Union[ExecutionStarted, _Mapping]] = ..., content_delta: _Optional[_Union[ContentDelta, _Mapping]] = ..., reasoning_delta: _Optional[_Union[ReasoningDelta, _Mapping]] = ..., tool_call_started: _Optional[_Union[ToolCallStarted, _Mapping]] = ..., tool_call_progress: _Optional[_Union[ToolCallProgress, _Mapping]] = ..., tool_call_completed: _Optional[_Union[ToolCallCompleted, _Mapping]] = ..., member_started: _Optional[_Union[MemberStarted, _Mapping]] = ..., member_completed: _Optional[_Union[MemberCompleted, _Mapping]] = ..., input_required: _Optional[_Union[_execution_pb2.InputRequired, _Mapping]] = ..., content_restarted: _Optional[_Union[ContentRestarted, _Mapping]] = ..., state_changed: _Optional[_Union[StateChanged, _Mapping]] = ..., usage_reported: _Optional[_Union[UsageReported, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., citations_reported: _Optional[_Union[CitationsReported, _Mapping]] = ..., input_received: _Optional[_Union[InputReceived, _Mapping]] = ..., execution_completed: _Optional[_Union[ExecutionCompleted, _Mapping]] = ..., execution_failed: _Optional[_Union[ExecutionFailed, _Mapping]] = ..., execution_cancelled: _Optional[_Union[ExecutionCancelled, _Mapping]] = ...) -> None: ...
+    def __init__(self, execution_id: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., execution_started: _Optional[_Union[ExecutionStarted, _Mapping]] = ..., content_delta: _Optional[_Union[ContentDelta, _Mapping]] = ..., reasoning_delta: _Optional[_Union[ReasoningDelta, _Mapping]] = ..., tool_call_started: _Optional[_Union[ToolCallStarted, _Mapping]] = ..., tool_call_progress: _Optional[_Union[ToolCallProgress, _Mapping]] = ..., tool_call_completed: _Optional[_Union[ToolCallCompleted, _Mapping]] = ..., member_started: _Optional[_Union[MemberStarted, _Mapping]] = ..., member_completed: _Optional[_Union[MemberCompleted, _Mapping]] = ..., input_required: _Optional[_Union[_execution_pb2.InputRequired, _Mapping]] = ..., content_restarted: _Optional[_Union[ContentRestarted, _Mapping]] = ..., state_changed: _Optional[_Union[StateChanged, _Mapping]] = ..., usage_reported: _Optional[_Union[UsageReported, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., citations_reported: _Optional[_Union[CitationsReported, _Mapping]] = ..., input_received: _Optional[_Union[InputReceived, _Mapping]] = ..., handed_off: _Optional[_Union[HandedOff, _Mapping]] = ..., execution_completed: _Optional[_Union[ExecutionCompleted, _Mapping]] = ..., execution_failed: _Optional[_Union[ExecutionFailed, _Mapping]] = ..., execution_cancelled: _Optional[_Union[ExecutionCancelled, _Mapping]] = ...) -> None: ...
 
 class Source(_message.Message):
     __slots__ = ("path", "depth", "scope")
@@ -168,6 +170,16 @@ class MemberCompleted(_message.Message):
     usage: _execution_pb2.ExecutionUsage
     duration: _duration_pb2.Duration
     def __init__(self, output: _Optional[str] = ..., structured_output: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., usage: _Optional[_Union[_execution_pb2.ExecutionUsage, _Mapping]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class HandedOff(_message.Message):
+    __slots__ = ("from_id", "to_id", "reason")
+    FROM_ID_FIELD_NUMBER: _ClassVar[int]
+    TO_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    from_id: str
+    to_id: str
+    reason: str
+    def __init__(self, from_id: _Optional[str] = ..., to_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("queue_position",)
