@@ -13,13 +13,15 @@ from dynamicagents.secrets.v1 import secrets_service_pb2_grpc
 from dynamicagents.tools.v1 import tool_service_pb2_grpc as tool_grpc
 from opentelemetry.sdk.trace import TracerProvider
 
-from libs import client, database
+from libs import client, database, telemetry
 from libs.config import StartError
 from libs.server import Drain, Server, Servicer, listening
 from services.execution.config import ExecutionSettings
 from services.execution.gateways.agno.runner import AgnoRunner
 from services.execution.gateways.mcp.source import McpTools
 from services.execution.gateways.mcp.targets import Bounds as McpBounds
+from services.execution.gateways.providers.source import GrpcTools
+from services.execution.gateways.providers.targets import Bounds as ProviderBounds
 from services.execution.gateways.registry import RegistryConfigurations
 from services.execution.gateways.router import RouterModels
 from services.execution.gateways.secrets import SecretsGateway
@@ -27,6 +29,7 @@ from services.execution.model.targets import TargetKind
 from services.execution.service.admission import Admission, Bounds
 from services.execution.service.builtin import Builtin
 from services.execution.service.catalogue import Catalogue
+from services.execution.service.checks import Checks
 from services.execution.service.continuation import Continuation
 from services.execution.service.conversations import Conversations
 from services.execution.service.executions import Executions
@@ -64,8 +67,16 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
             client.channel(settings.registry_address, settings, provider, retried=_REGISTRY)
         )
         router = await stack.enter_async_context(client.channel(settings.router_address, settings, provider))
-        mcp = await stack.enter_async_context(await _mcp(stack, registry, settings, provider))
-        tools = Tools([Builtin(), *map(_source, settings.tool_sources)], [mcp], limit=_result_limit(settings))
+        secrets = SecretsGateway(
+            secrets_service_pb2_grpc.SecretsServiceStub(
+                await stack.enter_async_context(client.channel(settings.secrets_address, settings, provider))
+            )
+        )
+        mcp = await stack.enter_async_context(_mcp(registry, secrets, settings))
+        providers = await stack.enter_async_context(_providers(registry, secrets, settings, provider))
+        tools = Tools(
+            [Builtin(), *map(_source, settings.tool_sources)], [mcp, providers], limit=_result_limit(settings)
+        )
         runner = AgnoRunner(_models(router, settings), tools)
         await runner.warm_up()
         store = SqlExecutionStore(db)
@@ -96,17 +107,18 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
             ),
             Servicer(
                 tool_grpc.add_ToolServiceServicer_to_server,
-                ToolServicer(tools, Catalogue(tools, configurations, drain, heartbeat=settings.heartbeat)),
+                ToolServicer(
+                    tools,
+                    Catalogue(tools, configurations, drain, heartbeat=settings.heartbeat),
+                    Checks(providers, configurations),
+                ),
                 "dynamicagents.tools.v1.ToolService",
             ),
         ]
         yield await stack.enter_async_context(listening(settings, servicers, drain=drain, provider=provider))
 
 
-async def _mcp(
-    stack: AsyncExitStack, registry: grpc.aio.Channel, settings: ExecutionSettings, provider: TracerProvider | None
-) -> McpTools:
-    secrets = await stack.enter_async_context(client.channel(settings.secrets_address, settings, provider))
+def _mcp(registry: grpc.aio.Channel, secrets: SecretsGateway, settings: ExecutionSettings) -> McpTools:
     bounds = McpBounds(
         commands=settings.mcp_commands,
         variables=settings.mcp_variables,
@@ -114,11 +126,25 @@ async def _mcp(
         idle=settings.mcp_idle,
         ttl=settings.mcp_ttl,
     )
-    return McpTools(
-        watch_service_pb2_grpc.WatchServiceStub(registry),
-        SecretsGateway(secrets_service_pb2_grpc.SecretsServiceStub(secrets)),
-        bounds,
+    return McpTools(watch_service_pb2_grpc.WatchServiceStub(registry), secrets, bounds)
+
+
+def _providers(
+    registry: grpc.aio.Channel, secrets: SecretsGateway, settings: ExecutionSettings, provider: TracerProvider | None
+) -> GrpcTools:
+    bounds = ProviderBounds(
+        addresses=settings.grpc_provider_addresses,
+        patience=settings.grpc_patience,
+        idle=settings.grpc_idle,
+        ttl=settings.grpc_ttl,
+        max_message_bytes=settings.max_message_bytes,
+        ca_file=settings.grpc_provider_ca_file,
     )
+    watch: watch_service_pb2_grpc.WatchServiceAsyncStub = watch_service_pb2_grpc.WatchServiceStub(registry)
+    try:
+        return GrpcTools(watch, secrets, bounds, telemetry.client_interceptors(provider))
+    except OSError as error:
+        raise StartError(f"bad setting grpc_provider_ca_file of execution: {error}") from None
 
 
 def _source(named: str) -> ToolSource:

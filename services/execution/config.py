@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
@@ -67,4 +68,17 @@ class ExecutionSettings(Settings):
     mcp_idle: float = Field(300.0, gt=0, description="Seconds after which a connection that nobody uses is closed.")
     mcp_ttl: float = Field(
         300.0, gt=0, description="Seconds for which an MCP server's tools are believed, unless it says otherwise."
+    )
+    grpc_provider_addresses: tuple[str, ...] = Field(
+        ("private",),
+        description="Where tool providers may be: patterns of host:port, e.g. '*.crm.internal:50052' or '*'; "
+        "'private' stands for loopback and the private ranges.",
+    )
+    grpc_provider_ca_file: Path | None = Field(
+        None, description="PEM file of the authorities that tool providers with TLS are trusted by; unset: the usual."
+    )
+    grpc_patience: float = Field(10.0, gt=0, description="Seconds that a tool provider has to list its tools.")
+    grpc_idle: float = Field(300.0, gt=0, description="Seconds after which a channel that nobody uses is closed.")
+    grpc_ttl: float = Field(
+        300.0, gt=0, description="Seconds for which a tool provider's tools are believed, unless it says otherwise."
     )

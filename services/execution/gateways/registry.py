@@ -97,6 +97,18 @@ class RegistryConfigurations:
         spec = MessageToDict(agent.spec, preserving_proto_field_name=True)
         return Agent(agent.agent_id, agent.revision, agent.description, spec, functions)
 
+    async def tools_of_all(self) -> Mapping[str, Sequence[str]]:
+        """The ids and patterns of tools that each agent of the caller's tenant names."""
+        found: dict[str, Sequence[str]] = {}
+        request = agent_service_pb2.ListAgentsRequest(page_size=_MOST)
+        with translated("registry"):
+            while True:
+                page = await self._agents.ListAgents(request)
+                found |= {agent.agent_id: [tool.tool_id for tool in agent.spec.tools] for agent in page.agents}
+                request.page_token = page.next_page_token
+                if not request.page_token:
+                    return found
+
     async def _functions(self, tool_ids: Sequence[str]) -> Sequence[Mapping[str, Any]]:
         """The functions among the tools, or among those that a pattern such as function/crm-* stands for."""
         named = [one.removeprefix(_FUNCTION) for one in tool_ids if one.startswith(_FUNCTION)]

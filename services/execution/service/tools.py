@@ -122,8 +122,9 @@ class Tools:
         source: ToolSource | LiveSource = self.live.get(tool.source) or self._by_id[tool.tool_id][0]
         seconds = deadline.narrowed(bound.timeout) or 0.0
         try:
-            async with asyncio.timeout(seconds):
-                output = await source.call(tool, arguments)
+            with deadline.within(seconds):
+                async with asyncio.timeout(seconds):
+                    output = await source.call(tool, arguments)
             problem = _problem_of_output(tool, output) if len(output) <= self._limit else None
             return (problem, True) if problem else (output, False)
         except TimeoutError:

@@ -19,6 +19,8 @@ from services.execution.service.catalogue import (
     SourceRemoved,
     ToolRemoved,
 )
+from services.execution.service.checks import Checks, ToolCheck
+from services.execution.service.compatibility import Change
 from services.execution.service.tools import Tools
 from services.execution.servicer.translation import to_data
 
@@ -26,8 +28,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ToolServicer(tool_service_pb2_grpc.ToolServiceServicer):
-    def __init__(self, tools: Tools, catalogue: Catalogue) -> None:
-        self._tools, self._catalogue = tools, catalogue
+    def __init__(self, tools: Tools, catalogue: Catalogue, checks: Checks) -> None:
+        self._tools, self._catalogue, self._checks = tools, catalogue, checks
 
     async def ListTools(
         self, request: tool_service_pb2.ListToolsRequest, context: Context
@@ -53,7 +55,25 @@ class ToolServicer(tool_service_pb2_grpc.ToolServiceServicer):
             output=result.output, is_error=result.is_error, duration=timedelta(seconds=result.duration)
         )
 
+    async def CheckToolProvider(
+        self, request: tool_service_pb2.CheckToolProviderRequest, context: Context
+    ) -> tool_service_pb2.CheckToolProviderResponse:
+        checks = await self._checks.check(
+            identity.current(),
+            request.tool_provider_id,
+            address=request.candidate_address,
+            other_id=request.candidate_tool_provider_id,
+        )
+        return tool_service_pb2.CheckToolProviderResponse(tools=map(_check, checks))
 
+
+_CHANGE: Final = {
+    Change.UNCHANGED: tool_service_pb2.TOOL_CHANGE_UNCHANGED,
+    Change.ADDED: tool_service_pb2.TOOL_CHANGE_ADDED,
+    Change.COMPATIBLE: tool_service_pb2.TOOL_CHANGE_COMPATIBLE,
+    Change.BREAKING: tool_service_pb2.TOOL_CHANGE_BREAKING,
+    Change.REMOVED: tool_service_pb2.TOOL_CHANGE_REMOVED,
+}
 _STATE: Final = {
     SourceState.PENDING: tool_pb2.TOOL_SOURCE_STATE_PENDING,
     SourceState.READY: tool_pb2.TOOL_SOURCE_STATE_READY,
@@ -78,6 +98,16 @@ def _response(item: Item) -> tool_service_pb2.WatchToolsResponse:
         case Quiet():
             response.heartbeat.SetInParent()
     return response
+
+
+def _check(check: ToolCheck) -> tool_service_pb2.ToolCheck:
+    differences = [
+        tool_service_pb2.ToolDifference(path=one.path, description=one.description, breaking=one.breaking)
+        for one in check.differences
+    ]
+    return tool_service_pb2.ToolCheck(
+        tool_id=check.tool_id, change=_CHANGE[check.change], differences=differences, agent_ids=check.agent_ids
+    )
 
 
 def _status(status: SourceStatus) -> tool_pb2.ToolSourceStatus:

@@ -28,6 +28,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter, ValidationError
 
 from libs import errors
+from services.execution.gateways.described import MOST_TOOLS
 from services.execution.gateways.mcp import transports
 from services.execution.gateways.mcp.targets import Bounds, Target
 from services.execution.gateways.mcp.translation import to_output
@@ -38,7 +39,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _MOST_PAGES: Final = 100
-MOST_TOOLS: Final = 2000
 _RELISTEN: Final = 1.0
 _LAST_WORDS: Final = 8.0
 """Seconds for the end of a connection: a process gets two to end of itself, and two more."""

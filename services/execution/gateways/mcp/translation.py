@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any, Final
+from typing import Any, Protocol
 
 from mcp_types import (
     AudioContent,
@@ -21,75 +19,51 @@ from mcp_types import (
 )
 from mcp_types import Tool as McpTool
 
-from services.execution.gateways.mcp.targets import Target
+from services.execution.gateways import described
+from services.execution.gateways.described import Description
 from services.execution.model.tools import Tool
-from services.execution.service import schemas
-from services.execution.service.log import storable
-from services.execution.service.names import fitted
 from services.execution.service.sources import ToolError
-from services.execution.service.tools import digest
-
-_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
-_LONGEST_NAME: Final = 128
-_LONGEST_DESCRIPTION: Final = 10_000
-_LONGEST_TITLE: Final = 200
-_MOST_EXAMPLES: Final = 10
 
 
-def to_tools(target: Target, found: Sequence[McpTool]) -> tuple[dict[str, Tool], str]:
-    """The tools that are offered, by id, and what is to be said of those that are not."""
-    tools: dict[str, Tool] = {}
-    left_out = []
-    for one in found:
-        tool_id = f"{target.source_id}/{one.name}"
-        if not target.offers(one.name):
-            continue
-        if not _NAME.fullmatch(one.name) or len(one.name) > _LONGEST_NAME or tool_id in tools:
-            left_out.append(ascii(one.name)[:60])
-            continue
-        try:
-            tools[tool_id] = _to_tool(target, tool_id, one)
-        except (TypeError, ValueError, RecursionError):  # numbers or texts that cannot be handed on
-            left_out.append(ascii(one.name)[:60])
-    return tools, f"left out, for their names or schemas: {', '.join(left_out[:10])}" if left_out else ""
+class Origin(Protocol):
+    """Whose tools they are."""
+
+    @property
+    def source_id(self) -> str: ...
+
+    @property
+    def timeout(self) -> float | None: ...
+
+    def offers(self, name: str) -> bool: ...
 
 
-def _to_tool(target: Target, tool_id: str, one: McpTool) -> Tool:
+def to_tools(origin: Origin, found: Sequence[McpTool]) -> tuple[dict[str, Tool], str]:
+    offered = (one for one in found if origin.offers(one.name))
+    return described.to_tools(origin.source_id, (_description(origin, one) for one in offered))
+
+
+def _description(origin: Origin, one: McpTool) -> Description:
     hints = one.annotations or ToolAnnotations()
     read_only = bool(hints.read_only_hint)
-    made = Tool(
-        tool_id=tool_id,
-        function_name=fitted(one.name),
-        title=storable(one.title or hints.title or one.name)[:_LONGEST_TITLE],
-        description=storable(one.description or "")[:_LONGEST_DESCRIPTION],
-        input_schema=storable(one.input_schema),
-        output_schema=storable(one.output_schema),
-        version="",
+    return Description(
+        name=one.name,
+        function_name=one.name,
+        title=one.title or hints.title or one.name,
+        description=one.description or "",
+        input_schema=one.input_schema,
+        output_schema=one.output_schema,
         read_only=read_only,
         idempotent=bool(hints.idempotent_hint),
         destructive=not read_only and hints.destructive_hint is not False,
         open_world=hints.open_world_hint is not False,
         examples=_examples(one.input_schema),
-        timeout=target.timeout,
+        timeout=origin.timeout,
     )
-    made = _checked(made)
-    return replace(made, version=digest({**asdict(made), "timeout": None})[:12])
 
 
 def _examples(schema: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     found = schema.get("examples")
-    return [storable(one) for one in found if isinstance(one, dict)][:_MOST_EXAMPLES] if isinstance(found, list) else []
-
-
-def _checked(tool: Tool) -> Tool:
-    """A schema that cannot be applied makes a tool unusable where it is of the arguments."""
-    if problem := schemas.problem_of(tool.input_schema):
-        empty = {"type": "object"}
-        warning = f"its input schema {problem}"
-        return replace(tool, input_schema=empty, output_schema=None, warning=warning, unusable=True)
-    if tool.output_schema is not None and (problem := schemas.problem_of(tool.output_schema)):
-        return replace(tool, output_schema=None, warning=f"results are not checked: its output schema {problem}")
-    return tool
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def to_output(result: CallToolResult) -> str:

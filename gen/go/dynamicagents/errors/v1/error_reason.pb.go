@@ -141,7 +141,7 @@ const (
 	// An answer that the execution waited for did not come in time. Code DEADLINE_EXCEEDED, in execution_failed.
 	ErrorReason_ERROR_REASON_INPUT_EXPIRED ErrorReason = 45
 	// The source of a tool cannot be reached, or was lost before it answered. Code UNAVAILABLE. Metadata: `source`, e.g.
-	// "mcp/crm".
+	// "mcp/crm" or "grpc/crm".
 	ErrorReason_ERROR_REASON_TOOL_SOURCE_UNAVAILABLE ErrorReason = 46
 	// The tool is there, but cannot be called as its source describes it. Code FAILED_PRECONDITION. Metadata: `tool_id`.
 	ErrorReason_ERROR_REASON_TOOL_UNUSABLE ErrorReason = 47

@@ -102,7 +102,7 @@ type Tool struct {
 	OutputSchema *structpb.Struct `protobuf:"bytes,6,opt,name=output_schema,json=outputSchema,proto3" json:"output_schema,omitempty"`
 	// Hints on what a call does.
 	Annotations *ToolAnnotations `protobuf:"bytes,7,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	// The first part of tool_id: "builtin" or "mcp".
+	// The first part of tool_id: "builtin", "mcp" or "grpc".
 	Source string `protobuf:"bytes,8,opt,name=source,proto3" json:"source,omitempty"`
 	// Changes whenever the tool's contract changes.
 	Version string `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
@@ -315,7 +315,8 @@ type ToolSourceStatus struct {
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	// Tools known, usable or not.
 	ToolCount int32 `protobuf:"varint,4,opt,name=tool_count,json=toolCount,proto3" json:"tool_count,omitempty"`
-	// The version of the protocol that was agreed on, e.g. "2025-11-25"; empty before.
+	// The version of the protocol that was agreed on, e.g. "2025-11-25", or the gRPC service that tells of the tools, e.g.
+	// "grpc.reflection.v1"; empty before.
 	ProtocolVersion string `protobuf:"bytes,5,opt,name=protocol_version,json=protocolVersion,proto3" json:"protocol_version,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache

@@ -24,6 +24,71 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ToolChange says what became of a tool.
+type ToolChange int32
+
+const (
+	// Never sent.
+	ToolChange_TOOL_CHANGE_UNSPECIFIED ToolChange = 0
+	// It is what it was.
+	ToolChange_TOOL_CHANGE_UNCHANGED ToolChange = 1
+	// It is new.
+	ToolChange_TOOL_CHANGE_ADDED ToolChange = 2
+	// Whoever used it before can go on.
+	ToolChange_TOOL_CHANGE_COMPATIBLE ToolChange = 3
+	// Calls that were right before may not be any more, or results lack what they had.
+	ToolChange_TOOL_CHANGE_BREAKING ToolChange = 4
+	// It is not there. Agents that name it by its id cannot run; those that name it by a pattern run without it.
+	ToolChange_TOOL_CHANGE_REMOVED ToolChange = 5
+)
+
+// Enum value maps for ToolChange.
+var (
+	ToolChange_name = map[int32]string{
+		0: "TOOL_CHANGE_UNSPECIFIED",
+		1: "TOOL_CHANGE_UNCHANGED",
+		2: "TOOL_CHANGE_ADDED",
+		3: "TOOL_CHANGE_COMPATIBLE",
+		4: "TOOL_CHANGE_BREAKING",
+		5: "TOOL_CHANGE_REMOVED",
+	}
+	ToolChange_value = map[string]int32{
+		"TOOL_CHANGE_UNSPECIFIED": 0,
+		"TOOL_CHANGE_UNCHANGED":   1,
+		"TOOL_CHANGE_ADDED":       2,
+		"TOOL_CHANGE_COMPATIBLE":  3,
+		"TOOL_CHANGE_BREAKING":    4,
+		"TOOL_CHANGE_REMOVED":     5,
+	}
+)
+
+func (x ToolChange) Enum() *ToolChange {
+	p := new(ToolChange)
+	*p = x
+	return p
+}
+
+func (x ToolChange) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ToolChange) Descriptor() protoreflect.EnumDescriptor {
+	return file_dynamicagents_tools_v1_tool_service_proto_enumTypes[0].Descriptor()
+}
+
+func (ToolChange) Type() protoreflect.EnumType {
+	return &file_dynamicagents_tools_v1_tool_service_proto_enumTypes[0]
+}
+
+func (x ToolChange) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ToolChange.Descriptor instead.
+func (ToolChange) EnumDescriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{0}
+}
+
 // ListToolsRequest asks for a page of tools.
 type ListToolsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -657,6 +722,287 @@ func (x *CallToolResponse) GetDuration() *durationpb.Duration {
 	return nil
 }
 
+// CheckToolProviderRequest says what to compare.
+type CheckToolProviderRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The provider. Required.
+	ToolProviderId string `protobuf:"bytes,1,opt,name=tool_provider_id,json=toolProviderId,proto3" json:"tool_provider_id,omitempty"`
+	// What would take its place. Unset: what the provider offers now is compared with what it offered before the last change
+	// that the replica which answers has seen.
+	//
+	// Types that are valid to be assigned to Candidate:
+	//
+	//	*CheckToolProviderRequest_CandidateAddress
+	//	*CheckToolProviderRequest_CandidateToolProviderId
+	Candidate     isCheckToolProviderRequest_Candidate `protobuf_oneof:"candidate"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckToolProviderRequest) Reset() {
+	*x = CheckToolProviderRequest{}
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckToolProviderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckToolProviderRequest) ProtoMessage() {}
+
+func (x *CheckToolProviderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckToolProviderRequest.ProtoReflect.Descriptor instead.
+func (*CheckToolProviderRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CheckToolProviderRequest) GetToolProviderId() string {
+	if x != nil {
+		return x.ToolProviderId
+	}
+	return ""
+}
+
+func (x *CheckToolProviderRequest) GetCandidate() isCheckToolProviderRequest_Candidate {
+	if x != nil {
+		return x.Candidate
+	}
+	return nil
+}
+
+func (x *CheckToolProviderRequest) GetCandidateAddress() string {
+	if x != nil {
+		if x, ok := x.Candidate.(*CheckToolProviderRequest_CandidateAddress); ok {
+			return x.CandidateAddress
+		}
+	}
+	return ""
+}
+
+func (x *CheckToolProviderRequest) GetCandidateToolProviderId() string {
+	if x != nil {
+		if x, ok := x.Candidate.(*CheckToolProviderRequest_CandidateToolProviderId); ok {
+			return x.CandidateToolProviderId
+		}
+	}
+	return ""
+}
+
+type isCheckToolProviderRequest_Candidate interface {
+	isCheckToolProviderRequest_Candidate()
+}
+
+type CheckToolProviderRequest_CandidateAddress struct {
+	// host:port of a server, asked as the provider is, but without its token: whoever may call this method must not thereby
+	// learn it. Execution's setting grpc_provider_addresses holds for it.
+	CandidateAddress string `protobuf:"bytes,2,opt,name=candidate_address,json=candidateAddress,proto3,oneof"`
+}
+
+type CheckToolProviderRequest_CandidateToolProviderId struct {
+	// Another ToolProvider, e.g. for a server that wants a token.
+	CandidateToolProviderId string `protobuf:"bytes,3,opt,name=candidate_tool_provider_id,json=candidateToolProviderId,proto3,oneof"`
+}
+
+func (*CheckToolProviderRequest_CandidateAddress) isCheckToolProviderRequest_Candidate() {}
+
+func (*CheckToolProviderRequest_CandidateToolProviderId) isCheckToolProviderRequest_Candidate() {}
+
+// CheckToolProviderResponse carries what was found.
+type CheckToolProviderResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Every tool that is or was, by tool_id, and those that agents name by their ids though they are not there.
+	Tools         []*ToolCheck `protobuf:"bytes,1,rep,name=tools,proto3" json:"tools,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckToolProviderResponse) Reset() {
+	*x = CheckToolProviderResponse{}
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckToolProviderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckToolProviderResponse) ProtoMessage() {}
+
+func (x *CheckToolProviderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckToolProviderResponse.ProtoReflect.Descriptor instead.
+func (*CheckToolProviderResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CheckToolProviderResponse) GetTools() []*ToolCheck {
+	if x != nil {
+		return x.Tools
+	}
+	return nil
+}
+
+// ToolCheck is what became of one tool.
+type ToolCheck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tool, with the id of the provider that was asked for.
+	ToolId string `protobuf:"bytes,1,opt,name=tool_id,json=toolId,proto3" json:"tool_id,omitempty"`
+	// What became of it.
+	Change ToolChange `protobuf:"varint,2,opt,name=change,proto3,enum=dynamicagents.tools.v1.ToolChange" json:"change,omitempty"`
+	// What is different. At most 100.
+	Differences []*ToolDifference `protobuf:"bytes,3,rep,name=differences,proto3" json:"differences,omitempty"`
+	// The agents whose specs name the tool, by its id or a pattern. At most 1000.
+	AgentIds      []string `protobuf:"bytes,4,rep,name=agent_ids,json=agentIds,proto3" json:"agent_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolCheck) Reset() {
+	*x = ToolCheck{}
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolCheck) ProtoMessage() {}
+
+func (x *ToolCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolCheck.ProtoReflect.Descriptor instead.
+func (*ToolCheck) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ToolCheck) GetToolId() string {
+	if x != nil {
+		return x.ToolId
+	}
+	return ""
+}
+
+func (x *ToolCheck) GetChange() ToolChange {
+	if x != nil {
+		return x.Change
+	}
+	return ToolChange_TOOL_CHANGE_UNSPECIFIED
+}
+
+func (x *ToolCheck) GetDifferences() []*ToolDifference {
+	if x != nil {
+		return x.Differences
+	}
+	return nil
+}
+
+func (x *ToolCheck) GetAgentIds() []string {
+	if x != nil {
+		return x.AgentIds
+	}
+	return nil
+}
+
+// ToolDifference is one thing that is not as it was.
+type ToolDifference struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where: "description", "input.customer.email", "output.total".
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// What, for people.
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// It may break who used the tool before.
+	Breaking      bool `protobuf:"varint,3,opt,name=breaking,proto3" json:"breaking,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolDifference) Reset() {
+	*x = ToolDifference{}
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolDifference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolDifference) ProtoMessage() {}
+
+func (x *ToolDifference) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolDifference.ProtoReflect.Descriptor instead.
+func (*ToolDifference) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ToolDifference) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ToolDifference) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *ToolDifference) GetBreaking() bool {
+	if x != nil {
+		return x.Breaking
+	}
+	return false
+}
+
 var File_dynamicagents_tools_v1_tool_service_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_tools_v1_tool_service_proto_rawDesc = "" +
@@ -698,12 +1044,37 @@ const file_dynamicagents_tools_v1_tool_service_proto_rawDesc = "" +
 	"\x10CallToolResponse\x12\x16\n" +
 	"\x06output\x18\x01 \x01(\tR\x06output\x12\x19\n" +
 	"\bis_error\x18\x02 \x01(\bR\aisError\x125\n" +
-	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration2\xb5\x02\n" +
+	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration\"\x82\x02\n" +
+	"\x18CheckToolProviderRequest\x123\n" +
+	"\x10tool_provider_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x0etoolProviderId\x12Z\n" +
+	"\x11candidate_address\x18\x02 \x01(\tB+\xbaH(r&\x18\xff\x012!^[A-Za-z0-9.\\[\\]:_-]+:[0-9]{1,5}$H\x00R\x10candidateAddress\x12H\n" +
+	"\x1acandidate_tool_provider_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?H\x00R\x17candidateToolProviderIdB\v\n" +
+	"\tcandidate\"T\n" +
+	"\x19CheckToolProviderResponse\x127\n" +
+	"\x05tools\x18\x01 \x03(\v2!.dynamicagents.tools.v1.ToolCheckR\x05tools\"\xc7\x01\n" +
+	"\tToolCheck\x12\x17\n" +
+	"\atool_id\x18\x01 \x01(\tR\x06toolId\x12:\n" +
+	"\x06change\x18\x02 \x01(\x0e2\".dynamicagents.tools.v1.ToolChangeR\x06change\x12H\n" +
+	"\vdifferences\x18\x03 \x03(\v2&.dynamicagents.tools.v1.ToolDifferenceR\vdifferences\x12\x1b\n" +
+	"\tagent_ids\x18\x04 \x03(\tR\bagentIds\"b\n" +
+	"\x0eToolDifference\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x1a\n" +
+	"\bbreaking\x18\x03 \x01(\bR\bbreaking*\xaa\x01\n" +
+	"\n" +
+	"ToolChange\x12\x1b\n" +
+	"\x17TOOL_CHANGE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15TOOL_CHANGE_UNCHANGED\x10\x01\x12\x15\n" +
+	"\x11TOOL_CHANGE_ADDED\x10\x02\x12\x1a\n" +
+	"\x16TOOL_CHANGE_COMPATIBLE\x10\x03\x12\x18\n" +
+	"\x14TOOL_CHANGE_BREAKING\x10\x04\x12\x17\n" +
+	"\x13TOOL_CHANGE_REMOVED\x10\x052\xaf\x03\n" +
 	"\vToolService\x12`\n" +
 	"\tListTools\x12(.dynamicagents.tools.v1.ListToolsRequest\x1a).dynamicagents.tools.v1.ListToolsResponse\x12e\n" +
 	"\n" +
 	"WatchTools\x12).dynamicagents.tools.v1.WatchToolsRequest\x1a*.dynamicagents.tools.v1.WatchToolsResponse0\x01\x12]\n" +
-	"\bCallTool\x12'.dynamicagents.tools.v1.CallToolRequest\x1a(.dynamicagents.tools.v1.CallToolResponseBn\n" +
+	"\bCallTool\x12'.dynamicagents.tools.v1.CallToolRequest\x1a(.dynamicagents.tools.v1.CallToolResponse\x12x\n" +
+	"\x11CheckToolProvider\x120.dynamicagents.tools.v1.CheckToolProviderRequest\x1a1.dynamicagents.tools.v1.CheckToolProviderResponseBn\n" +
 	"\x1adev.dynamicagents.tools.v1P\x01ZNgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/tools/v1;toolsv1b\x06proto3"
 
 var (
@@ -718,45 +1089,56 @@ func file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_tools_v1_tool_service_proto_rawDescData
 }
 
-var file_dynamicagents_tools_v1_tool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_dynamicagents_tools_v1_tool_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_dynamicagents_tools_v1_tool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_dynamicagents_tools_v1_tool_service_proto_goTypes = []any{
-	(*ListToolsRequest)(nil),     // 0: dynamicagents.tools.v1.ListToolsRequest
-	(*ListToolsResponse)(nil),    // 1: dynamicagents.tools.v1.ListToolsResponse
-	(*WatchToolsRequest)(nil),    // 2: dynamicagents.tools.v1.WatchToolsRequest
-	(*WatchToolsResponse)(nil),   // 3: dynamicagents.tools.v1.WatchToolsResponse
-	(*ToolRemoved)(nil),          // 4: dynamicagents.tools.v1.ToolRemoved
-	(*ToolSourceRemoved)(nil),    // 5: dynamicagents.tools.v1.ToolSourceRemoved
-	(*ToolSnapshotComplete)(nil), // 6: dynamicagents.tools.v1.ToolSnapshotComplete
-	(*ToolHeartbeat)(nil),        // 7: dynamicagents.tools.v1.ToolHeartbeat
-	(*CallToolRequest)(nil),      // 8: dynamicagents.tools.v1.CallToolRequest
-	(*CallToolResponse)(nil),     // 9: dynamicagents.tools.v1.CallToolResponse
-	(*Tool)(nil),                 // 10: dynamicagents.tools.v1.Tool
-	(*ToolSourceStatus)(nil),     // 11: dynamicagents.tools.v1.ToolSourceStatus
-	(*structpb.Struct)(nil),      // 12: google.protobuf.Struct
-	(*durationpb.Duration)(nil),  // 13: google.protobuf.Duration
+	(ToolChange)(0),                   // 0: dynamicagents.tools.v1.ToolChange
+	(*ListToolsRequest)(nil),          // 1: dynamicagents.tools.v1.ListToolsRequest
+	(*ListToolsResponse)(nil),         // 2: dynamicagents.tools.v1.ListToolsResponse
+	(*WatchToolsRequest)(nil),         // 3: dynamicagents.tools.v1.WatchToolsRequest
+	(*WatchToolsResponse)(nil),        // 4: dynamicagents.tools.v1.WatchToolsResponse
+	(*ToolRemoved)(nil),               // 5: dynamicagents.tools.v1.ToolRemoved
+	(*ToolSourceRemoved)(nil),         // 6: dynamicagents.tools.v1.ToolSourceRemoved
+	(*ToolSnapshotComplete)(nil),      // 7: dynamicagents.tools.v1.ToolSnapshotComplete
+	(*ToolHeartbeat)(nil),             // 8: dynamicagents.tools.v1.ToolHeartbeat
+	(*CallToolRequest)(nil),           // 9: dynamicagents.tools.v1.CallToolRequest
+	(*CallToolResponse)(nil),          // 10: dynamicagents.tools.v1.CallToolResponse
+	(*CheckToolProviderRequest)(nil),  // 11: dynamicagents.tools.v1.CheckToolProviderRequest
+	(*CheckToolProviderResponse)(nil), // 12: dynamicagents.tools.v1.CheckToolProviderResponse
+	(*ToolCheck)(nil),                 // 13: dynamicagents.tools.v1.ToolCheck
+	(*ToolDifference)(nil),            // 14: dynamicagents.tools.v1.ToolDifference
+	(*Tool)(nil),                      // 15: dynamicagents.tools.v1.Tool
+	(*ToolSourceStatus)(nil),          // 16: dynamicagents.tools.v1.ToolSourceStatus
+	(*structpb.Struct)(nil),           // 17: google.protobuf.Struct
+	(*durationpb.Duration)(nil),       // 18: google.protobuf.Duration
 }
 var file_dynamicagents_tools_v1_tool_service_proto_depIdxs = []int32{
-	10, // 0: dynamicagents.tools.v1.ListToolsResponse.tools:type_name -> dynamicagents.tools.v1.Tool
-	11, // 1: dynamicagents.tools.v1.ListToolsResponse.sources:type_name -> dynamicagents.tools.v1.ToolSourceStatus
-	10, // 2: dynamicagents.tools.v1.WatchToolsResponse.tool_upserted:type_name -> dynamicagents.tools.v1.Tool
-	4,  // 3: dynamicagents.tools.v1.WatchToolsResponse.tool_removed:type_name -> dynamicagents.tools.v1.ToolRemoved
-	11, // 4: dynamicagents.tools.v1.WatchToolsResponse.source_changed:type_name -> dynamicagents.tools.v1.ToolSourceStatus
-	5,  // 5: dynamicagents.tools.v1.WatchToolsResponse.source_removed:type_name -> dynamicagents.tools.v1.ToolSourceRemoved
-	6,  // 6: dynamicagents.tools.v1.WatchToolsResponse.snapshot_complete:type_name -> dynamicagents.tools.v1.ToolSnapshotComplete
-	7,  // 7: dynamicagents.tools.v1.WatchToolsResponse.heartbeat:type_name -> dynamicagents.tools.v1.ToolHeartbeat
-	12, // 8: dynamicagents.tools.v1.CallToolRequest.arguments:type_name -> google.protobuf.Struct
-	13, // 9: dynamicagents.tools.v1.CallToolResponse.duration:type_name -> google.protobuf.Duration
-	0,  // 10: dynamicagents.tools.v1.ToolService.ListTools:input_type -> dynamicagents.tools.v1.ListToolsRequest
-	2,  // 11: dynamicagents.tools.v1.ToolService.WatchTools:input_type -> dynamicagents.tools.v1.WatchToolsRequest
-	8,  // 12: dynamicagents.tools.v1.ToolService.CallTool:input_type -> dynamicagents.tools.v1.CallToolRequest
-	1,  // 13: dynamicagents.tools.v1.ToolService.ListTools:output_type -> dynamicagents.tools.v1.ListToolsResponse
-	3,  // 14: dynamicagents.tools.v1.ToolService.WatchTools:output_type -> dynamicagents.tools.v1.WatchToolsResponse
-	9,  // 15: dynamicagents.tools.v1.ToolService.CallTool:output_type -> dynamicagents.tools.v1.CallToolResponse
-	13, // [13:16] is the sub-list for method output_type
-	10, // [10:13] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	15, // 0: dynamicagents.tools.v1.ListToolsResponse.tools:type_name -> dynamicagents.tools.v1.Tool
+	16, // 1: dynamicagents.tools.v1.ListToolsResponse.sources:type_name -> dynamicagents.tools.v1.ToolSourceStatus
+	15, // 2: dynamicagents.tools.v1.WatchToolsResponse.tool_upserted:type_name -> dynamicagents.tools.v1.Tool
+	5,  // 3: dynamicagents.tools.v1.WatchToolsResponse.tool_removed:type_name -> dynamicagents.tools.v1.ToolRemoved
+	16, // 4: dynamicagents.tools.v1.WatchToolsResponse.source_changed:type_name -> dynamicagents.tools.v1.ToolSourceStatus
+	6,  // 5: dynamicagents.tools.v1.WatchToolsResponse.source_removed:type_name -> dynamicagents.tools.v1.ToolSourceRemoved
+	7,  // 6: dynamicagents.tools.v1.WatchToolsResponse.snapshot_complete:type_name -> dynamicagents.tools.v1.ToolSnapshotComplete
+	8,  // 7: dynamicagents.tools.v1.WatchToolsResponse.heartbeat:type_name -> dynamicagents.tools.v1.ToolHeartbeat
+	17, // 8: dynamicagents.tools.v1.CallToolRequest.arguments:type_name -> google.protobuf.Struct
+	18, // 9: dynamicagents.tools.v1.CallToolResponse.duration:type_name -> google.protobuf.Duration
+	13, // 10: dynamicagents.tools.v1.CheckToolProviderResponse.tools:type_name -> dynamicagents.tools.v1.ToolCheck
+	0,  // 11: dynamicagents.tools.v1.ToolCheck.change:type_name -> dynamicagents.tools.v1.ToolChange
+	14, // 12: dynamicagents.tools.v1.ToolCheck.differences:type_name -> dynamicagents.tools.v1.ToolDifference
+	1,  // 13: dynamicagents.tools.v1.ToolService.ListTools:input_type -> dynamicagents.tools.v1.ListToolsRequest
+	3,  // 14: dynamicagents.tools.v1.ToolService.WatchTools:input_type -> dynamicagents.tools.v1.WatchToolsRequest
+	9,  // 15: dynamicagents.tools.v1.ToolService.CallTool:input_type -> dynamicagents.tools.v1.CallToolRequest
+	11, // 16: dynamicagents.tools.v1.ToolService.CheckToolProvider:input_type -> dynamicagents.tools.v1.CheckToolProviderRequest
+	2,  // 17: dynamicagents.tools.v1.ToolService.ListTools:output_type -> dynamicagents.tools.v1.ListToolsResponse
+	4,  // 18: dynamicagents.tools.v1.ToolService.WatchTools:output_type -> dynamicagents.tools.v1.WatchToolsResponse
+	10, // 19: dynamicagents.tools.v1.ToolService.CallTool:output_type -> dynamicagents.tools.v1.CallToolResponse
+	12, // 20: dynamicagents.tools.v1.ToolService.CheckToolProvider:output_type -> dynamicagents.tools.v1.CheckToolProviderResponse
+	17, // [17:21] is the sub-list for method output_type
+	13, // [13:17] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_tools_v1_tool_service_proto_init() }
@@ -773,18 +1155,23 @@ func file_dynamicagents_tools_v1_tool_service_proto_init() {
 		(*WatchToolsResponse_SnapshotComplete)(nil),
 		(*WatchToolsResponse_Heartbeat)(nil),
 	}
+	file_dynamicagents_tools_v1_tool_service_proto_msgTypes[10].OneofWrappers = []any{
+		(*CheckToolProviderRequest_CandidateAddress)(nil),
+		(*CheckToolProviderRequest_CandidateToolProviderId)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_tools_v1_tool_service_proto_rawDesc), len(file_dynamicagents_tools_v1_tool_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   10,
+			NumEnums:      1,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_dynamicagents_tools_v1_tool_service_proto_goTypes,
 		DependencyIndexes: file_dynamicagents_tools_v1_tool_service_proto_depIdxs,
+		EnumInfos:         file_dynamicagents_tools_v1_tool_service_proto_enumTypes,
 		MessageInfos:      file_dynamicagents_tools_v1_tool_service_proto_msgTypes,
 	}.Build()
 	File_dynamicagents_tools_v1_tool_service_proto = out.File

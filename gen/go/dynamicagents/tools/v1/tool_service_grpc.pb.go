@@ -19,9 +19,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ToolService_ListTools_FullMethodName  = "/dynamicagents.tools.v1.ToolService/ListTools"
-	ToolService_WatchTools_FullMethodName = "/dynamicagents.tools.v1.ToolService/WatchTools"
-	ToolService_CallTool_FullMethodName   = "/dynamicagents.tools.v1.ToolService/CallTool"
+	ToolService_ListTools_FullMethodName         = "/dynamicagents.tools.v1.ToolService/ListTools"
+	ToolService_WatchTools_FullMethodName        = "/dynamicagents.tools.v1.ToolService/WatchTools"
+	ToolService_CallTool_FullMethodName          = "/dynamicagents.tools.v1.ToolService/CallTool"
+	ToolService_CheckToolProvider_FullMethodName = "/dynamicagents.tools.v1.ToolService/CheckToolProvider"
 )
 
 // ToolServiceClient is the client API for ToolService service.
@@ -31,9 +32,9 @@ const (
 // ToolService lists and calls tools. It is served by Execution, on its port. Every method may also return
 // UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 type ToolServiceClient interface {
-	// Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
-	// are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, `sources` says
-	// so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+	// Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers and tool providers. A
+	// server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does not
+	// answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
 	ListTools(ctx context.Context, in *ListToolsRequest, opts ...grpc.CallOption) (*ListToolsResponse, error)
 	// Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
 	// then each change. A client that lost the stream watches again. Codes: UNAVAILABLE (SHUTTING_DOWN, or Registry does not
@@ -43,6 +44,10 @@ type ToolServiceClient interface {
 	// INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
 	// (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
 	CallTool(ctx context.Context, in *CallToolRequest, opts ...grpc.CallOption) (*CallToolResponse, error)
+	// Asks a tool provider for its tools and says what a change of them would break, and for which agents. Nothing is changed
+	// by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
+	// INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
+	CheckToolProvider(ctx context.Context, in *CheckToolProviderRequest, opts ...grpc.CallOption) (*CheckToolProviderResponse, error)
 }
 
 type toolServiceClient struct {
@@ -92,6 +97,16 @@ func (c *toolServiceClient) CallTool(ctx context.Context, in *CallToolRequest, o
 	return out, nil
 }
 
+func (c *toolServiceClient) CheckToolProvider(ctx context.Context, in *CheckToolProviderRequest, opts ...grpc.CallOption) (*CheckToolProviderResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckToolProviderResponse)
+	err := c.cc.Invoke(ctx, ToolService_CheckToolProvider_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ToolServiceServer is the server API for ToolService service.
 // All implementations must embed UnimplementedToolServiceServer
 // for forward compatibility.
@@ -99,9 +114,9 @@ func (c *toolServiceClient) CallTool(ctx context.Context, in *CallToolRequest, o
 // ToolService lists and calls tools. It is served by Execution, on its port. Every method may also return
 // UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 type ToolServiceServer interface {
-	// Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
-	// are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, `sources` says
-	// so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+	// Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers and tool providers. A
+	// server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does not
+	// answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
 	ListTools(context.Context, *ListToolsRequest) (*ListToolsResponse, error)
 	// Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
 	// then each change. A client that lost the stream watches again. Codes: UNAVAILABLE (SHUTTING_DOWN, or Registry does not
@@ -111,6 +126,10 @@ type ToolServiceServer interface {
 	// INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
 	// (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
 	CallTool(context.Context, *CallToolRequest) (*CallToolResponse, error)
+	// Asks a tool provider for its tools and says what a change of them would break, and for which agents. Nothing is changed
+	// by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
+	// INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
+	CheckToolProvider(context.Context, *CheckToolProviderRequest) (*CheckToolProviderResponse, error)
 	mustEmbedUnimplementedToolServiceServer()
 }
 
@@ -129,6 +148,9 @@ func (UnimplementedToolServiceServer) WatchTools(*WatchToolsRequest, grpc.Server
 }
 func (UnimplementedToolServiceServer) CallTool(context.Context, *CallToolRequest) (*CallToolResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CallTool not implemented")
+}
+func (UnimplementedToolServiceServer) CheckToolProvider(context.Context, *CheckToolProviderRequest) (*CheckToolProviderResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckToolProvider not implemented")
 }
 func (UnimplementedToolServiceServer) mustEmbedUnimplementedToolServiceServer() {}
 func (UnimplementedToolServiceServer) testEmbeddedByValue()                     {}
@@ -198,6 +220,24 @@ func _ToolService_CallTool_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ToolService_CheckToolProvider_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckToolProviderRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ToolServiceServer).CheckToolProvider(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ToolService_CheckToolProvider_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ToolServiceServer).CheckToolProvider(ctx, req.(*CheckToolProviderRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ToolService_ServiceDesc is the grpc.ServiceDesc for ToolService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -212,6 +252,10 @@ var ToolService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CallTool",
 			Handler:    _ToolService_CallTool_Handler,
+		},
+		{
+			MethodName: "CheckToolProvider",
+			Handler:    _ToolService_CheckToolProvider_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

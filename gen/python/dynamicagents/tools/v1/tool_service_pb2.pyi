@@ -5,12 +5,28 @@ from dynamicagents.tools.v1 import tool_pb2 as _tool_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class ToolChange(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TOOL_CHANGE_UNSPECIFIED: _ClassVar[ToolChange]
+    TOOL_CHANGE_UNCHANGED: _ClassVar[ToolChange]
+    TOOL_CHANGE_ADDED: _ClassVar[ToolChange]
+    TOOL_CHANGE_COMPATIBLE: _ClassVar[ToolChange]
+    TOOL_CHANGE_BREAKING: _ClassVar[ToolChange]
+    TOOL_CHANGE_REMOVED: _ClassVar[ToolChange]
+TOOL_CHANGE_UNSPECIFIED: ToolChange
+TOOL_CHANGE_UNCHANGED: ToolChange
+TOOL_CHANGE_ADDED: ToolChange
+TOOL_CHANGE_COMPATIBLE: ToolChange
+TOOL_CHANGE_BREAKING: ToolChange
+TOOL_CHANGE_REMOVED: ToolChange
 
 class ListToolsRequest(_message.Message):
     __slots__ = ("page_size", "page_token", "source", "agent_id", "query")
@@ -95,3 +111,41 @@ class CallToolResponse(_message.Message):
     is_error: bool
     duration: _duration_pb2.Duration
     def __init__(self, output: _Optional[str] = ..., is_error: _Optional[bool] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class CheckToolProviderRequest(_message.Message):
+    __slots__ = ("tool_provider_id", "candidate_address", "candidate_tool_provider_id")
+    TOOL_PROVIDER_ID_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_TOOL_PROVIDER_ID_FIELD_NUMBER: _ClassVar[int]
+    tool_provider_id: str
+    candidate_address: str
+    candidate_tool_provider_id: str
+    def __init__(self, tool_provider_id: _Optional[str] = ..., candidate_address: _Optional[str] = ..., candidate_tool_provider_id: _Optional[str] = ...) -> None: ...
+
+class CheckToolProviderResponse(_message.Message):
+    __slots__ = ("tools",)
+    TOOLS_FIELD_NUMBER: _ClassVar[int]
+    tools: _containers.RepeatedCompositeFieldContainer[ToolCheck]
+    def __init__(self, tools: _Optional[_Iterable[_Union[ToolCheck, _Mapping]]] = ...) -> None: ...
+
+class ToolCheck(_message.Message):
+    __slots__ = ("tool_id", "change", "differences", "agent_ids")
+    TOOL_ID_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    AGENT_IDS_FIELD_NUMBER: _ClassVar[int]
+    tool_id: str
+    change: ToolChange
+    differences: _containers.RepeatedCompositeFieldContainer[ToolDifference]
+    agent_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, tool_id: _Optional[str] = ..., change: _Optional[_Union[ToolChange, str]] = ..., differences: _Optional[_Iterable[_Union[ToolDifference, _Mapping]]] = ..., agent_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ToolDifference(_message.Message):
+    __slots__ = ("path", "description", "breaking")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    BREAKING_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    description: str
+    breaking: bool
+    def __init__(self, path: _Optional[str] = ..., description: _Optional[str] = ..., breaking: _Optional[bool] = ...) -> None: ...

@@ -51,6 +51,11 @@ class ToolServiceStub:
                 request_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CallToolRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CallToolResponse.FromString,
                 _registered_method=True)
+        self.CheckToolProvider = channel.unary_unary(
+                '/dynamicagents.tools.v1.ToolService/CheckToolProvider',
+                request_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderResponse.FromString,
+                _registered_method=True)
 
 
 class ToolServiceServicer:
@@ -59,9 +64,9 @@ class ToolServiceServicer:
     """
 
     def ListTools(self, request, context):
-        """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
-        are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, `sources` says
-        so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+        """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers and tool providers. A
+        server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does not
+        answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,6 +90,15 @@ class ToolServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckToolProvider(self, request, context):
+        """Asks a tool provider for its tools and says what a change of them would break, and for which agents. Nothing is changed
+        by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
+        INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ToolServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -102,6 +116,11 @@ def add_ToolServiceServicer_to_server(servicer, server):
                     servicer.CallTool,
                     request_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CallToolRequest.FromString,
                     response_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CallToolResponse.SerializeToString,
+            ),
+            'CheckToolProvider': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckToolProvider,
+                    request_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderRequest.FromString,
+                    response_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -187,6 +206,33 @@ class ToolService:
             '/dynamicagents.tools.v1.ToolService/CallTool',
             dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CallToolRequest.SerializeToString,
             dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CallToolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckToolProvider(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.tools.v1.ToolService/CheckToolProvider',
+            dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderRequest.SerializeToString,
+            dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,9 +36,9 @@ class ToolServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ToolServiceAsyncStub: ...
     ListTools: _grpc.UnaryUnaryMultiCallable[_tool_service_pb2.ListToolsRequest, _tool_service_pb2.ListToolsResponse]
-    """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
-    are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, `sources` says
-    so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+    """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers and tool providers. A
+    server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does not
+    answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
     """
     WatchTools: _grpc.UnaryStreamMultiCallable[_tool_service_pb2.WatchToolsRequest, _tool_service_pb2.WatchToolsResponse]
     """Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
@@ -50,6 +50,11 @@ class ToolServiceStub:
     INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
     (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
     """
+    CheckToolProvider: _grpc.UnaryUnaryMultiCallable[_tool_service_pb2.CheckToolProviderRequest, _tool_service_pb2.CheckToolProviderResponse]
+    """Asks a tool provider for its tools and says what a change of them would break, and for which agents. Nothing is changed
+    by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
+    INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
+    """
 
 @_typing.type_check_only
 class ToolServiceAsyncStub(ToolServiceStub):
@@ -59,9 +64,9 @@ class ToolServiceAsyncStub(ToolServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListTools: _aio.UnaryUnaryMultiCallable[_tool_service_pb2.ListToolsRequest, _tool_service_pb2.ListToolsResponse]  # type: ignore[assignment]
-    """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
-    are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, `sources` says
-    so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+    """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers and tool providers. A
+    server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does not
+    answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
     """
     WatchTools: _aio.UnaryStreamMultiCallable[_tool_service_pb2.WatchToolsRequest, _tool_service_pb2.WatchToolsResponse]  # type: ignore[assignment]
     """Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
@@ -72,6 +77,11 @@ class ToolServiceAsyncStub(ToolServiceStub):
     """Calls a tool outside of any run. A tool that fails is no error of the call: is_error says so. Codes: NOT_FOUND,
     INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
     (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
+    """
+    CheckToolProvider: _aio.UnaryUnaryMultiCallable[_tool_service_pb2.CheckToolProviderRequest, _tool_service_pb2.CheckToolProviderResponse]  # type: ignore[assignment]
+    """Asks a tool provider for its tools and says what a change of them would break, and for which agents. Nothing is changed
+    by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
+    INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
     """
 
 class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -85,9 +95,9 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tool_service_pb2.ListToolsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tool_service_pb2.ListToolsResponse, _abc.Awaitable[_tool_service_pb2.ListToolsResponse]]:
-        """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers. A server whose tools
-        are not known yet is asked, for up to 10 s (setting mcp_patience); one that does not answer is left out, `sources` says
-        so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+        """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers and tool providers. A
+        server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does not
+        answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -110,6 +120,17 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         """Calls a tool outside of any run. A tool that fails is no error of the call: is_error says so. Codes: NOT_FOUND,
         INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
         (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckToolProvider(
+        self,
+        request: _tool_service_pb2.CheckToolProviderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tool_service_pb2.CheckToolProviderResponse, _abc.Awaitable[_tool_service_pb2.CheckToolProviderResponse]]:
+        """Asks a tool provider for its tools and says what a change of them would break, and for which agents. Nothing is changed
+        by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
+        INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
         """
 
 def add_ToolServiceServicer_to_server(servicer: ToolServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
