@@ -1,4 +1,4 @@
-"""A gRPC service that tells of itself by reflection, for tests: tests/protos/crm.proto, as it is or as it should not be."""
+"""A gRPC service that tells of itself by reflection, for tests: protos/crm.proto, as it is or as it should not be."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc
+from buf.validate import validate_pb2
 from google.api import field_behavior_pb2
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import FileDescriptor
@@ -19,7 +20,6 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection_pb2
 
-from buf.validate import validate_pb2
 from services.execution.gateways.providers.descriptors import VERSIONS, Described, described
 
 SERVICE = "crm.v1.LeadService"

@@ -19,6 +19,7 @@ _READ: Final = {
     *("type", "enum", "properties", "required", "additionalProperties", "items", "$ref", "$defs"),
     *("title", "description", "examples", "default", "deprecated", "$schema", "$comment", "$id"),
 }
+_CHOICES: Final = {"anyOf", "oneOf", "allOf"}
 _PROSE: Final = ("title", "description")
 _ALL: Final = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 
@@ -101,12 +102,21 @@ class _Schemas:
         additional = (before.get("additionalProperties", {}), now.get("additionalProperties", {}))
         if all(isinstance(one, Mapping) for one in additional):
             yield from self._pair(*additional, f"{path}.*", depth + 1)
-        for keyword in sorted({*before, *now} - _READ):
+        for keyword in sorted({*before, *now} & _CHOICES):
+            yield from self._choices(before.get(keyword), now.get(keyword), path, depth)
+        for keyword in sorted({*before, *now} - _READ - _CHOICES):
             if before.get(keyword) != now.get(keyword):
                 yield Difference(path, f"{keyword} differs, which this check cannot weigh")
         for keyword in _PROSE:
             if depth and before.get(keyword) != now.get(keyword):
                 yield Difference(path, f"has another {keyword}", breaking=False)
+
+    def _choices(self, before: Any, now: Any, path: str, depth: int) -> Iterator[Difference]:
+        if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+            for old, new in zip(before, now, strict=True):
+                yield from self._pair(old, new, path, depth + 1)
+        elif before != now:
+            yield Difference(path, "has other alternatives, which this check cannot weigh")
 
     def _types(self, before: Mapping[str, Any], now: Mapping[str, Any], path: str) -> Iterator[Difference]:
         raise NotImplementedError
