@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import agents, bundles, executions, operations, run, schemas, secrets, sessions, suite
+from cli import agents, bundles, executions, operations, run, schemas, secrets, sessions, suite, tools
 from cli.output import Failure, fail
 from libs.config import StartError
 from libs.supervisor import START_FAILED
@@ -20,6 +20,7 @@ app.add_typer(agents.app, name="agent")
 app.add_typer(secrets.app, name="secret")
 app.add_typer(executions.app, name="execution")
 app.add_typer(sessions.app, name="session")
+app.add_typer(tools.app, name="tools")
 app.command("apply")(bundles.apply)
 app.command("export")(bundles.export)
 app.command("schema")(schemas.schema)

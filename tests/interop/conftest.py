@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import suite_process
+from tests.rpc.conftest import bench as bench
 from tests.suite_process import Suite
 
 

@@ -22,6 +22,7 @@ from services.secrets.config import SecretsSettings
 from tests import crm_service, google_mcp_server, harness, tool_provider
 from tests.rpc.conftest import ExecutionBench, kinds
 from tests.rpc.test_execution import SECRET, bearer
+from tests.rpc.test_secrets_tls import certificate
 from tests.scripted_router import call, calls, text
 
 Bench = Callable[..., Any]
@@ -84,6 +85,11 @@ async def use(at: ExecutionBench, tool: str, /, *, within: float = 30.0, **argum
     tool_id = tool if tool.startswith("grpc/") else f"grpc/crm/{tool}"
     request = tool_service_pb2.CallToolRequest(tool_id=tool_id, arguments=given)
     return await at.tools.CallTool(request, timeout=within, metadata=at.metadata)
+
+
+def completed(events: list[Any]) -> dict[str, Any]:
+    done = [event.tool_call_completed for event in events if event.HasField("tool_call_completed")]
+    return {one.call_id: one for one in done}
 
 
 async def fails(at: ExecutionBench, tool: str, /, **arguments: Any) -> tuple[grpc.StatusCode, str]:
@@ -191,9 +197,7 @@ async def test_an_agent_uses_them(bench: Bench) -> None:
         await at.create(tools=[{"tool_id": "grpc/crm/*"}])
         events = await at.run()
         assert kinds(events)[-1] == "execution_completed"
-        done = {
-            e.tool_call_completed.call_id: e.tool_call_completed for e in events if e.HasField("tool_call_completed")
-        }
+        done = completed(events)
         assert (done["c1"].output, done["c1"].tool_id) == ("a", "grpc/crm/say")
         assert not done["c2"].is_error
         assert "arguments" in done["c3"].output
@@ -438,6 +442,19 @@ async def test_tokens_come_from_secrets_and_may_change(
         assert "second-token" not in caplog.text
 
 
+async def test_tls(bench: Bench, tmp_path: Path) -> None:
+    certificate(tmp_path)
+    public, private = (tmp_path / "a8n.pem").read_bytes(), (tmp_path / "a8n.key").read_bytes()
+    credentials = grpc.ssl_server_credentials([(private, public)])
+    async with tool_provider.serving(credentials=credentials) as provider:
+        at = await bench(grpc_provider_ca_file=tmp_path / "a8n.pem", grpc_patience=3.0)
+        await register(at, provider.address, tls=True)
+        await register(at, provider.address, "plain")
+        await until_listed(at, "grpc/crm/say")
+        assert (await use(at, "say", text="hidden")).output == "hidden"
+        await status(at, "FAILED", "plain")
+
+
 async def test_a_token_that_is_not_there(bench: Bench, make_settings: Callable[..., Any], tmp_path: Path) -> None:
     async with with_token(make_settings, tmp_path) as (secrets, _), tool_provider.serving() as provider:
         at = await bench(secrets_address=secrets)
@@ -499,6 +516,24 @@ async def test_any_service_by_reflection(bench: Bench, versions: tuple[str]) -> 
         failed = await use(at, f"{LEADS}/Fail")
         assert (failed.output, failed.is_error) == ("FAILED_PRECONDITION: with no token", True)
         assert [name for name, _, _ in crm.calls] == ["CountLeads", "CreateLead", "Say", "Reset", "Fail"]
+
+
+async def test_an_agent_uses_methods(bench: Bench) -> None:
+    async with with_crm(bench, token="") as (at, _):
+        await until_listed(at, f"{LEADS}/CountLeads")
+        at.router.turns = [
+            calls(call("CountLeads", "{}", "c1"), call("CreateLead", '{"name": "A", "email": "a@b.c"}', "c2")),
+            calls(call("CreateLead", '{"name": "", "email": "a"}', "c3"), call("Echo", '{"timestamp": "?"}', "c4")),
+            text("done"),
+        ]
+        await at.create(tools=[{"tool_id": "grpc/crm/crm.v1.LeadService/C*"}, {"tool_id": f"{LEADS}/Echo"}])
+        events = await at.run()
+        assert kinds(events)[-1] == "execution_completed"
+        done = completed(events)
+        assert orjson.loads(done["c1"].output) == {"count": str(2**60)}
+        assert orjson.loads(done["c2"].output) == {"name": "A"}
+        assert "arguments.name" in done["c3"].output
+        assert done["c4"].is_error
 
 
 async def test_messages_that_have_no_json(bench: Bench) -> None:
