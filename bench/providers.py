@@ -1,8 +1,8 @@
 """What Execution adds to a tool of a gRPC provider: CallTool beside the provider's own method, called directly.
 
 `.venv/bin/python -m bench.providers` starts Registry, Execution and a provider that speaks all three protocols, each
-in a process of its own, and prints a table. The rounds alternate, so that what else the machine does troubles all alike;
-the median counts, of the differences that of each round.
+in a process of its own, and prints a table. The rounds alternate, so that what else the machine does troubles all
+alike; the median counts, of the differences that of each round.
 """
 
 from __future__ import annotations

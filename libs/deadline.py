@@ -15,17 +15,6 @@ def enter(seconds: float | None) -> None:
     _deadline.set(None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
 
-@contextmanager
-def within(seconds: float | None) -> Iterator[None]:
-    """Narrows what is left to `seconds` for what is inside."""
-    before = _deadline.get()
-    enter(narrowed(seconds))
-    try:
-        yield
-    finally:
-        _deadline.set(before)
-
-
 def remaining() -> float | None:
     """Seconds left, never negative; None without a deadline."""
     at = _deadline.get()

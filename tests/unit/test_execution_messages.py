@@ -215,6 +215,9 @@ def test_schemas_grow_with_what_there_is_to_describe() -> None:
     assert schemas.problem_of(schema) is None
     deep = arguments_schema(chain(400, "a").pool.FindMessageTypeByName("c.M0"), {})
     assert schemas.problem_of(deep) is None
+    wide = chain(2, *[f"f{number}" for number in range(6000)]).pool
+    with pytest.raises(TooMany):
+        arguments_schema(wide.FindMessageTypeByName("c.M0"), {})
     with pytest.raises(TooMany):
         arguments_schema(chain(600, "a").pool.FindMessageTypeByName("c.M0"), {})
 

@@ -100,7 +100,7 @@ class _Asking:
             self._files[file.name] = data
             self._imports.update(file.dependency)
             self._bytes += len(data)
-            if len(self._files) > _MOST_FILES or self._bytes > _MOST_BYTES:
+            if max(len(self._files), len(self._imports)) > _MOST_FILES or self._bytes > _MOST_BYTES:
                 raise Senseless(f"its descriptors are more than {_MOST_FILES} files, or {_MOST_BYTES} bytes")
 
     def _lacks(self, name: str) -> bool:

@@ -14,6 +14,7 @@ from services.execution.gateways.providers import rules
 Schema = dict[str, Any]
 
 _MOST_MESSAGES: Final = 500
+_MOST_FIELDS: Final = 5000
 _MOST_ALTERNATIVES: Final = 32
 _INLINE: Final = 5
 """Levels of messages within each other; deeper ones, those used twice and those that hold themselves get names."""
@@ -60,7 +61,7 @@ _SPECIAL: Final[Mapping[str, Schema]] = {
 
 
 class TooMany(ValueError):
-    """A message holds more kinds of messages than a schema is made of."""
+    """A message holds more messages or fields than a schema is made of."""
 
 
 def arguments_schema(message: Descriptor, comments: Mapping[str, str]) -> Schema:
@@ -190,17 +191,19 @@ class _Schemas:
 def _uses(root: Descriptor) -> Counter[str]:
     """How often messages are fields of what the root holds; what holds itself counts twice."""
     uses: Counter[str] = Counter({root.full_name: 2})
-    waiting = [root]
+    waiting, fields = [root], 0
     while waiting:
-        for field in waiting.pop().fields:
-            message = field.message_type
-            if message is None or message.full_name in _SPECIAL or message.full_name in _WRAPPERS:
+        message = waiting.pop()
+        fields += len(message.fields)
+        for field in message.fields:
+            inner = field.message_type
+            if inner is None or inner.full_name in _SPECIAL or inner.full_name in _WRAPPERS:
                 continue
-            uses[message.full_name] += 1
-            if uses[message.full_name] == 1:
-                waiting.append(message)
-        if len(uses) > _MOST_MESSAGES:
-            raise TooMany(f"{root.full_name} holds more than {_MOST_MESSAGES} kinds of messages")
+            uses[inner.full_name] += 1
+            if uses[inner.full_name] == 1:
+                waiting.append(inner)
+        if len(uses) > _MOST_MESSAGES or fields > _MOST_FIELDS:
+            raise TooMany(f"{root.full_name} holds more than {_MOST_MESSAGES} messages, or {_MOST_FIELDS} fields")
     return uses
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ from services.execution.gateways.providers.messages import (
 from services.execution.gateways.providers.targets import Target
 from services.execution.service.sources import ToolError
 
+_LONGEST: Final = 5.0
+"""Seconds of this processor that schemas of one server may take."""
 _OWN: Final = ("grpc.reflection.", "grpc.health.", "grpc.channelz.")
 """Services of servers themselves: they are offered where they are named, and no * stands for them."""
 
@@ -70,8 +73,10 @@ class Reflected:
         named = [method for method in found.methods if self._offers(method)][:MOST_TOOLS]
         unary = [one for one in named if not (one.client_streaming or one.server_streaming)]
         streams = [_name(one) for one in named if one.client_streaming or one.server_streaming]
-        descriptions, too_large = [], []
+        descriptions, too_large, began = [], [], time.thread_time()
         for method in unary:
+            if time.thread_time() - began > _LONGEST:
+                raise Senseless("its methods are too many, or their messages too large, to make schemas of them")
             try:
                 descriptions.append(self._description(method, found.comments))
             except TooMany:

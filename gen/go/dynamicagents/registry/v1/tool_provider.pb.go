@@ -204,7 +204,7 @@ func (x *ToolProvider) GetUpdateTime() *timestamppb.Timestamp {
 // ToolProviderSpec says how to reach the server.
 type ToolProviderSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// host:port. Required on create.
+	// host:port, where Execution's setting grpc_provider_addresses allows it. Required on create.
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	// What it speaks.
 	Protocol ToolProtocol `protobuf:"varint,2,opt,name=protocol,proto3,enum=dynamicagents.registry.v1.ToolProtocol" json:"protocol,omitempty"`
@@ -213,7 +213,7 @@ type ToolProviderSpec struct {
 	// Reference to a bearer token, `secret:provider:field`; empty: none.
 	TokenReference string `protobuf:"bytes,4,opt,name=token_reference,json=tokenReference,proto3" json:"token_reference,omitempty"`
 	// For TOOL_PROTOCOL_REFLECTION: the methods to offer, as package.Service/Method, with * at the end for a prefix.
-	// Required there.
+	// Methods that stream are never offered. Required there.
 	Methods []string `protobuf:"bytes,5,rep,name=methods,proto3" json:"methods,omitempty"`
 	// Longest time of one call. At most 1 h.
 	Timeout       *durationpb.Duration `protobuf:"bytes,6,opt,name=timeout,proto3" json:"timeout,omitempty"`
