@@ -15,7 +15,7 @@ Metadata = Sequence[tuple[str, str]]
 
 
 class Senseless(Exception):
-    """The server's list of its tools makes no sense."""
+    """The server does not list its tools, or they make no sense."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,8 @@ class Provider:
             channel = await self._connected()
             try:
                 token = await self._token(refresh=refused)
-                said = await self._speaking().call(
+                dialect = await self._speaking()
+                said = await dialect.call(
                     channel, name, arguments, _authorization(token), deadline.narrowed(tool.timeout)
                 )
                 return _without(token, said)
@@ -178,11 +179,12 @@ class Provider:
             raise unavailable(self.target.source_id, "its token is none that a header can carry")
         return token
 
-    def _speaking(self) -> Dialect:
+    async def _speaking(self) -> Dialect:
         """Imported late: an Execution without providers does not pay for them."""
         if self._dialect is None:
             module, name = _DIALECTS[self.target.protocol]
-            self._dialect = getattr(import_module(f"{__package__}.{module}"), name)(self.target)
+            found = await asyncio.to_thread(import_module, f"{__package__}.{module}")
+            self._dialect = self._dialect or getattr(found, name)(self.target)
         assert self._dialect is not None
         return self._dialect
 
@@ -208,8 +210,6 @@ class Provider:
                 listing = await self._asked()
         except TimeoutError:
             why = "does not list its tools"
-        except grpc.aio.AioRpcError as error:
-            why = words(error)
         except Senseless as error:
             why = str(error)
         except errors.Error as error:
@@ -224,15 +224,17 @@ class Provider:
         raise unavailable(self.target.source_id, why)
 
     async def _asked(self) -> Listing:
-        channel = await self._connected()
-        token = await self._token(refresh=False)
-        try:
-            return await self._speaking().tools(channel, _authorization(token))
-        except grpc.aio.AioRpcError as error:
-            if not self._was_refused(error):
-                raise
-        token = await self._token(refresh=True)
-        return await self._speaking().tools(channel, _authorization(token))
+        channel, dialect = await self._connected(), await self._speaking()
+        for refresh in (False, True):
+            token = await self._token(refresh=refresh)
+            try:
+                return await dialect.tools(channel, _authorization(token))
+            except Senseless as error:
+                raise Senseless(_without(token, str(error))) from None
+            except grpc.aio.AioRpcError as error:
+                if refresh or not self._was_refused(error):
+                    raise Senseless(_without(token, words(error))) from None
+        raise AssertionError
 
     def _take(self, listing: Listing) -> None:
         if self.tools is not None and self.tools != listing.tools:
