@@ -12,8 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.rpc.conftest import ExecutionBench, kinds
-from tests.rpc.test_execution_providers import (
+from tests.provider_bench import (
     REFLECTION,
     listed,
     register,
@@ -22,6 +21,7 @@ from tests.rpc.test_execution_providers import (
     use,
     with_token,
 )
+from tests.rpc.conftest import ExecutionBench, kinds
 from tests.scripted_router import call, calls, text
 
 pytestmark = pytest.mark.interop

@@ -10,8 +10,8 @@ import pytest
 from dynamicagents.tools.v1 import tool_service_pb2
 
 from tests import crm_service, harness, tool_provider
+from tests.provider_bench import LEADS, LOST, REFLECTION, register, until_listed
 from tests.rpc.conftest import ExecutionBench
-from tests.rpc.test_execution_providers import LEADS, LOST, REFLECTION, register, until_listed
 
 Bench = Callable[..., Any]
 Code = grpc.StatusCode

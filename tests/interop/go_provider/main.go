@@ -22,6 +22,8 @@ import (
 	"example.com/provider/crm"
 )
 
+//go:generate protoc -Icrm --go_out=crm --go_opt=paths=source_relative --go-grpc_out=crm --go-grpc_opt=paths=source_relative crm/crm.proto
+
 var leads = map[string]int64{"NEW": 7, "WON": 3}
 
 func main() {
