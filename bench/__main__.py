@@ -16,7 +16,7 @@ import uvloop
 
 from bench.report import Report, compare, machine
 
-SCENARIOS: Final = ("registry", "secrets", "router", "execution")
+SCENARIOS: Final = ("registry", "secrets", "router", "execution", "providers")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 

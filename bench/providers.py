@@ -1,8 +1,6 @@
 """What Execution adds to a tool of a gRPC provider: CallTool beside the provider's own method, called directly.
 
-`.venv/bin/python -m bench.providers` starts Registry, Execution and a provider that speaks all three protocols, each
-in a process of its own, and prints a table. The rounds alternate, so that what else the machine does troubles all
-alike; the median counts, of the differences that of each round.
+Registry, Execution and a provider that speaks all three protocols run in processes of their own; the rounds alternate.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -28,6 +26,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from mcp_grpc_transport_proto import mcp_messages_pb2 as mcp_pb2
 from mcp_grpc_transport_proto import mcp_pb2_grpc
 
+from bench.report import Report
 from bench.secrets import process
 from bench.streams import free_port
 from tests import crm_service, google_mcp_server, tool_provider
@@ -56,7 +55,7 @@ class _Forgetful(list[Any]):
 
 async def started(stack: AsyncExitStack) -> list[str]:
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.providers", "provide", stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "bench.providers", stdout=asyncio.subprocess.PIPE
     )
     stack.callback(child.kill)
     assert child.stdout is not None
@@ -86,7 +85,7 @@ async def rate(call: Call) -> float:
     return CALLS / (time.perf_counter() - began)
 
 
-async def main() -> None:
+async def run(report: Report, *, quick: bool) -> None:
     async with AsyncExitStack() as stack:
         own, google, crm = await started(stack)
         folder, port = stack.enter_context(tempfile.TemporaryDirectory()), free_port()
@@ -103,10 +102,8 @@ async def main() -> None:
         await register(registry, "crm", crm, tool_provider_pb2.TOOL_PROTOCOL_REFLECTION, methods=["crm.v1.*"])
         execution = await stack.enter_async_context(process("services.execution", **common))
         channels = [await stack.enter_async_context(grpc.aio.insecure_channel(one)) for one in (own, google, crm)]
-        print(f"{ROUNDS} rounds of {CALLS} calls each; {CONCURRENCY} at a time for calls/s")
-        print(f"{'':<34}{'p50 ms':>9}{'added':>9}{'calls/s':>9}{'of direct':>10}")
         for name, (direct, through) in pairs(execution, *channels).items():
-            await compare(name, direct, through)
+            await compare(report, name, direct, through, 3 if quick else ROUNDS)
 
 
 async def register(registry: grpc.aio.Channel, name: str, address: str, protocol: Any, **spec: Any) -> None:
@@ -148,24 +145,19 @@ def _struct(data: dict[str, Any]) -> Struct:
     return made
 
 
-async def compare(name: str, direct: Call, through: Call) -> None:
+async def compare(report: Report, name: str, direct: Call, through: Call, rounds: int) -> None:
     answer = await through()
     assert not answer.is_error, answer.output
     for call in (direct, through):
         await rate(call)
     took, rates = [], []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         took.append((await latency(direct), await latency(through)))
         rates.append((await rate(direct), await rate(through)))
-    print(f"{name + ', directly':<34}{_median(a for a, _ in took):>9.2f}{'':>9}{_median(a for a, _ in rates):>9.0f}")
-    added, ratio = _median(b - a for a, b in took), _median(b / a for a, b in rates)
-    through_, per_second = _median(b for _, b in took), _median(b for _, b in rates)
-    print(f"{'    by CallTool':<34}{through_:>9.2f}{added:>9.2f}{per_second:>9.0f}{ratio:>10.0%}")
-
-
-def _median(values: Iterable[float]) -> float:
-    return statistics.median(values)
+    for what, unit, pairs_ in (("p50", "ms", took), ("rate", "calls/s", rates)):
+        found, baseline = [one for _, one in pairs_], [one for one, _ in pairs_]
+        report.note("providers", f"CallTool, {name}, {what}", unit, found, against="called directly", baseline=baseline)
 
 
 if __name__ == "__main__":
-    uvloop.run(provide() if sys.argv[1:] == ["provide"] else main())
+    uvloop.run(provide())

@@ -151,19 +151,20 @@ class Provider:
 
     async def _connected(self) -> grpc.aio.Channel:
         """A channel with a connection; what is not sent over one was surely not done."""
-        if self._gone:
-            raise unavailable(self.target.source_id, "is not there any more")
         if self._channel is None:
             try:
                 await check(self.target.address, self._bounds)
             except errors.Error as error:
                 raise unavailable(self.target.source_id, error.message) from None
+        if self._gone:
+            raise unavailable(self.target.source_id, "is not there any more")
         if self._channel is None:  # nobody else was faster
             self._channel = self._means.make_channel(self.target)
             self._watching = self._start(self._watch(self._channel))
         channel = self._channel
         if not await channels.connected(channel, deadline.narrowed(self._bounds.patience) or 0.0):
-            self._lose("cannot be reached")
+            if deadline.remaining() != 0.0:  # it was given its time
+                self._lose("cannot be reached")
             raise unavailable(self.target.source_id, "cannot be reached")
         return channel
 
