@@ -1,7 +1,8 @@
 """The event log: numbered, committed in groups, then shown to watchers.
 
-All runs of a process share one committer. Events that arrive while a commit is under way, or within the commit window,
-go together into the next one, and deltas among them become one event: under load events get fuller, not more.
+All runs of a process share one committer. It begins a commit at once, but none within the commit window after the last:
+what arrives meanwhile goes into the next one, and deltas among it become one event. So what comes alone does not wait,
+and under load events get fuller, not more.
 """
 
 from __future__ import annotations
@@ -82,9 +83,10 @@ class EventLog:
         until = loop.time()
         while True:
             await self._work.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(until):
-                    await self._urgent.wait()
+            if loop.time() < until:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(until):
+                        await self._urgent.wait()
             self._work.clear()
             self._urgent.clear()
             records, self._waiting = list(self._waiting.values()), {}

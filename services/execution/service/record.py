@@ -74,6 +74,9 @@ class Record:
         return self._sequence
 
     def append(self, event: Event, source: Source | None = None) -> None:
+        if type(event) is ContentDelta and len(event.text) <= _PIECE:  # most events are, so the shortest way
+            self._append(ContentDelta(storable(event.text)), source or self.source)
+            return
         for piece in pieces(type(event)(**storable(event.to_dict()))):
             self._append(piece, source or self.source)
 

@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from libs import chat, errors, status
-from services.execution.model.events import ExecutionCompleted, InputRequired, LoggedEvent
+from services.execution.model.events import ContentDelta, ExecutionCompleted, InputRequired, LoggedEvent
 from services.execution.model.executions import ExecuteRequest, Execution, OnDisconnect, SessionPolicy, Status
 from services.execution.model.journal import Step, StepKind
 from services.execution.model.sessions import whole
@@ -73,6 +73,10 @@ def to_event(execution_id: str, logged: LoggedEvent) -> event_pb2.ExecuteEvent:
     message = event_pb2.ExecuteEvent(execution_id=execution_id, sequence=logged.sequence, time=logged.time)
     message.source.path.extend(logged.path)
     message.source.depth, message.source.scope = max(0, len(logged.path) - 1), logged.scope
+    if isinstance(logged.event, ContentDelta):
+        message.content_delta.SetInParent()
+        message.content_delta.text = logged.event.text
+        return message
     if isinstance(logged.event, InputRequired):
         message.input_required.CopyFrom(to_input_required(logged.event.to_dict()))
         return message
