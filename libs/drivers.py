@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -18,10 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 T = TypeVar("T")
 
 PRAGMAS: Final = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000")
+_CONNECTIONS: Final = 4
 
 
 class Prepared:
-    """A statement of SQLAlchemy as SQLite's driver takes it, compiled once."""
+    """A statement of SQLAlchemy as a driver takes it, compiled once."""
 
     def __init__(self, statement: sa.ClauseElement, dialect: sa.Dialect) -> None:
         compiled: Any = statement.compile(dialect=dialect)
@@ -69,29 +71,39 @@ class SqliteLane:
 
 
 class PostgresLane:
-    """A connection beside the pool, for one statement at a time, which commits itself: one round trip."""
+    """A few connections beside the pool, for statements that commit themselves: each is one round trip."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._held: AsyncConnection | None = None
-        self._driver: Any = None
-        self._one_by_one = asyncio.Lock()
+        self._idle: list[_Opened] = []
+        self._room = asyncio.Semaphore(_CONNECTIONS)
 
     async def fetch(self, sql: str, *values: Any) -> Sequence[Any]:
-        async with self._one_by_one:
-            if self._driver is None or self._driver.is_closed():
-                await self._open()
-            found: Sequence[Any] = await self._driver.fetch(sql, *values)
+        async with self._room:
+            opened = await self._open()
+            try:
+                found: Sequence[Any] = await opened.driver.fetch(sql, *values)
+            finally:
+                self._idle.append(opened)
             return found
 
-    async def _open(self) -> None:
-        await self.close()
-        held = await self._engine.connect()
-        self._driver = (await held.get_raw_connection()).driver_connection
-        await held.run_sync(lambda sync: sync.detach())  # the pool is for the calls
-        self._held = held
+    async def _open(self) -> _Opened:
+        while self._idle:
+            opened = self._idle.pop()
+            if not opened.driver.is_closed():
+                return opened
+            await opened.connection.close()
+        connection = await self._engine.connect()
+        driver = (await connection.get_raw_connection()).driver_connection
+        await connection.run_sync(lambda sync: sync.detach())  # the pool is for the calls
+        return _Opened(connection, driver)
 
     async def close(self) -> None:
-        held, self._held, self._driver = self._held, None, None
-        if held is not None:
-            await held.close()
+        while self._idle:
+            await self._idle.pop().connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    connection: AsyncConnection
+    driver: Any

@@ -6,7 +6,7 @@ import asyncio
 import copy
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from services.execution.model.turns import Answer, Job, ModelCall, ModelPiece, T
 from services.execution.service.conversations import Conversations
 from services.execution.service.sessions import Sessions
 from services.execution.service.tools import Tools
-from services.execution.store import SqlSessionStore, executions, rows, sessions
+from services.execution.store import SqlSessionStore, accepting, rows, sessions
 from tests.memory_journal import MemoryJournal
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -84,9 +84,8 @@ class Rig:
 
     async def accept(self, execution_id: str, status: Status = Status.QUEUED) -> Execution:
         made = Execution("acme", execution_id, "helper", 1, status, "hi", NOW, "me", "talk", "ann", last_sequence=1)
-        async with self.db.write() as connection:
-            await connection.execute(executions.insert().values(lease_time=NOW, **rows.columns(made)))
-            await sessions.begin(connection, made)
+        given = {"executions": rows.columns(made), **sessions.begun(made)}
+        await accepting.insert(self.db, given, timedelta(0))
         return made
 
     async def keep(self, execution_id: str, *texts: str, **more: Any) -> None:

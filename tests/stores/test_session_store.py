@@ -26,7 +26,7 @@ from services.execution.model.sessions import (
 )
 from services.execution.service.listing import ExecutionQuery
 from services.execution.service.sessions import SessionQuery
-from services.execution.store import SqlListing, SqlSessionStore, executions, metadata, rows, sessions
+from services.execution.store import SqlListing, SqlSessionStore, accepting, executions, metadata, rows, sessions
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -68,9 +68,8 @@ def talk(made: Execution) -> Talk:
 
 async def accepted(db: database.Database, execution_id: str = "run", **fields: Any) -> Execution:
     made = execution(execution_id, **fields)
-    async with db.write() as connection:
-        await connection.execute(executions.insert().values(lease_time=NOW, **rows.columns(made)))
-        await sessions.begin(connection, made)
+    given = {"executions": rows.columns(made), **sessions.begun(made)}
+    await accepting.insert(db, given, timedelta(0))
     return made
 
 

@@ -13,7 +13,7 @@ from services.execution.model.events import ContentDelta, LoggedEvent, Reasoning
 from services.execution.model.executions import Execution, Status
 from services.execution.model.journal import Step
 from services.execution.model.turns import Assignment
-from services.execution.store import sessions
+from services.execution.store import accepting, sessions
 from services.execution.store.calls import call_out
 from services.execution.store.events import LIVE, SqlEventStore, running
 from services.execution.store.rows import columns, event_row, job_row, to_assignment, to_execution, to_step
@@ -27,14 +27,11 @@ class SqlExecutionStore(SqlEventStore):
         self, execution: Execution, started: LoggedEvent | None, assignment: Assignment, lease: float
     ) -> bool:
         of = (execution.tenant, execution.execution_id)
+        rows: dict[str, Any] = {"executions": columns(execution), "jobs": job_row(*of, assignment)}
+        if started:
+            rows["events"] = event_row(*of, started)
         try:
-            async with self._db.write() as connection:
-                until = self._now() + timedelta(seconds=lease)
-                await connection.execute(executions.insert().values(lease_time=until, **columns(execution)))
-                if started:
-                    await connection.execute(events.insert().values(event_row(*of, started)))
-                await connection.execute(jobs.insert().values(job_row(*of, assignment)))
-                await sessions.begin(connection, execution)
+            await accepting.insert(self._db, {**rows, **sessions.begun(execution)}, timedelta(seconds=lease))
         except IntegrityError:
             return False
         return True

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.database import Database, aware
@@ -152,32 +151,26 @@ class SqlSessionStore:
             return Deletion(len(rows))
 
 
-async def begin(connection: AsyncConnection, execution: Execution) -> None:
-    """The session of an execution that is being accepted, made by the first of them."""
+def begun(execution: Execution) -> Mapping[str, Mapping[str, Any]]:
+    """Rows for the session of an execution that is being accepted; the first of them makes it."""
     if not execution.session_id:
-        return
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    new = insert(sessions).values(
-        tenant=execution.tenant,
-        session_id=execution.session_id,
-        user_id=execution.user_id,
-        summary="",
-        state={},
-        state_version=0,
-        metadata={},
-        message_count=0,
-        revision=0,
-        create_time=execution.create_time,
-        update_time=execution.create_time,
-    )
-    used = {"update_time": execution.create_time}
-    await connection.execute(new.on_conflict_do_update(index_elements=["tenant", "session_id"], set_=used))
+        return {}
+    of = {"tenant": execution.tenant, "session_id": execution.session_id}
+    session = {
+        **of,
+        "user_id": execution.user_id,
+        "summary": "",
+        "state": {},
+        "state_version": 0,
+        "metadata": {},
+        "message_count": 0,
+        "revision": 0,
+        "create_time": execution.create_time,
+        "update_time": execution.create_time,
+    }
     if execution.target_kind is not TargetKind.AGENT:
-        return
-    agent = insert(session_agents).values(
-        tenant=execution.tenant, session_id=execution.session_id, agent_id=execution.target_id
-    )
-    await connection.execute(agent.on_conflict_do_nothing())
+        return {"sessions": session}
+    return {"sessions": session, "session_agents": {**of, "agent_id": execution.target_id}}
 
 
 async def keep(connection: AsyncConnection, tenant: str, execution_id: str, kept: Kept) -> None:
