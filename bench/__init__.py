@@ -1,0 +1,1 @@
+import libs  # noqa: F401  it sets gRPC up before that is imported

@@ -22,10 +22,6 @@ from libs.supervisor import PARENT, START_FAILED, Child, Supervisor
 
 WORKER: Final = "DYNAMIC_AGENTS_WORKER"
 _PR_SET_DUMPABLE: Final = 4
-_POLLED: Final = ",".join(
-    f"-event_engine_{part}" for part in ("listener", "client", "callback_cq", "for_all_other_endpoints", "fork")
-)
-"""Without its event engine gRPC wakes fewer threads; docs/performance.md says what it saves."""
 log = structlog.get_logger()
 
 App = Callable[[Any, Any], AbstractAsyncContextManager[Any]]
@@ -33,7 +29,6 @@ App = Callable[[Any, Any], AbstractAsyncContextManager[Any]]
 
 def main(kind: type[Settings], app: App, **overrides: Any) -> int:
     """Runs a service until SIGTERM or SIGINT. 0: drained; 2: could not start, with one line on standard error."""
-    os.environ.setdefault("GRPC_EXPERIMENTS", _POLLED)
     try:
         settings = kind.load(**overrides)
         logs.configure(settings)
