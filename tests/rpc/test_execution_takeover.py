@@ -10,12 +10,12 @@ from typing import Any
 
 import grpc
 import pytest
-import sqlalchemy as sa
 from dynamicagents.execution.v1 import execution_service_pb2_grpc
 from dynamicagents.router.v1 import chat_pb2
 from google.rpc import error_details_pb2
 
 from libs import database
+from libs.drivers import SqliteLane
 from services.execution.app import MIGRATIONS
 from services.execution.service.retention import Periods, Retention
 from services.execution.store import SqlRetentionStore
@@ -164,17 +164,16 @@ async def test_full_disk_pauses_the_run(bench: Bench, monkeypatch: pytest.Monkey
     await at.create()
     stream, execution_id = await at.begin()
     assert (await stream.read()).content_delta.text == "a"
-    full, tried, execute_many = [True], asyncio.Event(), sa.ext.asyncio.AsyncConnection.execute
+    full, tried, transact = [True], asyncio.Event(), SqliteLane.transact
 
-    async def fails(self: Any, statement: Any, *args: Any, **kwargs: Any) -> Any:
-        if full[0] and isinstance(statement, sa.Insert):
+    async def fails(self: Any, work: Any) -> Any:
+        if full[0]:
             tried.set()
-            cause = sqlite3.OperationalError("database or disk is full")
-            raise sa.exc.OperationalError("INSERT", {}, cause)
-        return await execute_many(self, statement, *args, **kwargs)
+            raise sqlite3.OperationalError("database or disk is full")
+        return await transact(self, work)
 
-    monkeypatch.setattr(sa.ext.asyncio.AsyncConnection, "execute", fails)
-    await tried.wait()
+    monkeypatch.setattr(SqliteLane, "transact", fails)
+    await asyncio.wait_for(tried.wait(), 20)
     assert (await at.get(execution_id)).last_sequence == 2
     full[0] = False
     events = await rest(stream)
