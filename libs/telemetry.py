@@ -9,6 +9,7 @@ from typing import Any
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from libs.config import Settings
 
@@ -27,6 +28,13 @@ def exporting(settings: Settings) -> Iterator[TracerProvider | None]:
         yield provider
     finally:
         provider.shutdown()
+
+
+def trace_headers() -> dict[str, str]:
+    """`traceparent`, and `tracestate` where there is one, of the current span; nothing where nothing is traced."""
+    headers: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(headers)
+    return headers
 
 
 def server_interceptors(provider: TracerProvider | None) -> list[Any]:

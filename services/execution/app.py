@@ -10,10 +10,11 @@ import grpc
 from dynamicagents.execution.v1 import execution_service_pb2_grpc as execution_grpc
 from dynamicagents.registry.v1 import watch_service_pb2_grpc
 from dynamicagents.secrets.v1 import secrets_service_pb2_grpc
+from dynamicagents.tools.v1 import host_relay_service_pb2_grpc as relay_grpc
 from dynamicagents.tools.v1 import tool_service_pb2_grpc as tool_grpc
 from opentelemetry.sdk.trace import TracerProvider
 
-from libs import client, database, telemetry
+from libs import client, database, ids, telemetry
 from libs.config import StartError
 from libs.server import Drain, Server, Servicer, listening
 from services.execution.config import ExecutionSettings
@@ -23,6 +24,7 @@ from services.execution.gateways.mcp.targets import Bounds as McpBounds
 from services.execution.gateways.providers.source import GrpcTools
 from services.execution.gateways.providers.targets import Bounds as ProviderBounds
 from services.execution.gateways.registry import RegistryConfigurations
+from services.execution.gateways.relay import HostRelay
 from services.execution.gateways.router import RouterModels
 from services.execution.gateways.secrets import SecretsGateway
 from services.execution.model.targets import TargetKind
@@ -33,6 +35,7 @@ from services.execution.service.checks import Checks
 from services.execution.service.continuation import Continuation
 from services.execution.service.conversations import Conversations
 from services.execution.service.executions import Executions
+from services.execution.service.hosts.source import Hosts
 from services.execution.service.leases import Leases
 from services.execution.service.listing import Listing
 from services.execution.service.log import EventLog
@@ -48,10 +51,12 @@ from services.execution.service.teams.runner import Teams
 from services.execution.service.timeouts import Models, Patience, TimedModels
 from services.execution.service.tools import Tools
 from services.execution.servicer.executions import ExecutionServicer
+from services.execution.servicer.hosts import HostRelayServicer, HostStreams
 from services.execution.servicer.tools import ToolServicer
 from services.execution.servicer.translation import weight
 from services.execution.store import SqlExecutionStore, SqlListing, SqlRetentionStore, SqlSessionStore
 from services.execution.store.calls import SqlCalls
+from services.execution.store.hosts import SqlHosts
 from services.execution.store.inputs import SqlInputStore
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -74,16 +79,17 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         )
         mcp = await stack.enter_async_context(_mcp(registry, secrets, settings))
         providers = await stack.enter_async_context(_providers(registry, secrets, settings, provider))
-        tools = Tools(
-            [Builtin(), *map(_source, settings.tool_sources)], [mcp, providers], limit=_result_limit(settings)
-        )
+        drain, owner = Drain(), ids.new_id()
+        hosts = await _hosts(stack, db, owner, settings, provider, drain)
+        fixed = [Builtin(), *map(_source, settings.tool_sources)]
+        tools = Tools(fixed, [mcp, providers, hosts], limit=_result_limit(settings))
         runner = AgnoRunner(_models(router, settings), tools)
         await runner.warm_up()
         store = SqlExecutionStore(db)
         log = await stack.enter_async_context(
             EventLog(store, window=settings.commit_window, patience=settings.database_patience)
         )
-        drain, limits, configurations = Drain(), _limits(settings), RegistryConfigurations(registry)
+        limits, configurations = _limits(settings), RegistryConfigurations(registry)
         inputs, admission = SqlInputStore(db), Admission(_bounds(settings))
         continuation = Continuation(inputs)
         sessions = Sessions(SqlSessionStore(db))
@@ -91,9 +97,12 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         targets = Targets({TargetKind.AGENT: talks, TargetKind.TEAM: Teams(talks)})
         room = Room(settings.max_message_bytes, weight)
         runs = Runs(store, inputs, admission, log, targets, limits, room)
+        await stack.enter_async_context(hosts.ending_with(drain, runs, settings.drain_grace))
         await stack.enter_async_context(Retention(SqlRetentionStore(db), _periods(settings)))
         news = News()
-        await stack.enter_async_context(Leases(store, SqlCalls(db, news), runs, continuation, drain, limits))
+        await stack.enter_async_context(
+            Leases(store, SqlCalls(db, news, hosts.wanted.set), runs, continuation, drain, limits)
+        )
         executions = await stack.enter_async_context(
             Executions(
                 store, inputs, admission, continuation, log, configurations, targets, runs, tools, drain, limits, news
@@ -111,11 +120,41 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
                     tools,
                     Catalogue(tools, configurations, drain, heartbeat=settings.heartbeat),
                     Checks(providers, configurations),
+                    HostStreams(hosts, heartbeat=settings.heartbeat, max_message_bytes=settings.max_message_bytes),
                 ),
                 "dynamicagents.tools.v1.ToolService",
             ),
         ]
         yield await stack.enter_async_context(listening(settings, servicers, drain=drain, provider=provider))
+
+
+async def _hosts(
+    stack: AsyncExitStack,
+    db: database.Database,
+    owner: str,
+    settings: ExecutionSettings,
+    provider: TracerProvider | None,
+    drain: Drain,
+) -> Hosts:
+    """With a listener of this process's own: several may share the port, and a call is for the one with the stream."""
+    relay = await stack.enter_async_context(HostRelay(settings, provider))
+    hosts = Hosts(
+        SqlHosts(db),
+        relay,
+        owner=owner,
+        heartbeat=settings.heartbeat,
+        lease=settings.lease,
+        patience=settings.host_patience,
+    )
+    servicer = Servicer(
+        relay_grpc.add_HostRelayServiceServicer_to_server,
+        HostRelayServicer(hosts, max_message_bytes=settings.max_message_bytes),
+        "dynamicagents.tools.v1.HostRelayService",
+    )
+    own = settings.model_copy(update={"host": settings.relay_host, "port": settings.relay_port, "workers": 1})
+    server = await stack.enter_async_context(listening(own, [servicer], drain=drain, provider=provider))
+    hosts.address = server.address
+    return await stack.enter_async_context(hosts)
 
 
 def _mcp(registry: grpc.aio.Channel, secrets: SecretsGateway, settings: ExecutionSettings) -> McpTools:

@@ -85,3 +85,12 @@ class ExecutionSettings(Settings):
     grpc_ttl: float = Field(
         300.0, gt=0, description="Seconds for which a tool provider's tools are believed, unless it says otherwise."
     )
+    host_patience: float = Field(
+        5.0, ge=0, description="Seconds that a call waits for a host of its tool that is connected and has room."
+    )
+    relay_host: str = Field(
+        "127.0.0.1",
+        description="Address at which other processes reach the hosts of this one; of each machine its own where "
+        "Execution runs on several.",
+    )
+    relay_port: int = Field(0, ge=0, le=65535, description="Its port; 0: any. Set only where there is one process.")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from libs import errors
@@ -16,6 +17,16 @@ from services.execution.model.tools import Progress, SourceStatus, Tool
 
 _PROGRESS_PAUSE: Final = 0.2
 OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The run that makes a call; all is empty outside of any run."""
+
+    key: str = ""
+    """The same for each attempt at the call."""
+    execution_id: str = ""
+    user_id: str = ""
 
 
 class ToolError(Exception):
@@ -77,18 +88,23 @@ def unavailable(source: str, why: str) -> errors.Unavailable:
     )
 
 
-_key: ContextVar[str] = ContextVar("idempotency key", default="")
+_NOBODY: Final = Origin()
+_origin: ContextVar[Origin] = ContextVar("origin", default=_NOBODY)
 _progress: ContextVar[OnProgress | None] = ContextVar("progress", default=None)
 
 
-def enter_key(key: str) -> None:
-    """Sets the idempotency key of the call that the current task makes."""
-    _key.set(key)
+def enter_key(key: str, execution_id: str = "", user_id: str = "") -> None:
+    """Sets the idempotency key of the call that the current task makes, and whose it is."""
+    _origin.set(Origin(key, execution_id, user_id))
+
+
+def origin() -> Origin:
+    return _origin.get()
 
 
 def idempotency_key() -> str:
     """The same for each attempt at a call of a run; empty outside of any run."""
-    return _key.get()
+    return _origin.get().key
 
 
 @contextmanager

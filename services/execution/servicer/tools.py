@@ -22,14 +22,15 @@ from services.execution.service.catalogue import (
 from services.execution.service.checks import Checks, ToolCheck
 from services.execution.service.compatibility import Change
 from services.execution.service.tools import Tools
+from services.execution.servicer.hosts import HostStreams
 from services.execution.servicer.translation import to_data
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ToolServicer(tool_service_pb2_grpc.ToolServiceServicer):
-    def __init__(self, tools: Tools, catalogue: Catalogue, checks: Checks) -> None:
-        self._tools, self._catalogue, self._checks = tools, catalogue, checks
+    def __init__(self, tools: Tools, catalogue: Catalogue, checks: Checks, hosts: HostStreams) -> None:
+        self._tools, self._catalogue, self._checks, self._hosts = tools, catalogue, checks, hosts
 
     async def ListTools(
         self, request: tool_service_pb2.ListToolsRequest, context: Context
@@ -65,6 +66,11 @@ class ToolServicer(tool_service_pb2_grpc.ToolServiceServicer):
             other_id=request.candidate_tool_provider_id,
         )
         return tool_service_pb2.CheckToolProviderResponse(tools=map(_check, checks))
+
+    def HostTools(self, request_iterator: Any, context: Context) -> Any:
+        """It writes itself: a host that takes nothing must not hold the stream."""
+        return self._hosts.serve(request_iterator, context)
+
 
 
 _CHANGE: Final = {

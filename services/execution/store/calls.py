@@ -1,4 +1,6 @@
-"""What processes tell each other: that an execution waits to be taken up, and that one has got on."""
+"""What processes tell each other: that an execution waits to be taken up, that one has got on, and that a host has come
+or gone.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,7 @@ from services.execution.service.news import News
 
 _CHANNEL: Final = "execution_wanted"
 NEWS: Final = "execution_news"
+_HOSTS: Final = "execution_hosts"
 WATCHED: Final = timedelta(seconds=15)
 """After the last touch; the clocks of two machines differ."""
 _PAUSE: Final = 0.5
@@ -41,9 +44,15 @@ async def tell(connection: AsyncConnection, execution_ids: Sequence[str]) -> Non
     await connection.execute(sa.select(sa.func.pg_notify(NEWS, each)))
 
 
+async def tell_of_hosts(database: Database, connection: AsyncConnection) -> None:
+    """Has the others look at the hosts when the transaction is committed; with SQLite they do from time to time."""
+    if not database.is_sqlite:
+        await connection.execute(sa.select(sa.func.pg_notify(_HOSTS, "")))
+
+
 class SqlCalls:
-    def __init__(self, database: Database, news: News) -> None:
-        self._db, self._news = database, news
+    def __init__(self, database: Database, news: News, hosts_changed: Callable[[], None] = lambda: None) -> None:
+        self._db, self._news, self._hosts_changed = database, news, hosts_changed
 
     async def hear(self, wanted: Callable[[], None]) -> None:
         """On PostgreSQL, by LISTEN on a connection of its own; a lost one is opened again."""
@@ -65,7 +74,9 @@ class SqlCalls:
             driver.add_termination_listener(lambda _: lost.set())
             await driver.add_listener(_CHANNEL, lambda *_: wanted())
             await driver.add_listener(NEWS, lambda *told: self._news.tell(told[-1]))
+            await driver.add_listener(_HOSTS, lambda *_: self._hosts_changed())
             wanted()
+            self._hosts_changed()
             with self._news.coming():
                 if not driver.is_closed():
                     await lost.wait()

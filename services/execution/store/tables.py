@@ -99,3 +99,19 @@ answers = sa.Table(
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("create_time", _time, nullable=False),
 )
+hosts = sa.Table(
+    "hosts",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("host_id", sa.Text, primary_key=True),
+    sa.Column("registration_id", sa.Text, nullable=False, unique=True),
+    sa.Column("stream_id", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    # As text: the properties of a schema keep their order.
+    sa.Column("tools", sa.Text, nullable=False),
+    sa.Column("max_concurrency", sa.Integer, nullable=False),
+    sa.Column("register_time", _time, nullable=False),
+    sa.Column("lease_time", _time, nullable=False),
+    sa.Index("hosts_owner", "owner"),
+)

@@ -351,7 +351,8 @@ class Turns:
         if (kept := await self.journal.begin(step, *([] if answer else [started]))) is not None:
             return await self._told_before(kept, started, bound)
         scope = self.journal.source.scope
-        enter_key("/".join(filter(None, [self.job.execution_id, scope, str(step.number), call.call_id])))
+        key = "/".join(filter(None, [self.job.execution_id, scope, str(step.number), call.call_id]))
+        enter_key(key, self.job.execution_id, self.job.request.user_id)
         try:
             result, changes = await self._decided(bound, step, arguments or {}, decided)
         except InputNeeded as needed:  # of a member that the tool runs: the call goes on when there are answers

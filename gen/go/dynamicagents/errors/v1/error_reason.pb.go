@@ -145,6 +145,12 @@ const (
 	ErrorReason_ERROR_REASON_TOOL_SOURCE_UNAVAILABLE ErrorReason = 46
 	// The tool is there, but cannot be called as its source describes it. Code FAILED_PRECONDITION. Metadata: `tool_id`.
 	ErrorReason_ERROR_REASON_TOOL_UNUSABLE ErrorReason = 47
+	// Every host of a tool makes as many calls as it says that it can. Code RESOURCE_EXHAUSTED with google.rpc.RetryInfo.
+	// Metadata: `source`, e.g. "host".
+	ErrorReason_ERROR_REASON_TOOL_SOURCE_BUSY ErrorReason = 56
+	// Another stream of HostTools registered the same host_id. Code ABORTED: two instances share a name, or this one has
+	// connected again. Metadata: `host_id`.
+	ErrorReason_ERROR_REASON_HOST_REPLACED ErrorReason = 57
 	// Members run members deeper than the server or the budget's max_depth allows. Code RESOURCE_EXHAUSTED. Metadata:
 	// `limit`.
 	ErrorReason_ERROR_REASON_NESTED_TOO_DEEP ErrorReason = 70
@@ -209,6 +215,8 @@ var (
 		45: "ERROR_REASON_INPUT_EXPIRED",
 		46: "ERROR_REASON_TOOL_SOURCE_UNAVAILABLE",
 		47: "ERROR_REASON_TOOL_UNUSABLE",
+		56: "ERROR_REASON_TOOL_SOURCE_BUSY",
+		57: "ERROR_REASON_HOST_REPLACED",
 		70: "ERROR_REASON_NESTED_TOO_DEEP",
 		71: "ERROR_REASON_HANDOFF_LOOP",
 		60: "ERROR_REASON_WRAPPING_TOKEN_INVALID",
@@ -263,6 +271,8 @@ var (
 		"ERROR_REASON_INPUT_EXPIRED":           45,
 		"ERROR_REASON_TOOL_SOURCE_UNAVAILABLE": 46,
 		"ERROR_REASON_TOOL_UNUSABLE":           47,
+		"ERROR_REASON_TOOL_SOURCE_BUSY":        56,
+		"ERROR_REASON_HOST_REPLACED":           57,
 		"ERROR_REASON_NESTED_TOO_DEEP":         70,
 		"ERROR_REASON_HANDOFF_LOOP":            71,
 		"ERROR_REASON_WRAPPING_TOKEN_INVALID":  60,
@@ -301,7 +311,7 @@ var File_dynamicagents_errors_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\x8a\x0e\n" +
+	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\xcd\x0e\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12#\n" +
@@ -351,7 +361,9 @@ const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"\x1dERROR_REASON_JOURNAL_MISMATCH\x10,\x12\x1e\n" +
 	"\x1aERROR_REASON_INPUT_EXPIRED\x10-\x12(\n" +
 	"$ERROR_REASON_TOOL_SOURCE_UNAVAILABLE\x10.\x12\x1e\n" +
-	"\x1aERROR_REASON_TOOL_UNUSABLE\x10/\x12 \n" +
+	"\x1aERROR_REASON_TOOL_UNUSABLE\x10/\x12!\n" +
+	"\x1dERROR_REASON_TOOL_SOURCE_BUSY\x108\x12\x1e\n" +
+	"\x1aERROR_REASON_HOST_REPLACED\x109\x12 \n" +
 	"\x1cERROR_REASON_NESTED_TOO_DEEP\x10F\x12\x1d\n" +
 	"\x19ERROR_REASON_HANDOFF_LOOP\x10G\x12'\n" +
 	"#ERROR_REASON_WRAPPING_TOKEN_INVALID\x10<\x12\x1c\n" +

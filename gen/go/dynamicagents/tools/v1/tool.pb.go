@@ -102,7 +102,7 @@ type Tool struct {
 	OutputSchema *structpb.Struct `protobuf:"bytes,6,opt,name=output_schema,json=outputSchema,proto3" json:"output_schema,omitempty"`
 	// Hints on what a call does.
 	Annotations *ToolAnnotations `protobuf:"bytes,7,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	// The first part of tool_id: "builtin", "mcp" or "grpc".
+	// The first part of tool_id: "builtin", "mcp", "grpc" or "host".
 	Source string `protobuf:"bytes,8,opt,name=source,proto3" json:"source,omitempty"`
 	// Changes whenever the tool's contract changes.
 	Version string `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
@@ -307,7 +307,7 @@ func (x *ToolAnnotations) GetOpenWorld() bool {
 // ToolSourceStatus is how one source of tools is, as the replica that answers sees it.
 type ToolSourceStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The beginning of its tools' ids, without the last slash: "mcp/crm".
+	// The beginning of its tools' ids, without the last slash: "mcp/crm"; "host" for all hosts together.
 	SourceId string `protobuf:"bytes,1,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
 	// How it is.
 	State ToolSourceState `protobuf:"varint,2,opt,name=state,proto3,enum=dynamicagents.tools.v1.ToolSourceState" json:"state,omitempty"`

@@ -89,6 +89,282 @@ func (ToolChange) EnumDescriptor() ([]byte, []int) {
 	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{0}
 }
 
+// HostToolsRequest is one message of a host.
+type HostToolsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it says. Required.
+	//
+	// Types that are valid to be assigned to Message:
+	//
+	//	*HostToolsRequest_Register
+	//	*HostToolsRequest_Progress
+	//	*HostToolsRequest_Result
+	//	*HostToolsRequest_Drain
+	//	*HostToolsRequest_Heartbeat
+	Message       isHostToolsRequest_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostToolsRequest) Reset() {
+	*x = HostToolsRequest{}
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostToolsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostToolsRequest) ProtoMessage() {}
+
+func (x *HostToolsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostToolsRequest.ProtoReflect.Descriptor instead.
+func (*HostToolsRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *HostToolsRequest) GetMessage() isHostToolsRequest_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *HostToolsRequest) GetRegister() *HostRegistration {
+	if x != nil {
+		if x, ok := x.Message.(*HostToolsRequest_Register); ok {
+			return x.Register
+		}
+	}
+	return nil
+}
+
+func (x *HostToolsRequest) GetProgress() *HostCallProgress {
+	if x != nil {
+		if x, ok := x.Message.(*HostToolsRequest_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *HostToolsRequest) GetResult() *HostCallResult {
+	if x != nil {
+		if x, ok := x.Message.(*HostToolsRequest_Result); ok {
+			return x.Result
+		}
+	}
+	return nil
+}
+
+func (x *HostToolsRequest) GetDrain() *HostDrain {
+	if x != nil {
+		if x, ok := x.Message.(*HostToolsRequest_Drain); ok {
+			return x.Drain
+		}
+	}
+	return nil
+}
+
+func (x *HostToolsRequest) GetHeartbeat() *HostHeartbeat {
+	if x != nil {
+		if x, ok := x.Message.(*HostToolsRequest_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+type isHostToolsRequest_Message interface {
+	isHostToolsRequest_Message()
+}
+
+type HostToolsRequest_Register struct {
+	// Registers tools, in place of those before.
+	Register *HostRegistration `protobuf:"bytes,10,opt,name=register,proto3,oneof"`
+}
+
+type HostToolsRequest_Progress struct {
+	// A call has got on.
+	Progress *HostCallProgress `protobuf:"bytes,11,opt,name=progress,proto3,oneof"`
+}
+
+type HostToolsRequest_Result struct {
+	// A call has ended.
+	Result *HostCallResult `protobuf:"bytes,12,opt,name=result,proto3,oneof"`
+}
+
+type HostToolsRequest_Drain struct {
+	// The host is about to go.
+	Drain *HostDrain `protobuf:"bytes,13,opt,name=drain,proto3,oneof"`
+}
+
+type HostToolsRequest_Heartbeat struct {
+	// The host is there.
+	Heartbeat *HostHeartbeat `protobuf:"bytes,14,opt,name=heartbeat,proto3,oneof"`
+}
+
+func (*HostToolsRequest_Register) isHostToolsRequest_Message() {}
+
+func (*HostToolsRequest_Progress) isHostToolsRequest_Message() {}
+
+func (*HostToolsRequest_Result) isHostToolsRequest_Message() {}
+
+func (*HostToolsRequest_Drain) isHostToolsRequest_Message() {}
+
+func (*HostToolsRequest_Heartbeat) isHostToolsRequest_Message() {}
+
+// HostToolsResponse is one message to a host.
+type HostToolsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it says.
+	//
+	// Types that are valid to be assigned to Message:
+	//
+	//	*HostToolsResponse_Registered
+	//	*HostToolsResponse_Call
+	//	*HostToolsResponse_Cancel
+	//	*HostToolsResponse_Heartbeat
+	//	*HostToolsResponse_Draining
+	Message       isHostToolsResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostToolsResponse) Reset() {
+	*x = HostToolsResponse{}
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostToolsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostToolsResponse) ProtoMessage() {}
+
+func (x *HostToolsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostToolsResponse.ProtoReflect.Descriptor instead.
+func (*HostToolsResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *HostToolsResponse) GetMessage() isHostToolsResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *HostToolsResponse) GetRegistered() *HostRegistered {
+	if x != nil {
+		if x, ok := x.Message.(*HostToolsResponse_Registered); ok {
+			return x.Registered
+		}
+	}
+	return nil
+}
+
+func (x *HostToolsResponse) GetCall() *HostCall {
+	if x != nil {
+		if x, ok := x.Message.(*HostToolsResponse_Call); ok {
+			return x.Call
+		}
+	}
+	return nil
+}
+
+func (x *HostToolsResponse) GetCancel() *HostCancel {
+	if x != nil {
+		if x, ok := x.Message.(*HostToolsResponse_Cancel); ok {
+			return x.Cancel
+		}
+	}
+	return nil
+}
+
+func (x *HostToolsResponse) GetHeartbeat() *HostHeartbeat {
+	if x != nil {
+		if x, ok := x.Message.(*HostToolsResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+func (x *HostToolsResponse) GetDraining() *HostServerDraining {
+	if x != nil {
+		if x, ok := x.Message.(*HostToolsResponse_Draining); ok {
+			return x.Draining
+		}
+	}
+	return nil
+}
+
+type isHostToolsResponse_Message interface {
+	isHostToolsResponse_Message()
+}
+
+type HostToolsResponse_Registered struct {
+	// The tools are registered.
+	Registered *HostRegistered `protobuf:"bytes,10,opt,name=registered,proto3,oneof"`
+}
+
+type HostToolsResponse_Call struct {
+	// A call is to be made.
+	Call *HostCall `protobuf:"bytes,11,opt,name=call,proto3,oneof"`
+}
+
+type HostToolsResponse_Cancel struct {
+	// A call is no longer wanted.
+	Cancel *HostCancel `protobuf:"bytes,12,opt,name=cancel,proto3,oneof"`
+}
+
+type HostToolsResponse_Heartbeat struct {
+	// Nothing happened for a while (15 s) and the stream is alive. A host answers with one of its own at once.
+	Heartbeat *HostHeartbeat `protobuf:"bytes,13,opt,name=heartbeat,proto3,oneof"`
+}
+
+type HostToolsResponse_Draining struct {
+	// This server is about to stop.
+	Draining *HostServerDraining `protobuf:"bytes,14,opt,name=draining,proto3,oneof"`
+}
+
+func (*HostToolsResponse_Registered) isHostToolsResponse_Message() {}
+
+func (*HostToolsResponse_Call) isHostToolsResponse_Message() {}
+
+func (*HostToolsResponse_Cancel) isHostToolsResponse_Message() {}
+
+func (*HostToolsResponse_Heartbeat) isHostToolsResponse_Message() {}
+
+func (*HostToolsResponse_Draining) isHostToolsResponse_Message() {}
+
 // ListToolsRequest asks for a page of tools.
 type ListToolsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -108,7 +384,7 @@ type ListToolsRequest struct {
 
 func (x *ListToolsRequest) Reset() {
 	*x = ListToolsRequest{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[0]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -120,7 +396,7 @@ func (x *ListToolsRequest) String() string {
 func (*ListToolsRequest) ProtoMessage() {}
 
 func (x *ListToolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[0]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -133,7 +409,7 @@ func (x *ListToolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListToolsRequest.ProtoReflect.Descriptor instead.
 func (*ListToolsRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{0}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ListToolsRequest) GetPageSize() int32 {
@@ -186,7 +462,7 @@ type ListToolsResponse struct {
 
 func (x *ListToolsResponse) Reset() {
 	*x = ListToolsResponse{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[1]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -198,7 +474,7 @@ func (x *ListToolsResponse) String() string {
 func (*ListToolsResponse) ProtoMessage() {}
 
 func (x *ListToolsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[1]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -211,7 +487,7 @@ func (x *ListToolsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListToolsResponse.ProtoReflect.Descriptor instead.
 func (*ListToolsResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{1}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListToolsResponse) GetTools() []*Tool {
@@ -246,7 +522,7 @@ type WatchToolsRequest struct {
 
 func (x *WatchToolsRequest) Reset() {
 	*x = WatchToolsRequest{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[2]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -258,7 +534,7 @@ func (x *WatchToolsRequest) String() string {
 func (*WatchToolsRequest) ProtoMessage() {}
 
 func (x *WatchToolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[2]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -271,7 +547,7 @@ func (x *WatchToolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchToolsRequest.ProtoReflect.Descriptor instead.
 func (*WatchToolsRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{2}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WatchToolsRequest) GetSource() string {
@@ -301,7 +577,7 @@ type WatchToolsResponse struct {
 
 func (x *WatchToolsResponse) Reset() {
 	*x = WatchToolsResponse{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[3]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -313,7 +589,7 @@ func (x *WatchToolsResponse) String() string {
 func (*WatchToolsResponse) ProtoMessage() {}
 
 func (x *WatchToolsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[3]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -326,7 +602,7 @@ func (x *WatchToolsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchToolsResponse.ProtoReflect.Descriptor instead.
 func (*WatchToolsResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{3}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WatchToolsResponse) GetEvent() isWatchToolsResponse_Event {
@@ -447,7 +723,7 @@ type ToolRemoved struct {
 
 func (x *ToolRemoved) Reset() {
 	*x = ToolRemoved{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[4]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +735,7 @@ func (x *ToolRemoved) String() string {
 func (*ToolRemoved) ProtoMessage() {}
 
 func (x *ToolRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[4]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +748,7 @@ func (x *ToolRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolRemoved.ProtoReflect.Descriptor instead.
 func (*ToolRemoved) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{4}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ToolRemoved) GetToolId() string {
@@ -493,7 +769,7 @@ type ToolSourceRemoved struct {
 
 func (x *ToolSourceRemoved) Reset() {
 	*x = ToolSourceRemoved{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[5]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +781,7 @@ func (x *ToolSourceRemoved) String() string {
 func (*ToolSourceRemoved) ProtoMessage() {}
 
 func (x *ToolSourceRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[5]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +794,7 @@ func (x *ToolSourceRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolSourceRemoved.ProtoReflect.Descriptor instead.
 func (*ToolSourceRemoved) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{5}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ToolSourceRemoved) GetSourceId() string {
@@ -537,7 +813,7 @@ type ToolSnapshotComplete struct {
 
 func (x *ToolSnapshotComplete) Reset() {
 	*x = ToolSnapshotComplete{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[6]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +825,7 @@ func (x *ToolSnapshotComplete) String() string {
 func (*ToolSnapshotComplete) ProtoMessage() {}
 
 func (x *ToolSnapshotComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[6]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +838,7 @@ func (x *ToolSnapshotComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolSnapshotComplete.ProtoReflect.Descriptor instead.
 func (*ToolSnapshotComplete) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{6}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{8}
 }
 
 // ToolHeartbeat keeps a quiet stream alive.
@@ -574,7 +850,7 @@ type ToolHeartbeat struct {
 
 func (x *ToolHeartbeat) Reset() {
 	*x = ToolHeartbeat{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[7]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -586,7 +862,7 @@ func (x *ToolHeartbeat) String() string {
 func (*ToolHeartbeat) ProtoMessage() {}
 
 func (x *ToolHeartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[7]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -599,7 +875,7 @@ func (x *ToolHeartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolHeartbeat.ProtoReflect.Descriptor instead.
 func (*ToolHeartbeat) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{7}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{9}
 }
 
 // CallToolRequest asks for one call.
@@ -615,7 +891,7 @@ type CallToolRequest struct {
 
 func (x *CallToolRequest) Reset() {
 	*x = CallToolRequest{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[8]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +903,7 @@ func (x *CallToolRequest) String() string {
 func (*CallToolRequest) ProtoMessage() {}
 
 func (x *CallToolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[8]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +916,7 @@ func (x *CallToolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallToolRequest.ProtoReflect.Descriptor instead.
 func (*CallToolRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{8}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CallToolRequest) GetToolId() string {
@@ -673,7 +949,7 @@ type CallToolResponse struct {
 
 func (x *CallToolResponse) Reset() {
 	*x = CallToolResponse{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[9]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +961,7 @@ func (x *CallToolResponse) String() string {
 func (*CallToolResponse) ProtoMessage() {}
 
 func (x *CallToolResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[9]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +974,7 @@ func (x *CallToolResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallToolResponse.ProtoReflect.Descriptor instead.
 func (*CallToolResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{9}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CallToolResponse) GetOutput() string {
@@ -741,7 +1017,7 @@ type CheckToolProviderRequest struct {
 
 func (x *CheckToolProviderRequest) Reset() {
 	*x = CheckToolProviderRequest{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[10]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +1029,7 @@ func (x *CheckToolProviderRequest) String() string {
 func (*CheckToolProviderRequest) ProtoMessage() {}
 
 func (x *CheckToolProviderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[10]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +1042,7 @@ func (x *CheckToolProviderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckToolProviderRequest.ProtoReflect.Descriptor instead.
 func (*CheckToolProviderRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{10}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CheckToolProviderRequest) GetToolProviderId() string {
@@ -831,7 +1107,7 @@ type CheckToolProviderResponse struct {
 
 func (x *CheckToolProviderResponse) Reset() {
 	*x = CheckToolProviderResponse{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[11]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +1119,7 @@ func (x *CheckToolProviderResponse) String() string {
 func (*CheckToolProviderResponse) ProtoMessage() {}
 
 func (x *CheckToolProviderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[11]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +1132,7 @@ func (x *CheckToolProviderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckToolProviderResponse.ProtoReflect.Descriptor instead.
 func (*CheckToolProviderResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{11}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CheckToolProviderResponse) GetTools() []*ToolCheck {
@@ -883,7 +1159,7 @@ type ToolCheck struct {
 
 func (x *ToolCheck) Reset() {
 	*x = ToolCheck{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[12]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +1171,7 @@ func (x *ToolCheck) String() string {
 func (*ToolCheck) ProtoMessage() {}
 
 func (x *ToolCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[12]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +1184,7 @@ func (x *ToolCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCheck.ProtoReflect.Descriptor instead.
 func (*ToolCheck) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{12}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ToolCheck) GetToolId() string {
@@ -954,7 +1230,7 @@ type ToolDifference struct {
 
 func (x *ToolDifference) Reset() {
 	*x = ToolDifference{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[13]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1242,7 @@ func (x *ToolDifference) String() string {
 func (*ToolDifference) ProtoMessage() {}
 
 func (x *ToolDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[13]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1255,7 @@ func (x *ToolDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolDifference.ProtoReflect.Descriptor instead.
 func (*ToolDifference) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{13}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ToolDifference) GetPath() string {
@@ -1007,7 +1283,25 @@ var File_dynamicagents_tools_v1_tool_service_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_tools_v1_tool_service_proto_rawDesc = "" +
 	"\n" +
-	")dynamicagents/tools/v1/tool_service.proto\x12\x16dynamicagents.tools.v1\x1a\x1bbuf/validate/validate.proto\x1a!dynamicagents/tools/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xea\x01\n" +
+	")dynamicagents/tools/v1/tool_service.proto\x12\x16dynamicagents.tools.v1\x1a\x1bbuf/validate/validate.proto\x1a!dynamicagents/tools/v1/host.proto\x1a!dynamicagents/tools/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xf8\x02\n" +
+	"\x10HostToolsRequest\x12F\n" +
+	"\bregister\x18\n" +
+	" \x01(\v2(.dynamicagents.tools.v1.HostRegistrationH\x00R\bregister\x12F\n" +
+	"\bprogress\x18\v \x01(\v2(.dynamicagents.tools.v1.HostCallProgressH\x00R\bprogress\x12@\n" +
+	"\x06result\x18\f \x01(\v2&.dynamicagents.tools.v1.HostCallResultH\x00R\x06result\x129\n" +
+	"\x05drain\x18\r \x01(\v2!.dynamicagents.tools.v1.HostDrainH\x00R\x05drain\x12E\n" +
+	"\theartbeat\x18\x0e \x01(\v2%.dynamicagents.tools.v1.HostHeartbeatH\x00R\theartbeatB\x10\n" +
+	"\amessage\x12\x05\xbaH\x02\b\x01\"\xef\x02\n" +
+	"\x11HostToolsResponse\x12H\n" +
+	"\n" +
+	"registered\x18\n" +
+	" \x01(\v2&.dynamicagents.tools.v1.HostRegisteredH\x00R\n" +
+	"registered\x126\n" +
+	"\x04call\x18\v \x01(\v2 .dynamicagents.tools.v1.HostCallH\x00R\x04call\x12<\n" +
+	"\x06cancel\x18\f \x01(\v2\".dynamicagents.tools.v1.HostCancelH\x00R\x06cancel\x12E\n" +
+	"\theartbeat\x18\r \x01(\v2%.dynamicagents.tools.v1.HostHeartbeatH\x00R\theartbeat\x12H\n" +
+	"\bdraining\x18\x0e \x01(\v2*.dynamicagents.tools.v1.HostServerDrainingH\x00R\bdrainingB\t\n" +
+	"\amessage\"\xea\x01\n" +
 	"\x10ListToolsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
@@ -1068,13 +1362,14 @@ const file_dynamicagents_tools_v1_tool_service_proto_rawDesc = "" +
 	"\x11TOOL_CHANGE_ADDED\x10\x02\x12\x1a\n" +
 	"\x16TOOL_CHANGE_COMPATIBLE\x10\x03\x12\x18\n" +
 	"\x14TOOL_CHANGE_BREAKING\x10\x04\x12\x17\n" +
-	"\x13TOOL_CHANGE_REMOVED\x10\x052\xaf\x03\n" +
+	"\x13TOOL_CHANGE_REMOVED\x10\x052\x95\x04\n" +
 	"\vToolService\x12`\n" +
 	"\tListTools\x12(.dynamicagents.tools.v1.ListToolsRequest\x1a).dynamicagents.tools.v1.ListToolsResponse\x12e\n" +
 	"\n" +
 	"WatchTools\x12).dynamicagents.tools.v1.WatchToolsRequest\x1a*.dynamicagents.tools.v1.WatchToolsResponse0\x01\x12]\n" +
 	"\bCallTool\x12'.dynamicagents.tools.v1.CallToolRequest\x1a(.dynamicagents.tools.v1.CallToolResponse\x12x\n" +
-	"\x11CheckToolProvider\x120.dynamicagents.tools.v1.CheckToolProviderRequest\x1a1.dynamicagents.tools.v1.CheckToolProviderResponseBn\n" +
+	"\x11CheckToolProvider\x120.dynamicagents.tools.v1.CheckToolProviderRequest\x1a1.dynamicagents.tools.v1.CheckToolProviderResponse\x12d\n" +
+	"\tHostTools\x12(.dynamicagents.tools.v1.HostToolsRequest\x1a).dynamicagents.tools.v1.HostToolsResponse(\x010\x01Bn\n" +
 	"\x1adev.dynamicagents.tools.v1P\x01ZNgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/tools/v1;toolsv1b\x06proto3"
 
 var (
@@ -1090,55 +1385,78 @@ func file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP() []byte {
 }
 
 var file_dynamicagents_tools_v1_tool_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dynamicagents_tools_v1_tool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_dynamicagents_tools_v1_tool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_dynamicagents_tools_v1_tool_service_proto_goTypes = []any{
 	(ToolChange)(0),                   // 0: dynamicagents.tools.v1.ToolChange
-	(*ListToolsRequest)(nil),          // 1: dynamicagents.tools.v1.ListToolsRequest
-	(*ListToolsResponse)(nil),         // 2: dynamicagents.tools.v1.ListToolsResponse
-	(*WatchToolsRequest)(nil),         // 3: dynamicagents.tools.v1.WatchToolsRequest
-	(*WatchToolsResponse)(nil),        // 4: dynamicagents.tools.v1.WatchToolsResponse
-	(*ToolRemoved)(nil),               // 5: dynamicagents.tools.v1.ToolRemoved
-	(*ToolSourceRemoved)(nil),         // 6: dynamicagents.tools.v1.ToolSourceRemoved
-	(*ToolSnapshotComplete)(nil),      // 7: dynamicagents.tools.v1.ToolSnapshotComplete
-	(*ToolHeartbeat)(nil),             // 8: dynamicagents.tools.v1.ToolHeartbeat
-	(*CallToolRequest)(nil),           // 9: dynamicagents.tools.v1.CallToolRequest
-	(*CallToolResponse)(nil),          // 10: dynamicagents.tools.v1.CallToolResponse
-	(*CheckToolProviderRequest)(nil),  // 11: dynamicagents.tools.v1.CheckToolProviderRequest
-	(*CheckToolProviderResponse)(nil), // 12: dynamicagents.tools.v1.CheckToolProviderResponse
-	(*ToolCheck)(nil),                 // 13: dynamicagents.tools.v1.ToolCheck
-	(*ToolDifference)(nil),            // 14: dynamicagents.tools.v1.ToolDifference
-	(*Tool)(nil),                      // 15: dynamicagents.tools.v1.Tool
-	(*ToolSourceStatus)(nil),          // 16: dynamicagents.tools.v1.ToolSourceStatus
-	(*structpb.Struct)(nil),           // 17: google.protobuf.Struct
-	(*durationpb.Duration)(nil),       // 18: google.protobuf.Duration
+	(*HostToolsRequest)(nil),          // 1: dynamicagents.tools.v1.HostToolsRequest
+	(*HostToolsResponse)(nil),         // 2: dynamicagents.tools.v1.HostToolsResponse
+	(*ListToolsRequest)(nil),          // 3: dynamicagents.tools.v1.ListToolsRequest
+	(*ListToolsResponse)(nil),         // 4: dynamicagents.tools.v1.ListToolsResponse
+	(*WatchToolsRequest)(nil),         // 5: dynamicagents.tools.v1.WatchToolsRequest
+	(*WatchToolsResponse)(nil),        // 6: dynamicagents.tools.v1.WatchToolsResponse
+	(*ToolRemoved)(nil),               // 7: dynamicagents.tools.v1.ToolRemoved
+	(*ToolSourceRemoved)(nil),         // 8: dynamicagents.tools.v1.ToolSourceRemoved
+	(*ToolSnapshotComplete)(nil),      // 9: dynamicagents.tools.v1.ToolSnapshotComplete
+	(*ToolHeartbeat)(nil),             // 10: dynamicagents.tools.v1.ToolHeartbeat
+	(*CallToolRequest)(nil),           // 11: dynamicagents.tools.v1.CallToolRequest
+	(*CallToolResponse)(nil),          // 12: dynamicagents.tools.v1.CallToolResponse
+	(*CheckToolProviderRequest)(nil),  // 13: dynamicagents.tools.v1.CheckToolProviderRequest
+	(*CheckToolProviderResponse)(nil), // 14: dynamicagents.tools.v1.CheckToolProviderResponse
+	(*ToolCheck)(nil),                 // 15: dynamicagents.tools.v1.ToolCheck
+	(*ToolDifference)(nil),            // 16: dynamicagents.tools.v1.ToolDifference
+	(*HostRegistration)(nil),          // 17: dynamicagents.tools.v1.HostRegistration
+	(*HostCallProgress)(nil),          // 18: dynamicagents.tools.v1.HostCallProgress
+	(*HostCallResult)(nil),            // 19: dynamicagents.tools.v1.HostCallResult
+	(*HostDrain)(nil),                 // 20: dynamicagents.tools.v1.HostDrain
+	(*HostHeartbeat)(nil),             // 21: dynamicagents.tools.v1.HostHeartbeat
+	(*HostRegistered)(nil),            // 22: dynamicagents.tools.v1.HostRegistered
+	(*HostCall)(nil),                  // 23: dynamicagents.tools.v1.HostCall
+	(*HostCancel)(nil),                // 24: dynamicagents.tools.v1.HostCancel
+	(*HostServerDraining)(nil),        // 25: dynamicagents.tools.v1.HostServerDraining
+	(*Tool)(nil),                      // 26: dynamicagents.tools.v1.Tool
+	(*ToolSourceStatus)(nil),          // 27: dynamicagents.tools.v1.ToolSourceStatus
+	(*structpb.Struct)(nil),           // 28: google.protobuf.Struct
+	(*durationpb.Duration)(nil),       // 29: google.protobuf.Duration
 }
 var file_dynamicagents_tools_v1_tool_service_proto_depIdxs = []int32{
-	15, // 0: dynamicagents.tools.v1.ListToolsResponse.tools:type_name -> dynamicagents.tools.v1.Tool
-	16, // 1: dynamicagents.tools.v1.ListToolsResponse.sources:type_name -> dynamicagents.tools.v1.ToolSourceStatus
-	15, // 2: dynamicagents.tools.v1.WatchToolsResponse.tool_upserted:type_name -> dynamicagents.tools.v1.Tool
-	5,  // 3: dynamicagents.tools.v1.WatchToolsResponse.tool_removed:type_name -> dynamicagents.tools.v1.ToolRemoved
-	16, // 4: dynamicagents.tools.v1.WatchToolsResponse.source_changed:type_name -> dynamicagents.tools.v1.ToolSourceStatus
-	6,  // 5: dynamicagents.tools.v1.WatchToolsResponse.source_removed:type_name -> dynamicagents.tools.v1.ToolSourceRemoved
-	7,  // 6: dynamicagents.tools.v1.WatchToolsResponse.snapshot_complete:type_name -> dynamicagents.tools.v1.ToolSnapshotComplete
-	8,  // 7: dynamicagents.tools.v1.WatchToolsResponse.heartbeat:type_name -> dynamicagents.tools.v1.ToolHeartbeat
-	17, // 8: dynamicagents.tools.v1.CallToolRequest.arguments:type_name -> google.protobuf.Struct
-	18, // 9: dynamicagents.tools.v1.CallToolResponse.duration:type_name -> google.protobuf.Duration
-	13, // 10: dynamicagents.tools.v1.CheckToolProviderResponse.tools:type_name -> dynamicagents.tools.v1.ToolCheck
-	0,  // 11: dynamicagents.tools.v1.ToolCheck.change:type_name -> dynamicagents.tools.v1.ToolChange
-	14, // 12: dynamicagents.tools.v1.ToolCheck.differences:type_name -> dynamicagents.tools.v1.ToolDifference
-	1,  // 13: dynamicagents.tools.v1.ToolService.ListTools:input_type -> dynamicagents.tools.v1.ListToolsRequest
-	3,  // 14: dynamicagents.tools.v1.ToolService.WatchTools:input_type -> dynamicagents.tools.v1.WatchToolsRequest
-	9,  // 15: dynamicagents.tools.v1.ToolService.CallTool:input_type -> dynamicagents.tools.v1.CallToolRequest
-	11, // 16: dynamicagents.tools.v1.ToolService.CheckToolProvider:input_type -> dynamicagents.tools.v1.CheckToolProviderRequest
-	2,  // 17: dynamicagents.tools.v1.ToolService.ListTools:output_type -> dynamicagents.tools.v1.ListToolsResponse
-	4,  // 18: dynamicagents.tools.v1.ToolService.WatchTools:output_type -> dynamicagents.tools.v1.WatchToolsResponse
-	10, // 19: dynamicagents.tools.v1.ToolService.CallTool:output_type -> dynamicagents.tools.v1.CallToolResponse
-	12, // 20: dynamicagents.tools.v1.ToolService.CheckToolProvider:output_type -> dynamicagents.tools.v1.CheckToolProviderResponse
-	17, // [17:21] is the sub-list for method output_type
-	13, // [13:17] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	17, // 0: dynamicagents.tools.v1.HostToolsRequest.register:type_name -> dynamicagents.tools.v1.HostRegistration
+	18, // 1: dynamicagents.tools.v1.HostToolsRequest.progress:type_name -> dynamicagents.tools.v1.HostCallProgress
+	19, // 2: dynamicagents.tools.v1.HostToolsRequest.result:type_name -> dynamicagents.tools.v1.HostCallResult
+	20, // 3: dynamicagents.tools.v1.HostToolsRequest.drain:type_name -> dynamicagents.tools.v1.HostDrain
+	21, // 4: dynamicagents.tools.v1.HostToolsRequest.heartbeat:type_name -> dynamicagents.tools.v1.HostHeartbeat
+	22, // 5: dynamicagents.tools.v1.HostToolsResponse.registered:type_name -> dynamicagents.tools.v1.HostRegistered
+	23, // 6: dynamicagents.tools.v1.HostToolsResponse.call:type_name -> dynamicagents.tools.v1.HostCall
+	24, // 7: dynamicagents.tools.v1.HostToolsResponse.cancel:type_name -> dynamicagents.tools.v1.HostCancel
+	21, // 8: dynamicagents.tools.v1.HostToolsResponse.heartbeat:type_name -> dynamicagents.tools.v1.HostHeartbeat
+	25, // 9: dynamicagents.tools.v1.HostToolsResponse.draining:type_name -> dynamicagents.tools.v1.HostServerDraining
+	26, // 10: dynamicagents.tools.v1.ListToolsResponse.tools:type_name -> dynamicagents.tools.v1.Tool
+	27, // 11: dynamicagents.tools.v1.ListToolsResponse.sources:type_name -> dynamicagents.tools.v1.ToolSourceStatus
+	26, // 12: dynamicagents.tools.v1.WatchToolsResponse.tool_upserted:type_name -> dynamicagents.tools.v1.Tool
+	7,  // 13: dynamicagents.tools.v1.WatchToolsResponse.tool_removed:type_name -> dynamicagents.tools.v1.ToolRemoved
+	27, // 14: dynamicagents.tools.v1.WatchToolsResponse.source_changed:type_name -> dynamicagents.tools.v1.ToolSourceStatus
+	8,  // 15: dynamicagents.tools.v1.WatchToolsResponse.source_removed:type_name -> dynamicagents.tools.v1.ToolSourceRemoved
+	9,  // 16: dynamicagents.tools.v1.WatchToolsResponse.snapshot_complete:type_name -> dynamicagents.tools.v1.ToolSnapshotComplete
+	10, // 17: dynamicagents.tools.v1.WatchToolsResponse.heartbeat:type_name -> dynamicagents.tools.v1.ToolHeartbeat
+	28, // 18: dynamicagents.tools.v1.CallToolRequest.arguments:type_name -> google.protobuf.Struct
+	29, // 19: dynamicagents.tools.v1.CallToolResponse.duration:type_name -> google.protobuf.Duration
+	15, // 20: dynamicagents.tools.v1.CheckToolProviderResponse.tools:type_name -> dynamicagents.tools.v1.ToolCheck
+	0,  // 21: dynamicagents.tools.v1.ToolCheck.change:type_name -> dynamicagents.tools.v1.ToolChange
+	16, // 22: dynamicagents.tools.v1.ToolCheck.differences:type_name -> dynamicagents.tools.v1.ToolDifference
+	3,  // 23: dynamicagents.tools.v1.ToolService.ListTools:input_type -> dynamicagents.tools.v1.ListToolsRequest
+	5,  // 24: dynamicagents.tools.v1.ToolService.WatchTools:input_type -> dynamicagents.tools.v1.WatchToolsRequest
+	11, // 25: dynamicagents.tools.v1.ToolService.CallTool:input_type -> dynamicagents.tools.v1.CallToolRequest
+	13, // 26: dynamicagents.tools.v1.ToolService.CheckToolProvider:input_type -> dynamicagents.tools.v1.CheckToolProviderRequest
+	1,  // 27: dynamicagents.tools.v1.ToolService.HostTools:input_type -> dynamicagents.tools.v1.HostToolsRequest
+	4,  // 28: dynamicagents.tools.v1.ToolService.ListTools:output_type -> dynamicagents.tools.v1.ListToolsResponse
+	6,  // 29: dynamicagents.tools.v1.ToolService.WatchTools:output_type -> dynamicagents.tools.v1.WatchToolsResponse
+	12, // 30: dynamicagents.tools.v1.ToolService.CallTool:output_type -> dynamicagents.tools.v1.CallToolResponse
+	14, // 31: dynamicagents.tools.v1.ToolService.CheckToolProvider:output_type -> dynamicagents.tools.v1.CheckToolProviderResponse
+	2,  // 32: dynamicagents.tools.v1.ToolService.HostTools:output_type -> dynamicagents.tools.v1.HostToolsResponse
+	28, // [28:33] is the sub-list for method output_type
+	23, // [23:28] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_tools_v1_tool_service_proto_init() }
@@ -1146,8 +1464,23 @@ func file_dynamicagents_tools_v1_tool_service_proto_init() {
 	if File_dynamicagents_tools_v1_tool_service_proto != nil {
 		return
 	}
+	file_dynamicagents_tools_v1_host_proto_init()
 	file_dynamicagents_tools_v1_tool_proto_init()
-	file_dynamicagents_tools_v1_tool_service_proto_msgTypes[3].OneofWrappers = []any{
+	file_dynamicagents_tools_v1_tool_service_proto_msgTypes[0].OneofWrappers = []any{
+		(*HostToolsRequest_Register)(nil),
+		(*HostToolsRequest_Progress)(nil),
+		(*HostToolsRequest_Result)(nil),
+		(*HostToolsRequest_Drain)(nil),
+		(*HostToolsRequest_Heartbeat)(nil),
+	}
+	file_dynamicagents_tools_v1_tool_service_proto_msgTypes[1].OneofWrappers = []any{
+		(*HostToolsResponse_Registered)(nil),
+		(*HostToolsResponse_Call)(nil),
+		(*HostToolsResponse_Cancel)(nil),
+		(*HostToolsResponse_Heartbeat)(nil),
+		(*HostToolsResponse_Draining)(nil),
+	}
+	file_dynamicagents_tools_v1_tool_service_proto_msgTypes[5].OneofWrappers = []any{
 		(*WatchToolsResponse_ToolUpserted)(nil),
 		(*WatchToolsResponse_ToolRemoved)(nil),
 		(*WatchToolsResponse_SourceChanged)(nil),
@@ -1155,7 +1488,7 @@ func file_dynamicagents_tools_v1_tool_service_proto_init() {
 		(*WatchToolsResponse_SnapshotComplete)(nil),
 		(*WatchToolsResponse_Heartbeat)(nil),
 	}
-	file_dynamicagents_tools_v1_tool_service_proto_msgTypes[10].OneofWrappers = []any{
+	file_dynamicagents_tools_v1_tool_service_proto_msgTypes[12].OneofWrappers = []any{
 		(*CheckToolProviderRequest_CandidateAddress)(nil),
 		(*CheckToolProviderRequest_CandidateToolProviderId)(nil),
 	}
@@ -1165,7 +1498,7 @@ func file_dynamicagents_tools_v1_tool_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_tools_v1_tool_service_proto_rawDesc), len(file_dynamicagents_tools_v1_tool_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

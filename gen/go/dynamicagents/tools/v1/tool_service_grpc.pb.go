@@ -23,6 +23,7 @@ const (
 	ToolService_WatchTools_FullMethodName        = "/dynamicagents.tools.v1.ToolService/WatchTools"
 	ToolService_CallTool_FullMethodName          = "/dynamicagents.tools.v1.ToolService/CallTool"
 	ToolService_CheckToolProvider_FullMethodName = "/dynamicagents.tools.v1.ToolService/CheckToolProvider"
+	ToolService_HostTools_FullMethodName         = "/dynamicagents.tools.v1.ToolService/HostTools"
 )
 
 // ToolServiceClient is the client API for ToolService service.
@@ -32,9 +33,10 @@ const (
 // ToolService lists and calls tools. It is served by Execution, on its port. Every method may also return
 // UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 type ToolServiceClient interface {
-	// Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers and tool providers. A
-	// server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does not
-	// answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+	// Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers, tool providers and
+	// hosts. A server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does
+	// not answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND
+	// (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
 	ListTools(ctx context.Context, in *ListToolsRequest, opts ...grpc.CallOption) (*ListToolsResponse, error)
 	// Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
 	// then each change. A client that lost the stream watches again. Codes: UNAVAILABLE (SHUTTING_DOWN, or Registry does not
@@ -42,12 +44,20 @@ type ToolServiceClient interface {
 	WatchTools(ctx context.Context, in *WatchToolsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchToolsResponse], error)
 	// Calls a tool outside of any run. A tool that fails is no error of the call: is_error says so. Codes: NOT_FOUND,
 	// INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
-	// (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
+	// (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), RESOURCE_EXHAUSTED
+	// (TOOL_SOURCE_BUSY: no host of the tool had room in time), DEADLINE_EXCEEDED.
 	CallTool(ctx context.Context, in *CallToolRequest, opts ...grpc.CallOption) (*CallToolResponse, error)
 	// Asks a tool provider for its tools and says what a change of them would break, and for which agents. Nothing is changed
 	// by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
 	// INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
 	CheckToolProvider(ctx context.Context, in *CheckToolProviderRequest, opts ...grpc.CallOption) (*CheckToolProviderResponse, error)
+	// Registers tools of the caller on a stream that the caller keeps open, and has the caller make calls of them: for backends
+	// that cannot be reached. The first message registers; more registrations, progress, results and heartbeats follow as the
+	// host sees fit. Codes: INVALID_ARGUMENT (a message breaks a rule, `register` is missing from the first, or too many answers
+	// are to no call), UNAVAILABLE (SHUTTING_DOWN: connect again at once; DATABASE_UNAVAILABLE: after a pause), ABORTED
+	// (HOST_REPLACED: another stream registered the same host_id; do not connect again), DEADLINE_EXCEEDED (nothing was heard
+	// for three heartbeat intervals). OK after a drain.
+	HostTools(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HostToolsRequest, HostToolsResponse], error)
 }
 
 type toolServiceClient struct {
@@ -107,6 +117,19 @@ func (c *toolServiceClient) CheckToolProvider(ctx context.Context, in *CheckTool
 	return out, nil
 }
 
+func (c *toolServiceClient) HostTools(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HostToolsRequest, HostToolsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ToolService_ServiceDesc.Streams[1], ToolService_HostTools_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[HostToolsRequest, HostToolsResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ToolService_HostToolsClient = grpc.BidiStreamingClient[HostToolsRequest, HostToolsResponse]
+
 // ToolServiceServer is the server API for ToolService service.
 // All implementations must embed UnimplementedToolServiceServer
 // for forward compatibility.
@@ -114,9 +137,10 @@ func (c *toolServiceClient) CheckToolProvider(ctx context.Context, in *CheckTool
 // ToolService lists and calls tools. It is served by Execution, on its port. Every method may also return
 // UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL.
 type ToolServiceServer interface {
-	// Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers and tool providers. A
-	// server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does not
-	// answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+	// Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers, tool providers and
+	// hosts. A server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does
+	// not answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND
+	// (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
 	ListTools(context.Context, *ListToolsRequest) (*ListToolsResponse, error)
 	// Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
 	// then each change. A client that lost the stream watches again. Codes: UNAVAILABLE (SHUTTING_DOWN, or Registry does not
@@ -124,12 +148,20 @@ type ToolServiceServer interface {
 	WatchTools(*WatchToolsRequest, grpc.ServerStreamingServer[WatchToolsResponse]) error
 	// Calls a tool outside of any run. A tool that fails is no error of the call: is_error says so. Codes: NOT_FOUND,
 	// INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
-	// (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
+	// (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), RESOURCE_EXHAUSTED
+	// (TOOL_SOURCE_BUSY: no host of the tool had room in time), DEADLINE_EXCEEDED.
 	CallTool(context.Context, *CallToolRequest) (*CallToolResponse, error)
 	// Asks a tool provider for its tools and says what a change of them would break, and for which agents. Nothing is changed
 	// by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
 	// INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
 	CheckToolProvider(context.Context, *CheckToolProviderRequest) (*CheckToolProviderResponse, error)
+	// Registers tools of the caller on a stream that the caller keeps open, and has the caller make calls of them: for backends
+	// that cannot be reached. The first message registers; more registrations, progress, results and heartbeats follow as the
+	// host sees fit. Codes: INVALID_ARGUMENT (a message breaks a rule, `register` is missing from the first, or too many answers
+	// are to no call), UNAVAILABLE (SHUTTING_DOWN: connect again at once; DATABASE_UNAVAILABLE: after a pause), ABORTED
+	// (HOST_REPLACED: another stream registered the same host_id; do not connect again), DEADLINE_EXCEEDED (nothing was heard
+	// for three heartbeat intervals). OK after a drain.
+	HostTools(grpc.BidiStreamingServer[HostToolsRequest, HostToolsResponse]) error
 	mustEmbedUnimplementedToolServiceServer()
 }
 
@@ -151,6 +183,9 @@ func (UnimplementedToolServiceServer) CallTool(context.Context, *CallToolRequest
 }
 func (UnimplementedToolServiceServer) CheckToolProvider(context.Context, *CheckToolProviderRequest) (*CheckToolProviderResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CheckToolProvider not implemented")
+}
+func (UnimplementedToolServiceServer) HostTools(grpc.BidiStreamingServer[HostToolsRequest, HostToolsResponse]) error {
+	return status.Error(codes.Unimplemented, "method HostTools not implemented")
 }
 func (UnimplementedToolServiceServer) mustEmbedUnimplementedToolServiceServer() {}
 func (UnimplementedToolServiceServer) testEmbeddedByValue()                     {}
@@ -238,6 +273,13 @@ func _ToolService_CheckToolProvider_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ToolService_HostTools_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ToolServiceServer).HostTools(&grpc.GenericServerStream[HostToolsRequest, HostToolsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ToolService_HostToolsServer = grpc.BidiStreamingServer[HostToolsRequest, HostToolsResponse]
+
 // ToolService_ServiceDesc is the grpc.ServiceDesc for ToolService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -263,6 +305,12 @@ var ToolService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "WatchTools",
 			Handler:       _ToolService_WatchTools_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "HostTools",
+			Handler:       _ToolService_HostTools_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "dynamicagents/tools/v1/tool_service.proto",

@@ -1,6 +1,7 @@
 import datetime
 
 from buf.validate import validate_pb2 as _validate_pb2
+from dynamicagents.tools.v1 import host_pb2 as _host_pb2
 from dynamicagents.tools.v1 import tool_pb2 as _tool_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
@@ -27,6 +28,34 @@ TOOL_CHANGE_ADDED: ToolChange
 TOOL_CHANGE_COMPATIBLE: ToolChange
 TOOL_CHANGE_BREAKING: ToolChange
 TOOL_CHANGE_REMOVED: ToolChange
+
+class HostToolsRequest(_message.Message):
+    __slots__ = ("register", "progress", "result", "drain", "heartbeat")
+    REGISTER_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    register: _host_pb2.HostRegistration
+    progress: _host_pb2.HostCallProgress
+    result: _host_pb2.HostCallResult
+    drain: _host_pb2.HostDrain
+    heartbeat: _host_pb2.HostHeartbeat
+    def __init__(self, register: _Optional[_Union[_host_pb2.HostRegistration, _Mapping]] = ..., progress: _Optional[_Union[_host_pb2.HostCallProgress, _Mapping]] = ..., result: _Optional[_Union[_host_pb2.HostCallResult, _Mapping]] = ..., drain: _Optional[_Union[_host_pb2.HostDrain, _Mapping]] = ..., heartbeat: _Optional[_Union[_host_pb2.HostHeartbeat, _Mapping]] = ...) -> None: ...
+
+class HostToolsResponse(_message.Message):
+    __slots__ = ("registered", "call", "cancel", "heartbeat", "draining")
+    REGISTERED_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    registered: _host_pb2.HostRegistered
+    call: _host_pb2.HostCall
+    cancel: _host_pb2.HostCancel
+    heartbeat: _host_pb2.HostHeartbeat
+    draining: _host_pb2.HostServerDraining
+    def __init__(self, registered: _Optional[_Union[_host_pb2.HostRegistered, _Mapping]] = ..., call: _Optional[_Union[_host_pb2.HostCall, _Mapping]] = ..., cancel: _Optional[_Union[_host_pb2.HostCancel, _Mapping]] = ..., heartbeat: _Optional[_Union[_host_pb2.HostHeartbeat, _Mapping]] = ..., draining: _Optional[_Union[_host_pb2.HostServerDraining, _Mapping]] = ...) -> None: ...
 
 class ListToolsRequest(_message.Message):
     __slots__ = ("page_size", "page_token", "source", "agent_id", "query")

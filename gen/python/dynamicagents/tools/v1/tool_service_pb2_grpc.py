@@ -56,6 +56,11 @@ class ToolServiceStub:
                 request_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderResponse.FromString,
                 _registered_method=True)
+        self.HostTools = channel.stream_stream(
+                '/dynamicagents.tools.v1.ToolService/HostTools',
+                request_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.HostToolsRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.HostToolsResponse.FromString,
+                _registered_method=True)
 
 
 class ToolServiceServicer:
@@ -64,9 +69,10 @@ class ToolServiceServicer:
     """
 
     def ListTools(self, request, context):
-        """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers and tool providers. A
-        server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does not
-        answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+        """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers, tool providers and
+        hosts. A server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does
+        not answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND
+        (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,7 +90,8 @@ class ToolServiceServicer:
     def CallTool(self, request, context):
         """Calls a tool outside of any run. A tool that fails is no error of the call: is_error says so. Codes: NOT_FOUND,
         INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
-        (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
+        (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), RESOURCE_EXHAUSTED
+        (TOOL_SOURCE_BUSY: no host of the tool had room in time), DEADLINE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +101,18 @@ class ToolServiceServicer:
         """Asks a tool provider for its tools and says what a change of them would break, and for which agents. Nothing is changed
         by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
         INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HostTools(self, request_iterator, context):
+        """Registers tools of the caller on a stream that the caller keeps open, and has the caller make calls of them: for backends
+        that cannot be reached. The first message registers; more registrations, progress, results and heartbeats follow as the
+        host sees fit. Codes: INVALID_ARGUMENT (a message breaks a rule, `register` is missing from the first, or too many answers
+        are to no call), UNAVAILABLE (SHUTTING_DOWN: connect again at once; DATABASE_UNAVAILABLE: after a pause), ABORTED
+        (HOST_REPLACED: another stream registered the same host_id; do not connect again), DEADLINE_EXCEEDED (nothing was heard
+        for three heartbeat intervals). OK after a drain.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,6 +140,11 @@ def add_ToolServiceServicer_to_server(servicer, server):
                     servicer.CheckToolProvider,
                     request_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderRequest.FromString,
                     response_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderResponse.SerializeToString,
+            ),
+            'HostTools': grpc.stream_stream_rpc_method_handler(
+                    servicer.HostTools,
+                    request_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.HostToolsRequest.FromString,
+                    response_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.HostToolsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -233,6 +257,33 @@ class ToolService:
             '/dynamicagents.tools.v1.ToolService/CheckToolProvider',
             dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderRequest.SerializeToString,
             dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HostTools(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/dynamicagents.tools.v1.ToolService/HostTools',
+            dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.HostToolsRequest.SerializeToString,
+            dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.HostToolsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,9 +36,10 @@ class ToolServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ToolServiceAsyncStub: ...
     ListTools: _grpc.UnaryUnaryMultiCallable[_tool_service_pb2.ListToolsRequest, _tool_service_pb2.ListToolsResponse]
-    """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers and tool providers. A
-    server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does not
-    answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+    """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers, tool providers and
+    hosts. A server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does
+    not answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND
+    (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
     """
     WatchTools: _grpc.UnaryStreamMultiCallable[_tool_service_pb2.WatchToolsRequest, _tool_service_pb2.WatchToolsResponse]
     """Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
@@ -48,12 +49,21 @@ class ToolServiceStub:
     CallTool: _grpc.UnaryUnaryMultiCallable[_tool_service_pb2.CallToolRequest, _tool_service_pb2.CallToolResponse]
     """Calls a tool outside of any run. A tool that fails is no error of the call: is_error says so. Codes: NOT_FOUND,
     INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
-    (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
+    (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), RESOURCE_EXHAUSTED
+    (TOOL_SOURCE_BUSY: no host of the tool had room in time), DEADLINE_EXCEEDED.
     """
     CheckToolProvider: _grpc.UnaryUnaryMultiCallable[_tool_service_pb2.CheckToolProviderRequest, _tool_service_pb2.CheckToolProviderResponse]
     """Asks a tool provider for its tools and says what a change of them would break, and for which agents. Nothing is changed
     by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
     INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
+    """
+    HostTools: _grpc.StreamStreamMultiCallable[_tool_service_pb2.HostToolsRequest, _tool_service_pb2.HostToolsResponse]
+    """Registers tools of the caller on a stream that the caller keeps open, and has the caller make calls of them: for backends
+    that cannot be reached. The first message registers; more registrations, progress, results and heartbeats follow as the
+    host sees fit. Codes: INVALID_ARGUMENT (a message breaks a rule, `register` is missing from the first, or too many answers
+    are to no call), UNAVAILABLE (SHUTTING_DOWN: connect again at once; DATABASE_UNAVAILABLE: after a pause), ABORTED
+    (HOST_REPLACED: another stream registered the same host_id; do not connect again), DEADLINE_EXCEEDED (nothing was heard
+    for three heartbeat intervals). OK after a drain.
     """
 
 @_typing.type_check_only
@@ -64,9 +74,10 @@ class ToolServiceAsyncStub(ToolServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListTools: _aio.UnaryUnaryMultiCallable[_tool_service_pb2.ListToolsRequest, _tool_service_pb2.ListToolsResponse]  # type: ignore[assignment]
-    """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers and tool providers. A
-    server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does not
-    answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+    """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers, tool providers and
+    hosts. A server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does
+    not answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND
+    (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
     """
     WatchTools: _aio.UnaryStreamMultiCallable[_tool_service_pb2.WatchToolsRequest, _tool_service_pb2.WatchToolsResponse]  # type: ignore[assignment]
     """Streams the tools of the caller's tenant: first all that are known and how their sources are, then a snapshot_complete,
@@ -76,12 +87,21 @@ class ToolServiceAsyncStub(ToolServiceStub):
     CallTool: _aio.UnaryUnaryMultiCallable[_tool_service_pb2.CallToolRequest, _tool_service_pb2.CallToolResponse]  # type: ignore[assignment]
     """Calls a tool outside of any run. A tool that fails is no error of the call: is_error says so. Codes: NOT_FOUND,
     INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
-    (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
+    (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), RESOURCE_EXHAUSTED
+    (TOOL_SOURCE_BUSY: no host of the tool had room in time), DEADLINE_EXCEEDED.
     """
     CheckToolProvider: _aio.UnaryUnaryMultiCallable[_tool_service_pb2.CheckToolProviderRequest, _tool_service_pb2.CheckToolProviderResponse]  # type: ignore[assignment]
     """Asks a tool provider for its tools and says what a change of them would break, and for which agents. Nothing is changed
     by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
     INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
+    """
+    HostTools: _aio.StreamStreamMultiCallable[_tool_service_pb2.HostToolsRequest, _tool_service_pb2.HostToolsResponse]  # type: ignore[assignment]
+    """Registers tools of the caller on a stream that the caller keeps open, and has the caller make calls of them: for backends
+    that cannot be reached. The first message registers; more registrations, progress, results and heartbeats follow as the
+    host sees fit. Codes: INVALID_ARGUMENT (a message breaks a rule, `register` is missing from the first, or too many answers
+    are to no call), UNAVAILABLE (SHUTTING_DOWN: connect again at once; DATABASE_UNAVAILABLE: after a pause), ABORTED
+    (HOST_REPLACED: another stream registered the same host_id; do not connect again), DEADLINE_EXCEEDED (nothing was heard
+    for three heartbeat intervals). OK after a drain.
     """
 
 class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -95,9 +115,10 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tool_service_pb2.ListToolsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tool_service_pb2.ListToolsResponse, _abc.Awaitable[_tool_service_pb2.ListToolsResponse]]:
-        """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers and tool providers. A
-        server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does not
-        answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
+        """Lists the tools of the caller's tenant by tool_id: the built-in ones, and those of its MCP servers, tool providers and
+        hosts. A server whose tools are not known yet is asked, for up to 10 s (settings mcp_patience, grpc_patience); one that does
+        not answer is left out, `sources` says so, and later calls do not wait for it again. Codes: INVALID_ARGUMENT, NOT_FOUND
+        (agent_id), FAILED_PRECONDITION (TOOL_UNKNOWN, of the agent), UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -119,7 +140,8 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tool_service_pb2.CallToolResponse, _abc.Awaitable[_tool_service_pb2.CallToolResponse]]:
         """Calls a tool outside of any run. A tool that fails is no error of the call: is_error says so. Codes: NOT_FOUND,
         INVALID_ARGUMENT (the arguments break the tool's input_schema), FAILED_PRECONDITION (TOOL_UNUSABLE), UNAVAILABLE
-        (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), DEADLINE_EXCEEDED.
+        (TOOL_SOURCE_UNAVAILABLE: the tool's source was not reached, or was lost before it answered), RESOURCE_EXHAUSTED
+        (TOOL_SOURCE_BUSY: no host of the tool had room in time), DEADLINE_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -131,6 +153,20 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks a tool provider for its tools and says what a change of them would break, and for which agents. Nothing is changed
         by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
         INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def HostTools(
+        self,
+        request_iterator: _MaybeAsyncIterator[_tool_service_pb2.HostToolsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_tool_service_pb2.HostToolsResponse], _abc.AsyncIterator[_tool_service_pb2.HostToolsResponse]]:
+        """Registers tools of the caller on a stream that the caller keeps open, and has the caller make calls of them: for backends
+        that cannot be reached. The first message registers; more registrations, progress, results and heartbeats follow as the
+        host sees fit. Codes: INVALID_ARGUMENT (a message breaks a rule, `register` is missing from the first, or too many answers
+        are to no call), UNAVAILABLE (SHUTTING_DOWN: connect again at once; DATABASE_UNAVAILABLE: after a pause), ABORTED
+        (HOST_REPLACED: another stream registered the same host_id; do not connect again), DEADLINE_EXCEEDED (nothing was heard
+        for three heartbeat intervals). OK after a drain.
         """
 
 def add_ToolServiceServicer_to_server(servicer: ToolServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
