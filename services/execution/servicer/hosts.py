@@ -12,6 +12,7 @@ import grpc
 import structlog
 from dynamicagents.tools.v1 import host_pb2, host_relay_service_pb2, host_relay_service_pb2_grpc, tool_service_pb2
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
 
 from libs import errors, identity
 from libs.validation import validate
@@ -80,6 +81,8 @@ class HostStreams:
                 error = errors.invalid("register", "is required")
         except errors.Error as bad:
             error = bad
+        except DecodeError:
+            error = errors.invalid("request", "is not a message of this method")
         except Exception:
             log.exception("a host's messages cannot be read")
             error = errors.Internal("internal error")

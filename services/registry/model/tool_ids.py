@@ -11,6 +11,7 @@ from services.registry.model import Spec
 
 _TOOL_ID: Final = re.compile(r"[a-z]+(/[A-Za-z0-9_.-]+)*/([A-Za-z0-9_.-]+|[A-Za-z0-9_.-]*\*)")
 _PARTS: Final = {"mcp": "mcp/<mcp_server_id>/<tool>", "grpc": "grpc/<tool_provider_id>/<tool>"}
+_ONE_PART: Final = {"function": "function/<tool_definition_id>", "host": "host/<tool>"}
 
 _RUN: Final = ("agent", "team", "workflow")
 """They run as members of whoever calls them."""
@@ -40,8 +41,8 @@ def problem_of_tool_id(tool_id: str) -> str | None:
         return f"names no tool: {_PARTS[provider]}"
     if provider in _RUN and (len(parts) > 1 or "*" in tool_id):
         return f"names no {provider}: {provider}/<{provider}_id>"
-    if provider == "function" and len(parts) > 1:
-        return "has too many parts: function/<tool_definition_id>"
+    if provider in _ONE_PART and len(parts) > 1:
+        return f"has too many parts: {_ONE_PART[provider]}"
     return None
 
 

@@ -27,8 +27,9 @@ DEFAULT_CONCURRENCY: Final = 16
 _ATTEMPTS: Final = 3
 """Hosts that are given a call which may be made more than once."""
 _LOOK: Final = 1.0
-"""Seconds between looks at the hosts of other processes; where the database tells of changes, they are heard of at once."""
+"""Seconds between looks at the hosts of other processes; of changes PostgreSQL tells at once."""
 _LAST_WORDS: Final = 0.5
+_PAUSE: Final = 0.05
 _DAY: Final = 86400.0
 
 
@@ -177,27 +178,31 @@ class Hosts:
         self._turned(await self._elsewhere.follow(tenant))
         of = origin()
         errand = Errand(name, arguments, of.key, of.execution_id, of.user_id)
-        for attempt in range(1, _ATTEMPTS + 1):
+        attempts, until = 0, self._until()
+        while True:
+            seat = await self._seat(tenant, tool, errand, until)
+            hosted = seat.registration.tools[name]
+            _check(hosted, tool, arguments)
             try:
-                return await self._made(tenant, tool, errand)
+                return await seat.call(errand)
+            except Full:
+                continue
             except Lost as lost:
-                if lost.begun and not (tool.read_only or tool.idempotent):
+                attempts, until = attempts + 1, self._until()
+                self.wanted.set()
+                if lost.begun and not (hosted.read_only or hosted.idempotent):
                     raise unavailable(tool.tool_id, f"its host {lost}; whether it did anything is not known") from None
-                if attempt == _ATTEMPTS:
-                    raise unavailable(tool.tool_id, f"its host {lost}, {attempt} times") from None
-        raise AssertionError
+                if attempts == _ATTEMPTS:
+                    raise unavailable(tool.tool_id, f"its host {lost}, {attempts} times") from None
 
-    async def _made(self, tenant: str, tool: Tool, errand: Errand) -> str:
-        until = self._until()
+    async def _seat(self, tenant: str, tool: Tool, errand: Errand, until: float) -> Seat:
+        """The host that has most room. It is to be called before anything is waited for."""
         with self._heard(tenant) as freed:
             while True:
                 freed.clear()
                 seats = [seat for seat in self._seats(tenant) if errand.tool in seat.registration.tools]
                 if free := [seat for seat in _of_version(seats, tool) if seat.is_free]:
-                    seat = min(free, key=lambda one: one.load)
-                    _check(seat.registration.tools[errand.tool], tool, errand.arguments)
-                    with suppress(Full):
-                        return await seat.call(errand)
+                    return min(free, key=lambda one: one.load)
                 await self._wait(freed, until, tool, is_full=bool(seats))
 
     def _until(self) -> float:
@@ -275,9 +280,13 @@ class Hosts:
             return
         held = await self._store.renew(self._owner, self._lease)
         for stream in streams:
-            if stream.stream_id not in held and stream.is_open:
-                if not await self._store.keep(self._presence(stream, stream.registration), self._lease):
-                    stream.replaced()
+            if not (stream.stream_id in held or await self._is_kept(stream)):
+                stream.replaced()
+
+    async def _is_kept(self, stream: HostStream) -> bool:
+        """Whether its name is still its own, though its lease was lost."""
+        presence = self._presence(stream, stream.registration)
+        return not stream.is_open or await self._store.keep(presence, self._lease)
 
     @asynccontextmanager
     async def ending_with(self, drain: Drain, runs: Sized, grace: float) -> AsyncIterator[None]:
@@ -296,10 +305,13 @@ class Hosts:
         for stream in self._streams.values():
             stream.server_drains()
         until = self._now() + max(0.0, grace - _LAST_WORDS)
-        while self._now() < until and (len(runs) or any(stream.in_flight for stream in self._streams.values())):
-            await asyncio.sleep(0.05)
+        while self._now() < until and (len(runs) or self._in_flight()):  # noqa: ASYNC110  runs tell nobody
+            await asyncio.sleep(_PAUSE)
         for stream in list(self._streams.values()):
             stream.end(_stopping())
+
+    def _in_flight(self) -> int:
+        return sum(stream.in_flight for stream in self._streams.values())
 
     @staticmethod
     def _now() -> float:
