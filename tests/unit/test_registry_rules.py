@@ -37,7 +37,7 @@ def test_every_kind_has_rules() -> None:
     "spec",
     [
         tools("mcp/crm/*", "mcp/crm/find", "grpc/risk/pkg.Service/Method", "function/score", "builtin/calculator"),
-        tools("mcp/*", "mcp/cr*", "function/*"),
+        tools("mcp/*", "mcp/cr*", "function/*", "host/get_leads_count", "host/*"),
         {**tools("mcp/crm/*"), "tool_choice": "mcp/crm/find"},
         {"mcp_server_ids": ["crm"], "tool_choice": "mcp/crm/find"},
         {"mcp_server_ids": ["crm"], "tool_choice": "required"},
@@ -63,6 +63,7 @@ def test_good_agents(spec: dict[str, Any]) -> None:
         (tools("mcp/*/find"), "tools[0].tool_id"),
         (tools("grpc/risk"), "tools[0].tool_id"),
         (tools("function/score/x"), "tools[0].tool_id"),
+        (tools("host/crm/score"), "tools[0].tool_id"),
         (tools("mcp/crm/*find"), "tools[0].tool_id"),
         (tools("*"), "tools[0].tool_id"),
         ({**tools("mcp/crm/*"), "tool_choice": "mcp/crm/*"}, "tool_choice"),
