@@ -77,6 +77,23 @@ def test_named_tool_is_called() -> None:
     assert [(c.name, json.loads(c.arguments)) for c in answer.calls] == [("weather", {"city": "offline"})]
 
 
+def test_calls_that_are_written_out_are_made_in_their_order() -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("find", "count_all", "other")]
+    asked = said('First find({"name": "Ann (1 + 1)"}), then unknown(), xfind({}) and count_all(), then find(nothing.')
+    expected = [("find", {"name": "Ann (1 + 1)"}), ("count_all", {}), ("find", {})]
+    for name, arguments in expected:
+        (call,) = offline.answer(asked, tools, "auto", None).calls
+        assert (call.name, json.loads(call.arguments)) == (name, arguments)
+        asked += [{"role": "assistant"}, {"role": "tool", "content": f"{name}!"}]
+    assert offline.answer(asked, tools, "required", None) == offline.Answer("The result is find!, count_all!, find!.")
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("text", ["find(" * 50_000, "find(" + "[" * 200_000, "a" * 200_000])
+def test_calls_of_a_hostile_text_are_found_quickly(text: str) -> None:
+    offline.written(text, ["find"])
+
+
 def test_result_of_a_tool_is_told() -> None:
     messages = [*said("What is 17 * 23?"), {"role": "assistant"}, {"role": "tool", "content": "391"}]
     answer = offline.answer(messages, [CALCULATOR], "required", None)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,8 +15,10 @@ from services.router.model import FinishReason, ToolCall
 
 _LONGEST_QUOTE: Final = 200
 _SEARCHED: Final = 1000
+_READ: Final = 10_000
 _EXPRESSION: Final = re.compile(r"-?[\d(][\d\s.+*/()%-]*[\d)]")
 _SPELT: Final = {"×": "*", "·": "*", "÷": "/", " times ": " * ", " plus ": " + ", " minus ": " - "}
+_WRITTEN: Final = re.compile(r"(?<![A-Za-z0-9_-])([A-Za-z0-9_-]{1,64})\(\s*")
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _ARITHMETIC: Final = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Constant, ast.operator, ast.unaryop)
 _MOST_VALUES: Final = 2000
@@ -78,7 +80,7 @@ def answer(
 ) -> Answer:
     results = _results(messages)
     said = next((_text(m) for m in reversed(messages) if m["role"] == "user"), "")
-    if not results and (call := _call(said, tools, tool_choice, f"call_{len(messages)}")):
+    if call := _call(said, len(results), tools, tool_choice, f"call_{len(messages)}"):
         return Answer(calls=(call,))
     if response_format and response_format.get("type") == "json_schema":
         return Answer(json.dumps(example(response_format["json_schema"].get("schema") or {})))
@@ -90,12 +92,13 @@ def answer(
 
 
 def _results(messages: Sequence[Message]) -> list[str]:
-    """What the tools said since the model last spoke."""
+    """What the tools said since the user last spoke."""
     found: list[str] = []
     for message in reversed(messages):
-        if message["role"] != "tool":
+        if message["role"] == "user":
             break
-        found.insert(0, _text(message))
+        if message["role"] == "tool":
+            found.insert(0, _text(message))
     return found
 
 
@@ -109,12 +112,17 @@ def _clipped(text: str) -> str:
 
 
 def _call(
-    said: str, tools: Sequence[Mapping[str, Any]], choice: str | Mapping[str, Any], call_id: str
+    said: str, made: int, tools: Sequence[Mapping[str, Any]], choice: str | Mapping[str, Any], call_id: str
 ) -> ToolCall | None:
+    """The next of the calls that the user has written out, one a turn; else one that the question is for."""
     offered = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
     if isinstance(choice, Mapping):
         offered = {name: offered[name] for name in offered if name == choice["function"]["name"]}
     if choice == "none" or not offered:
+        return None
+    if asked := written(said, offered):
+        return ToolCall(call_id, *asked[made]) if made < len(asked) else None
+    if made:
         return None
     calculator = next((name for name, schema in offered.items() if _is_calculator(name, schema)), None)
     if calculator and (expression := arithmetic(said)):
@@ -123,6 +131,20 @@ def _call(
         return None
     name, schema = next(iter(offered.items()))
     return ToolCall(call_id, name, json.dumps(example({"type": "object", **schema})))
+
+
+def written(text: str, names: Collection[str]) -> list[tuple[str, str]]:
+    """Calls in the text, such as `find({"name": "Ann"})`, with their arguments."""
+    text = text[:_READ]
+    return [(found[1], _object(text, found.end())) for found in _WRITTEN.finditer(text) if found[1] in names]
+
+
+def _object(text: str, start: int) -> str:
+    try:
+        value, end = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return "{}"
+    return text[start:end] if isinstance(value, dict) else "{}"
 
 
 def _is_calculator(name: str, schema: Schema) -> bool:
