@@ -188,7 +188,7 @@ async def test_killing_the_crm_while_it_makes_a_call(
         with capsys.disabled():
             print(
                 f"\nCRM killed in a call: the run had ended {took * 1000:.0f} ms later, told that the outcome is "
-                f"unknown; one of a read-only tool was made by another host, and ended its run after {again * 1000:.0f} ms"
+                f"unknown; one of a read-only tool was made by another host: {again * 1000:.0f} ms"
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -22,14 +22,17 @@ def named(bound: Sequence[BoundTool], besides: Sequence[BoundTool] = ()) -> tupl
     for one in bound:
         name = next(name for name in _candidates(one) if name not in taken)
         taken.add(name)
-        found.append(replace(one, tool=replace(one.tool, function_name=name)))
+        is_own = name == one.tool.function_name
+        found.append(one if is_own else replace(one, tool=replace(one.tool, function_name=name)))
     return tuple(found)
 
 
-def _candidates(bound: BoundTool) -> Sequence[str]:
+def _candidates(bound: BoundTool) -> Iterator[str]:
     tool = bound.tool
+    yield fitted(tool.function_name)
+    yield fitted(tool.tool_id)
     digest = hashlib.sha256(tool.tool_id.encode()).hexdigest()[:8]
-    return fitted(tool.function_name), fitted(tool.tool_id), f"{fitted(tool.tool_id)[: _LONGEST - 9]}_{digest}"
+    yield f"{fitted(tool.tool_id)[: _LONGEST - 9]}_{digest}"
 
 
 def fitted(name: str) -> str:

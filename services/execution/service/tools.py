@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -72,7 +72,7 @@ class Tools:
         for pattern in (reference["tool_id"] for reference in _references(part.spec)):
             if (source := self.live.get(pattern.partition("/")[0])) is not None:
                 found |= {tool.tool_id: tool for tool in await source.find(caller, pattern)}
-        return replace(part, functions=(*part.functions, *map(asdict, found.values()))) if found else part
+        return replace(part, functions=(*part.functions, *map(_as_function, found.values()))) if found else part
 
     def bind(self, spec: Spec, functions: Sequence[Mapping[str, Any]] = ()) -> tuple[BoundTool, ...]:
         """The tools that an agent names, once each. Its functions are called by its caller."""
@@ -141,6 +141,11 @@ class Tools:
 def is_target(tool_id: str) -> bool:
     """It names an agent, a team or a workflow, which runs as a member."""
     return tool_id.partition("/")[0] in list(TargetKind)
+
+
+def _as_function(tool: Tool) -> Mapping[str, Any]:
+    """As `asdict` would, which copies every part of a schema."""
+    return {field.name: getattr(tool, field.name) for field in fields(tool)}
 
 
 def _references(spec: Spec) -> Iterator[Mapping[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
@@ -190,8 +189,8 @@ def job_row(tenant: str, execution_id: str, assignment: Assignment) -> dict[str,
     return {
         "tenant": tenant,
         "execution_id": execution_id,
-        "request": orjson.dumps(asdict(assignment.request)).decode(),
-        "pinned": orjson.dumps(asdict(assignment.pinned)).decode(),
+        "request": orjson.dumps(assignment.request).decode(),
+        "pinned": orjson.dumps(assignment.pinned).decode(),
         "subject": assignment.subject,
         "deadline": assignment.deadline,
     }

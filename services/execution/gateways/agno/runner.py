@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -27,7 +28,7 @@ from services.execution.service.lessons import learn, propose
 from services.execution.service.outputs import repaired
 from services.execution.service.own_tools import OwnTools
 
-_CALL: ContextVar[str] = ContextVar("tool call id")
+_CALL: ContextVar[Callable[[], Awaitable[str]]] = ContextVar("tool call")
 
 
 class AgnoRunner:
@@ -108,20 +109,22 @@ def _context(job: Job) -> str | None:
 
 
 def _function(bound: BoundTool, turns: Turns) -> Function:
-    async def entrypoint(**_: Any) -> str:
-        return await turns.call_tool(bound, _CALL.get())
-
     def note_call(fc: FunctionCall) -> None:
-        _CALL.set(fc.call_id or "")
+        _CALL.set(partial(turns.call_tool, bound, fc.call_id or ""))
 
     return Function(
         name=bound.tool.function_name,
         description=bound.tool.description,
         parameters=bound.tool.input_schema,
-        entrypoint=entrypoint,
+        entrypoint=_entrypoint,
         pre_hook=note_call,
         skip_entrypoint_processing=True,
     )
+
+
+async def _entrypoint(**_: Any) -> str:
+    """One for all tools: into each that it has not seen Agno looks for long."""
+    return await _CALL.get()()
 
 
 class _WarmModels:
