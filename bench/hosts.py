@@ -37,7 +37,7 @@ CALLS: Final = 300
 ROUNDS: Final = 10
 AT_ONCE: Final = 32
 TOOLS: Final = 200
-_SCHEMA: Final = {
+_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
         "text": {"type": "string", "description": "What to say.", "maxLength": 1000},
@@ -55,7 +55,7 @@ def arguments() -> Struct:
 
 
 class Echo(tool_service_pb2_grpc.ToolServiceServicer):
-    async def HostTools(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]  # noqa: N802
+    async def HostTools(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         """Answers each result with a call."""
         call = host_pb2.HostCall(call_id="0" * 36, tool="say", arguments=arguments())
         async for _ in request_iterator:

@@ -145,7 +145,7 @@ class HostRelayServicer(host_relay_service_pb2_grpc.HostRelayServiceServicer):
         arguments = to_data(request.arguments, "arguments")
         errand = Errand(request.tool, arguments, request.idempotency_key, request.execution_id, request.user_id)
         try:
-            if stream is None or not stream.is_open:
+            if stream is None or not stream.is_there:
                 raise Lost(begun=False)
             with progress_told(told.put_nowait):
                 return host_pb2.HostCallResult(output=clipped(await stream.call(errand), self._limit))

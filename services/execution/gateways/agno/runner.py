@@ -112,7 +112,7 @@ def _function(bound: BoundTool, turns: Turns) -> Function:
     def note_call(fc: FunctionCall) -> None:
         _CALL.set(partial(turns.call_tool, bound, fc.call_id or ""))
 
-    return Function(
+    return _OfOneRun(
         name=bound.tool.function_name,
         description=bound.tool.description,
         parameters=bound.tool.input_schema,
@@ -120,6 +120,12 @@ def _function(bound: BoundTool, turns: Turns) -> Function:
         pre_hook=note_call,
         skip_entrypoint_processing=True,
     )
+
+
+class _OfOneRun(Function):  # type: ignore[misc]
+    def _per_run_copy(self) -> Function:
+        """Is one already, as the agent is: copies of many tools take longer than all else at a run's start."""
+        return self
 
 
 async def _entrypoint(**_: Any) -> str:

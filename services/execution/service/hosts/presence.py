@@ -45,7 +45,7 @@ class RemoteHost:
 
     def __init__(self, presence: Presence, relay: Relay, freed: Callable[[str], None]) -> None:
         self.presence, self._relay, self._freed = presence, relay, freed
-        self._forwarded, self._rests_until = 0, 0.0
+        self._forwarded, self._full_until, self._lost_until = 0, 0.0, 0.0
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -53,8 +53,13 @@ class RemoteHost:
         return self.presence.registration
 
     @property
+    def is_there(self) -> bool:
+        return self._loop.time() >= self._lost_until
+
+    @property
     def is_free(self) -> bool:
-        return self._forwarded < self.registration.max_concurrency and self._loop.time() >= self._rests_until
+        has_room = self._forwarded < self.registration.max_concurrency and self._loop.time() >= self._full_until
+        return has_room and self.is_there
 
     @property
     def load(self) -> float:
@@ -66,18 +71,18 @@ class RemoteHost:
         try:
             return await self._relay.call(self.presence.address, self.presence.stream_id, errand)
         except Full:
-            self._rest(_REST)
+            self._full_until = self._later(_REST)
             raise
         except Lost:
-            self._rest(_LONG_REST)
+            self._lost_until = self._later(_LONG_REST)
             raise
         finally:
             self._forwarded -= 1
             self._freed(self.presence.tenant)
 
-    def _rest(self, seconds: float) -> None:
-        self._rests_until = self._loop.time() + seconds
+    def _later(self, seconds: float) -> float:
         self._loop.call_later(seconds, self._freed, self.presence.tenant)
+        return self._loop.time() + seconds
 
 
 class Elsewhere:

@@ -94,7 +94,7 @@ class Hosts:
         presence = self._presence(stream, registration)
         await self._store.put(presence, self._lease)
         stream.offered = registration
-        if not stream.is_open:  # it has gone, or is about to, meanwhile
+        if not stream.is_there:  # it has gone, or is about to, meanwhile
             await self._store.drop(stream.tenant, stream.stream_id)
         self._replace(stream)
         self._changed(stream.tenant)
@@ -166,7 +166,7 @@ class Hosts:
         return self._views[tenant]
 
     def _open(self, tenant: str) -> list[HostStream]:
-        return [stream for stream in self._streams.values() if stream.tenant == tenant and stream.is_open]
+        return [stream for stream in self._streams.values() if stream.tenant == tenant and stream.is_there]
 
     def _seats(self, tenant: str) -> list[Seat]:
         return [*self._open(tenant), *self._elsewhere.of(tenant)]
@@ -200,7 +200,8 @@ class Hosts:
         with self._heard(tenant) as freed:
             while True:
                 freed.clear()
-                seats = [seat for seat in self._seats(tenant) if errand.tool in seat.registration.tools]
+                there = (seat for seat in self._seats(tenant) if seat.is_there)
+                seats = [seat for seat in there if errand.tool in seat.registration.tools]
                 if free := [seat for seat in _of_version(seats, tool) if seat.is_free]:
                     return min(free, key=lambda one: one.load)
                 await self._wait(freed, until, tool, is_full=bool(seats))
@@ -270,12 +271,12 @@ class Hosts:
         return any(
             stream.registration.host_id == other.registration.host_id
             for stream in self._streams.values()
-            if stream.is_open
+            if stream.is_there
             for other in self._elsewhere.of(stream.tenant)
         )
 
     async def _renew(self) -> None:
-        streams = [stream for stream in self._streams.values() if stream.is_open]
+        streams = [stream for stream in self._streams.values() if stream.is_there]
         if not streams:
             return
         held = await self._store.renew(self._owner, self._lease)
@@ -286,7 +287,7 @@ class Hosts:
     async def _is_kept(self, stream: HostStream) -> bool:
         """Whether its name is still its own, though its lease was lost."""
         presence = self._presence(stream, stream.registration)
-        return not stream.is_open or await self._store.keep(presence, self._lease)
+        return not stream.is_there or await self._store.keep(presence, self._lease)
 
     @asynccontextmanager
     async def ending_with(self, drain: Drain, runs: Sized, grace: float) -> AsyncIterator[None]:

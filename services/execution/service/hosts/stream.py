@@ -55,6 +55,9 @@ class Seat(Protocol):
     def registration(self) -> Registration: ...
 
     @property
+    def is_there(self) -> bool: ...
+
+    @property
     def is_free(self) -> bool: ...
 
     @property
@@ -103,13 +106,13 @@ class HostStream:
         return self.offered
 
     @property
-    def is_open(self) -> bool:
+    def is_there(self) -> bool:
         """Whether it takes calls."""
         return self.offered is not None and not self.leaving and not self.over
 
     @property
     def is_free(self) -> bool:
-        return self.is_open and len(self._calls) < self.registration.max_concurrency
+        return self.is_there and len(self._calls) < self.registration.max_concurrency
 
     @property
     def load(self) -> float:
