@@ -10,11 +10,14 @@ from typing import Any
 import grpc
 import orjson
 import pytest
-from dynamicagents.tools.v1 import host_pb2, tool_pb2, tool_service_pb2
+from dynamicagents.tools.v1 import host_pb2, tool_pb2, tool_service_pb2, tool_service_pb2_grpc
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct, Value
+from opentelemetry.sdk.trace import TracerProvider
 
 from libs import ids
+from services.execution.app import app as execution_app
+from services.execution.config import ExecutionSettings
 from services.execution.service.hosts import stream as host_stream
 from tests import harness
 from tests.rpc.conftest import CANCELLED, ExecutionBench, rest
@@ -175,6 +178,23 @@ async def test_an_agent_uses_them(bench: Bench) -> None:
         assert done["c2"].is_error
         assert "arguments.text" in done["c2"].output
         assert host.calls.empty()
+
+
+async def test_the_trace_goes_along(make_settings: Callable[..., Any]) -> None:
+    settings = make_settings(ExecutionSettings)
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    async with harness.running(execution_app, settings, TracerProvider()) as (_, channel):
+        stub: Any = tool_service_pb2_grpc.ToolServiceStub(channel)
+        async with hosting(stub, tool("say", {"type": "object"})) as host:
+            request = tool_service_pb2.CallToolRequest(tool_id="host/say")
+            metadata = (("traceparent", f"00-{trace_id}-b7ad6b7169203331-01"), ("tracestate", "crm=1"))
+            calling = asyncio.ensure_future(_answered(stub.CallTool(request, metadata=metadata, timeout=20)))
+            asked = await host.call()
+            assert asked.traceparent.split("-")[1] == trace_id
+            assert asked.traceparent.split("-")[2] != "b7ad6b7169203331"
+            assert asked.tracestate == "crm=1"
+            await host.answer(asked)
+            await calling
 
 
 async def test_an_agent_without_its_host(bench: Bench) -> None:
