@@ -102,9 +102,12 @@ class Way:
     medians: list[float] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
+    cpus: list[float] = field(default_factory=list)
 
-    async def round(self, calls: int, *, crowd: bool = True) -> None:
+    async def round(self, calls: int, pid: int, *, crowd: bool = True) -> None:
+        cpu = spent(pid)
         took = [await self.once() * 1e3 for _ in range(calls)]
+        self.cpus.append((spent(pid) - cpu) * 1e3 / calls)
         self.medians.append(statistics.median(took))
         self.late.append(sorted(took)[int(len(took) * 0.99)])
         if crowd:
@@ -120,6 +123,11 @@ class Way:
         started = time.perf_counter()
         await asyncio.gather(*(caller() for _ in range(AT_ONCE)))
         return calls / (time.perf_counter() - started)
+
+
+def spent(pid: int) -> float:
+    """Seconds on the clock of a process, see clock_getcpuclockid(3)."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def over(medians: Sequence[float], others: Sequence[float]) -> list[float]:
@@ -201,8 +209,10 @@ async def main(rounds: int) -> None:
             await database.migrate(ExecutionSettings.load(database_url=url), MIGRATIONS)
             replicas.append(second)
         stubs: list[tuple[Any, Any]] = []
+        pids = []
         for port in replicas:
-            await enter(service("services.execution", port=port, **{**env, "DYNAMIC_AGENTS_EXECUTION_PORT": str(port)}))
+            own = {**env, "DYNAMIC_AGENTS_EXECUTION_PORT": str(port)}
+            pids.append(await enter(service("services.execution", port=port, **own)))
             channel = await enter(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
             stubs.append(
                 (
@@ -229,8 +239,8 @@ async def main(rounds: int) -> None:
             for kind in ("execution_started", "content_delta")
             for agent_id, tools in (("bare", 0), ("many", TOOLS))
         ]
-        await alternate(calls, CALLS, rounds, crowd=True)
-        await alternate(starts, 30, rounds, crowd=False)
+        await alternate(calls, CALLS, rounds, pids[0], crowd=True)
+        await alternate(starts, 30, rounds, pids[0], crowd=False)
     report(calls, starts)
 
 
@@ -243,13 +253,13 @@ async def create(address: str) -> None:
             await agents.CreateAgent(agent_service_pb2.CreateAgentRequest(agent=agent))
 
 
-async def alternate(ways: Sequence[Way], calls: int, rounds: int, *, crowd: bool) -> None:
+async def alternate(ways: Sequence[Way], calls: int, rounds: int, pid: int, *, crowd: bool) -> None:
     for one in ways:
         for _ in range(calls // 10):
             await one.once()
     for number in range(rounds):
         for one in ways if number % 2 else reversed(ways):
-            await one.round(calls, crowd=crowd and one is not ways[0])
+            await one.round(calls, pid, crowd=crowd and one is not ways[0])
 
 
 def report(calls: Sequence[Way], starts: Sequence[Way]) -> None:
@@ -262,11 +272,14 @@ def report(calls: Sequence[Way], starts: Sequence[Way]) -> None:
         added = over(one.medians, own.medians)
         print(f"{one.name}: {spread(added, 2)} ms over the caller's own hop; {aim(added, 2)}")
     print(f"of it, what a bare stream takes: {spread(echo.medians, 2)} ms\n")
+    print(f"{'':<36}{'p50 ms':>22}{'p99 ms':>22}{'ms CPU of a whole run':>26}")
     for one in starts:
-        print(f"{one.name:<36}{spread(one.medians, 2):>22}{spread(one.late, 2):>22}")
+        print(f"{one.name:<36}{spread(one.medians, 1):>22}{spread(one.late, 1):>22}{spread(one.cpus, 1):>26}")
     for bare_, many in (starts[:2], starts[2:]):
         added = over(many.medians, bare_.medians)
-        print(f"{many.name}: {spread(added, 2)} ms more; {aim(added, 10)}")
+        print(
+            f"{many.name}: {spread(added, 1)} ms more, {spread(over(many.cpus, bare_.cpus), 1)} of CPU; {aim(added, 10)}"
+        )
 
 
 def aim(found: Sequence[float], most: float) -> str:

@@ -26,6 +26,7 @@ log = structlog.get_logger()
 _PATIENCE: Final = 1.0
 """Seconds to reach another process; in them, nothing was sent."""
 _MOST_CHANNELS: Final = 64
+_REFUSALS: Final = (errors.Unauthenticated, errors.PermissionDenied, errors.InvalidArgument)
 
 
 class HostRelay:
@@ -103,4 +104,4 @@ def _meant(error: grpc.aio.AioRpcError, address: str) -> Exception:
     if isinstance(said, errors.DeadlineExceeded):
         return TimeoutError()
     log.warning("another process does not relay calls", address=address, reason=said.reason_code)
-    return Lost(begun=False)
+    return Lost(begun=not isinstance(said, _REFUSALS))
