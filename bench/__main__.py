@@ -16,7 +16,7 @@ import uvloop
 
 from bench.report import Report, compare, machine
 
-SCENARIOS: Final = ("registry", "secrets", "router", "execution", "providers")
+SCENARIOS: Final = ("registry", "secrets", "router", "execution", "providers", "hosts")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 

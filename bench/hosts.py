@@ -1,10 +1,10 @@
 """What hosted tools cost: a call through HostTools next to a bare bidirectional echo, and 200 tools at a run's start.
 
-`.venv/bin/python -m bench.hosts [--quick]`. Execution, Registry, the stub of a Router, hosts and the echo are processes
-of their own. A bare echo is grpc.aio with the same messages and nothing else: a call goes out on one stream and its
-answer comes back on it. CallTool of a tool that does nothing in Execution itself is what the caller's own hop costs;
-what CallTool of a hosted one takes longer is the round trip over HostTools, with its checks, and with the host. Where
-DYNAMIC_AGENTS_TEST_POSTGRES names a server, calls go through a second Execution as well. The rounds alternate.
+Execution, Registry, the stub of a Router, hosts and the echo are processes of their own. A bare echo is grpc.aio with
+the same messages and nothing else: a call goes out on one stream and its answer comes back on it. CallTool of a tool
+that does nothing in Execution itself is what the caller's own hop costs; what CallTool of a hosted one takes longer is
+the round trip over HostTools, with its checks, and with the host. Where DYNAMIC_AGENTS_TEST_POSTGRES names a server,
+calls go through a second Execution as well. The rounds alternate.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from dynamicagents.tools.v1 import host_pb2, tool_service_pb2, tool_service_pb2_
 from google.protobuf.struct_pb2 import Struct
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from bench.comparison import spread
 from bench.execution import POSTGRES, postgres, service
+from bench.report import Report
 from bench.streams import free_port, process
 
 CALLS: Final = 300
@@ -185,7 +185,8 @@ async def until_listed(stub: Any, tools: int) -> None:
             await asyncio.sleep(0.1)
 
 
-async def main(rounds: int) -> None:
+async def run(report: Report, *, quick: bool) -> None:
+    rounds = 3 if quick else ROUNDS
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -241,7 +242,7 @@ async def main(rounds: int) -> None:
         ]
         await alternate(calls, CALLS, rounds, pids[0], crowd=True)
         await alternate(starts, 30, rounds, pids[0], crowd=False)
-    report(calls, starts)
+    note(report, calls, starts)
 
 
 async def create(address: str) -> None:
@@ -262,28 +263,19 @@ async def alternate(ways: Sequence[Way], calls: int, rounds: int, pid: int, *, c
             await one.round(calls, pid, crowd=crowd and one is not ways[0])
 
 
-def report(calls: Sequence[Way], starts: Sequence[Way]) -> None:
-    print(f"{'':<36}{'p50 ms':>22}{'p99 ms':>22}{f'calls/s ({AT_ONCE} at once)':>26}")
-    for one in calls:
-        rate = spread(one.rates) if one.rates else ""
-        print(f"{one.name:<36}{spread(one.medians, 2):>22}{spread(one.late, 2):>22}{rate:>26}")
+def note(report: Report, calls: Sequence[Way], starts: Sequence[Way]) -> None:
     echo, own, *hosted = calls
+    report.note("hosts", echo.name, "ms", echo.medians)
     for one in hosted:
-        added = over(one.medians, own.medians)
-        print(f"{one.name}: {spread(added, 2)} ms over the caller's own hop; {aim(added, 2)}")
-    print(f"of it, what a bare stream takes: {spread(echo.medians, 2)} ms\n")
-    print(f"{'':<36}{'p50 ms':>22}{'p99 ms':>22}{'ms CPU of a whole run':>26}")
-    for one in starts:
-        print(f"{one.name:<36}{spread(one.medians, 1):>22}{spread(one.late, 1):>22}{spread(one.cpus, 1):>26}")
-    for bare_, many in (starts[:2], starts[2:]):
-        added = over(many.medians, bare_.medians)
-        print(
-            f"{many.name}: {spread(added, 1)} ms more, {spread(over(many.cpus, bare_.cpus), 1)} of CPU; {aim(added, 10)}"
+        report.note("hosts", one.name, "ms", one.medians, against=own.name, baseline=own.medians)
+        report.note(
+            "hosts", f"{one.name}: calls/s, {AT_ONCE} at once", "", one.rates, against=own.name, baseline=own.rates
         )
-
-
-def aim(found: Sequence[float], most: float) -> str:
-    return f"aim under {most:g} ms: {'met' if statistics.median(found) < most else 'MISSED'}"
+        report.note("hosts", f"{one.name}: over the caller's own hop", "ms", over(one.medians, own.medians), most=2)
+    for bare_, many in (starts[:2], starts[2:]):
+        report.note("hosts", many.name, "ms", many.medians, against=bare_.name, baseline=bare_.medians)
+        report.note("hosts", f"{many.name}: more than without", "ms", over(many.medians, bare_.medians), most=10)
+        report.note("hosts", f"{many.name}: CPU of a run, more than without", "ms", over(many.cpus, bare_.cpus))
 
 
 if __name__ == "__main__":
@@ -293,5 +285,3 @@ if __name__ == "__main__":
             uvloop.run(serve_echo(int(port)))
         case ["--host", address, name, tools]:
             uvloop.run(host(address, name, int(tools)))
-        case options:
-            uvloop.run(main(3 if "--quick" in options else ROUNDS))

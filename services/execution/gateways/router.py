@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import grpc
+import orjson
 import structlog
 from dynamicagents.router.v1 import chat_pb2, router_service_pb2, router_service_pb2_grpc
 from google.protobuf.json_format import ParseDict
@@ -20,6 +22,7 @@ log = structlog.get_logger()
 
 _ATTEMPTS: Final = 4
 _FIRST_DELAY: Final = 0.2
+_LONGEST_KEPT: Final = 16 * 1024
 
 
 class RouterModels:
@@ -63,8 +66,7 @@ def _request(call: ModelCall) -> router_service_pb2.ChatStreamRequest:
         tool_choice=call.tool_choice,
         execution_id=call.execution_id,
     )
-    for tool in call.tools:
-        _offer(tool["function"], request.tools.add())
+    request.tools.extend(_offered(tool["function"]) for tool in call.tools)
     if call.output_schema is not None:
         request.response_format.json_schema.name = "answer"
         request.response_format.json_schema.schema.update(call.output_schema)
@@ -73,13 +75,23 @@ def _request(call: ModelCall) -> router_service_pb2.ChatStreamRequest:
     return request
 
 
-def _offer(function: Mapping[str, Any], tool: chat_pb2.FunctionTool) -> None:
+def _offered(function: Mapping[str, Any]) -> chat_pb2.FunctionTool:
+    """Each turn of each run of an agent offers the same tools, and to translate schemas takes long."""
+    written = orjson.dumps(function)
+    return _kept(written) if len(written) <= _LONGEST_KEPT else _translated(written)
+
+
+def _translated(written: bytes) -> chat_pb2.FunctionTool:
     """Agno's own keys beside these four stay here: providers refuse what they do not know."""
-    tool.name = function["name"]
-    tool.description = function.get("description") or ""
+    function = orjson.loads(written)
+    tool = chat_pb2.FunctionTool(name=function["name"], description=function.get("description") or "")
     tool.parameters.update(function.get("parameters") or {"type": "object", "properties": {}})
     if function.get("strict") is not None:
         tool.strict = bool(function["strict"])
+    return tool
+
+
+_kept = lru_cache(maxsize=2048)(_translated)
 
 
 def _piece(chunk: chat_pb2.ChatChunk) -> ModelPiece:
