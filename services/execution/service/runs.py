@@ -238,6 +238,7 @@ class Runs:
             async with asyncio.timeout(seconds):
                 run.begin()
                 await self._turn(run)
+                await self._announced()
                 answer = await self._runner.run(
                     work(record.execution, assignment, record.usage), RunJournal(record, found)
                 )
@@ -284,6 +285,12 @@ class Runs:
             if error.reason_code != "DATABASE_UNAVAILABLE":
                 raise
             return False
+
+    @staticmethod
+    async def _announced() -> None:
+        """Lets the first event go out: what comes next holds the loop for as long as the agent has tools."""
+        for _ in range(4):
+            await asyncio.sleep(0)
 
     def position(self, run: Run) -> int:
         """Its place in the queue; 0 once it runs."""
