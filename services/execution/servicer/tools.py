@@ -72,7 +72,6 @@ class ToolServicer(tool_service_pb2_grpc.ToolServiceServicer):
         return self._hosts.serve(request_iterator, context)
 
 
-
 _CHANGE: Final = {
     Change.UNCHANGED: tool_service_pb2.TOOL_CHANGE_UNCHANGED,
     Change.ADDED: tool_service_pb2.TOOL_CHANGE_ADDED,
