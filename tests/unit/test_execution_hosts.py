@@ -45,7 +45,7 @@ def called(message: Message) -> Call:
 
 async def test_a_call_has_what_is_left_of_its_time() -> None:
     of = stream()
-    with deadline.bounded(5):
+    with deadline.within(5):
         calling = asyncio.create_task(of.call(Errand("say", {"a": 1}, "key", "run", "ann")))
     (message,) = await said(of)
     call = called(message)
