@@ -49,6 +49,7 @@ from services.execution.service.sources import ToolSource
 from services.execution.service.targets import Targets
 from services.execution.service.teams.runner import Teams
 from services.execution.service.timeouts import Models, Patience, TimedModels
+from services.execution.service.tool_calls import ToolCalls
 from services.execution.service.tools import Tools
 from services.execution.servicer.executions import ExecutionServicer
 from services.execution.servicer.hosts import HostRelayServicer, HostStreams
@@ -58,6 +59,7 @@ from services.execution.store import SqlExecutionStore, SqlListing, SqlRetention
 from services.execution.store.calls import SqlCalls
 from services.execution.store.hosts import SqlHosts
 from services.execution.store.inputs import SqlInputStore
+from services.execution.store.tool_calls import SqlCallRecords
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _READ = ("Agent", "Team", "Workflow", "Prompt", "ToolDefinition")
@@ -79,10 +81,16 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         )
         mcp = await stack.enter_async_context(_mcp(registry, secrets, settings))
         providers = await stack.enter_async_context(_providers(registry, secrets, settings, provider))
+        calls = await stack.enter_async_context(ToolCalls(SqlCallRecords(db)))
         drain, owner = Drain(), ids.new_id()
         hosts = await _hosts(stack, db, owner, settings, provider, drain)
-        fixed = [Builtin(), *map(_source, settings.tool_sources)]
-        tools = Tools(fixed, [mcp, providers, hosts], limit=_result_limit(settings))
+        tools = Tools(
+            [Builtin(), *map(_source, settings.tool_sources)],
+            [mcp, providers, hosts],
+            limit=_result_limit(settings),
+            cache=settings.tool_cache_bytes,
+            note=calls.note,
+        )
         runner = AgnoRunner(_models(router, settings), tools)
         await runner.warm_up()
         store = SqlExecutionStore(db)
@@ -120,6 +128,7 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
                     tools,
                     Catalogue(tools, configurations, drain, heartbeat=settings.heartbeat),
                     Checks(providers, configurations),
+                    calls,
                     HostStreams(hosts, heartbeat=settings.heartbeat, max_message_bytes=settings.max_message_bytes),
                 ),
                 "dynamicagents.tools.v1.ToolService",

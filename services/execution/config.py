@@ -58,6 +58,9 @@ class ExecutionSettings(Settings):
     tool_result_limit: int = Field(
         256 * 1024, ge=1024, description="Bytes of a tool's result that are handed on; the rest is cut off."
     )
+    tool_cache_bytes: int = Field(
+        32 * 1024 * 1024, ge=0, description="Bytes of results of tools that one process keeps for further calls."
+    )
     mcp_commands: tuple[str, ...] = Field(
         (),
         description="Beginnings of command lines that MCP servers over stdio may be, e.g. 'uvx mcp-server-time'; "

@@ -155,7 +155,9 @@ async def test_answer_queues_the_run_for_whoever_takes_it_up(db: database.Databa
     assert (after.status, after.owner, after.input_required, after.last_sequence) == (Status.QUEUED, "", None, 2)
     (row,) = await db.rows(sa.select(events))
     assert to_events(row)[0].event == InputReceived("q", True, "ann")
-    assert await inputs.answers("acme", "1") == {"q": InputAnswer("q", Kind.APPROVAL, YES)}
+    (answer,) = (await inputs.answers("acme", "1")).values()
+    assert (answer.input_id, answer.kind, answer.value, answer.subject) == ("q", Kind.APPROVAL, YES, "ann")
+    assert answer.time is not None
     (deadline,) = (await db.rows(sa.select(jobs.c.deadline)))[0]
     assert database.aware(deadline) - NOW >= timedelta(seconds=60), "the time of the wait is none of the run's"
 

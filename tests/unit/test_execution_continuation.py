@@ -16,7 +16,7 @@ from services.execution.model.tools import BoundTool, Tool, ToolResult
 from services.execution.service.builtin import Builtin
 from services.execution.service.continuation import Continuation, Permission, outcome, question, unaskable
 
-ANN = Caller("acme", "ann", frozenset())
+ANN = Caller("acme", "ann", frozenset({"executions.approve"}))
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 QUESTIONS = [
     {"input_id": "may", "approval": {"call_id": "may", "tool_id": "t", "arguments": {}}},

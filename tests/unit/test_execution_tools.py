@@ -15,13 +15,13 @@ import pytest
 from libs import deadline, errors, identity, server
 from libs.identity import Caller
 from services.execution.model.targets import Agent
-from services.execution.model.tools import DEFAULT_TOOL_TIMEOUT, BoundTool, SourceStatus, Tool
+from services.execution.model.tools import ASK_USER, DEFAULT_TOOL_TIMEOUT, BoundTool, SourceStatus, Tool
 from services.execution.service.builtin import Builtin, calculate, current_time
 from services.execution.service.catalogue import Catalogue, Query
 from services.execution.service.names import fitted
 from services.execution.service.schemas import validator
 from services.execution.service.sources import Changes
-from services.execution.service.tools import ASK_USER, ToolError, Tools, clipped, violations
+from services.execution.service.tools import ToolError, Tools, clipped, violations
 
 CALCULATOR = "builtin/calculator"
 ROOT = Path(__file__).parents[2]

@@ -71,6 +71,7 @@ class ToolCallCompleted(Event):
     output: str
     is_error: bool
     duration: float
+    cached: bool = False
 
 
 @dataclass(slots=True)
@@ -142,6 +143,7 @@ class InputReceived(Event):
     input_id: str
     approved: bool | None = None
     subject: str = ""
+    expired: bool = False
 
 
 @dataclass(slots=True)

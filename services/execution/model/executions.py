@@ -67,6 +67,8 @@ class ExecuteRequest:
     session_state: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Mapping[str, Any], ...] = ()
     target_kind: TargetKind = TargetKind.AGENT
+    scopes: tuple[str, ...] = ()
+    """Of who asked; set where the request is accepted."""
 
     @property
     def target(self) -> Target:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -28,6 +29,9 @@ class InputAnswer:
     kind: Kind
     value: Mapping[str, Any] = field(default_factory=dict)
     """ToolDecision, UserInputAnswer or ExternalToolResult in its JSON form."""
+    subject: str = ""
+    """Who gave it, once it is taken."""
+    time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,13 @@ class Answering:
     answers: Sequence[InputAnswer]
     subject: str
     request_id: str = ""
+
+
+def due(waiting: Mapping[str, Any], answered: Collection[str] = ()) -> datetime:
+    """When something becomes of the wait by itself: it ends, or a question that is open is answered with a no."""
+    open_ones = [one for one in waiting["requests"] if one["input_id"] not in answered]
+    times = [waiting["expire_time"], *(one["expire_time"] for one in open_ones if "expire_time" in one)]
+    return min(map(datetime.fromisoformat, times))
 
 
 class InputNeeded(errors.FailedPrecondition):

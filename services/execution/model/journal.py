@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from services.execution.model.tool_calls import CallRecord
+
 
 class StepKind(StrEnum):
     MODEL = "model"
@@ -33,3 +35,5 @@ class Step:
     """Number of the last event that was committed with the result."""
     scope: str = ""
     """The member or step of a workflow within which it was made; steps are numbered within theirs."""
+    record: CallRecord | None = None
+    """Of a tool's call, with its end: kept in the same transaction."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 from services.execution.model.inputs import Kind
 
 DEFAULT_TOOL_TIMEOUT: Final = 30.0
+ASK_USER: Final = "builtin/ask_user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,15 @@ class Tool:
     """Longest time of a call, as its source says."""
     warning: str = ""
     unusable: bool = False
+    cache_ttl: float = 0.0
+    """For how long a result holds, as its source says; 0: it does not say."""
+    per_user: bool = False
+    """It acts with what its caller may do: a result is that caller's alone."""
+
+    @property
+    def repeatable(self) -> bool:
+        """A call that may have been made can be made again."""
+        return self.idempotent or self.read_only or self.takes_key
 
     @property
     def source(self) -> str:
@@ -43,6 +53,17 @@ class ToolResult:
     output: str
     is_error: bool = False
     duration: float = 0.0
+    cached: bool = False
+    """It is that of an earlier call; the tool was not called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """When calls wait until somebody has allowed them, and for how long."""
+
+    condition: str = ""
+    """In CEL; empty: always."""
+    expires_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +74,14 @@ class BoundTool:
     timeout: float
     asks: Kind | None = None
     """What each call waits for."""
+    expires_after: float | None = None
+    """Seconds after which an approval that did not come is a no."""
+    approvals: tuple[Approval, ...] = ()
+    """Any of them may have a call wait."""
+    retries: int = 0
+    backoff: float = 0.5
+    cache_ttl: float = 0.0
+    result_limit: int = 0
 
 
 class SourceState(StrEnum):

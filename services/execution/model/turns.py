@@ -113,6 +113,7 @@ class Work:
             output_schema=part.output_schema,
             history=part.history,
             target_kind=target.kind,
+            scopes=self.request.scopes,
         )
         meter = self.meter.part(Budget(**part.budget))
         inner = replace(self, pinned=self.pinned.to(part.key), request=asked, usage=meter.usage, above=meter.above)

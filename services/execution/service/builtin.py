@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import simpleeval
 
-from services.execution.model.tools import Tool
+from services.execution.model.tools import ASK_USER, Tool
 from services.execution.service.sources import ToolError
-from services.execution.service.tools import ASK_USER, digest
+from services.execution.service.tools import digest
 
 _MAX_EXPRESSION: Final = 1000
 _MAX_QUESTION: Final = 10_000

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import jsonschema
 import orjson
@@ -20,6 +21,8 @@ from services.execution.model.inputs import Answering, InputAnswer, Kind, Questi
 from services.execution.model.tools import BoundTool, ToolResult
 from services.execution.service.schemas import validator
 from services.execution.service.tools import violations
+
+APPROVE: Final = "executions.approve"
 
 
 class InputStore(Protocol):
@@ -43,20 +46,41 @@ class Continuation:
         self, caller: Caller, execution: Execution, answers: Sequence[InputAnswer], request_id: str
     ) -> bool:
         """Whether the run goes on now."""
+        if any(one.kind is Kind.APPROVAL for one in answers):
+            caller.require(APPROVE)
         known = await self._store.answers(caller.tenant, execution.execution_id)
         _check(execution, answers, known)
         given = Answering(answers, caller.subject, request_id)
         return await self._store.answer(caller.tenant, execution.execution_id, given)
 
     async def expire(self) -> None:
-        """Ends runs that have waited for too long, or that somebody wanted cancelled as they began to wait."""
-        for execution in await self._store.expired(datetime.now(UTC)):
+        """Ends runs that have waited for too long, or that somebody wanted cancelled as they began to wait; approvals
+        that are waited for less long are refused instead.
+        """
+        for execution in await self._store.expired(now := datetime.now(UTC)):
             usage = dict(execution.usage)
             if execution.cancel_reason is not None:
                 await self.end(execution, ExecutionCancelled(execution.cancel_reason, usage))
                 continue
+            if overdue := await self._overdue(execution, now):
+                await self._refuse(execution, overdue)
+                continue
             error = errors.DeadlineExceeded("nobody has answered in time", reason="INPUT_EXPIRED")
             await self.end(execution, ExecutionFailed(errors.to_dict(error), usage))
+
+    async def _overdue(self, execution: Execution, now: datetime) -> Sequence[str]:
+        """Open questions that are answered with a no."""
+        asked = (execution.input_required or {})["requests"]
+        if not (over := [one["input_id"] for one in asked if _is_over(one, now)]):
+            return []
+        known = await self._store.answers(execution.tenant, execution.execution_id)
+        return [input_id for input_id in over if input_id not in known]
+
+    async def _refuse(self, execution: Execution, overdue: Sequence[str]) -> None:
+        no = {"approved": False, "note": "nobody allowed it in time", "expired": True}
+        answers = [InputAnswer(input_id, Kind.APPROVAL, no) for input_id in overdue]
+        with contextlib.suppress(errors.FailedPrecondition):  # somebody answered at the last moment
+            await self._store.answer(execution.tenant, execution.execution_id, Answering(answers, ""))
 
     async def end(self, execution: Execution, event: Event) -> bool:
         return await self._store.end(execution.tenant, execution.execution_id, event)
@@ -71,13 +95,18 @@ def _in(seconds: float) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
+def _is_over(asked: Question, now: datetime) -> bool:
+    return "expire_time" in asked and datetime.fromisoformat(asked["expire_time"]) <= now
+
+
 def question(bound: BoundTool, call_id: str, arguments: Mapping[str, Any]) -> Question:
     """What a call of the tool asks before it is made."""
     assert bound.asks is not None
     if bound.asks is Kind.USER_INPUT:
         return {"input_id": call_id, Kind.USER_INPUT.value: dict(arguments)}
     call = {"call_id": call_id, "tool_id": bound.tool.tool_id, "arguments": dict(arguments)}
-    return {"input_id": call_id, bound.asks.value: call}
+    asked = {"input_id": call_id, bound.asks.value: call}
+    return {**asked, "expire_time": _in(bound.expires_after).isoformat()} if bound.expires_after else asked
 
 
 def unaskable(bound: BoundTool, arguments: Mapping[str, Any]) -> ToolResult | None:
@@ -134,6 +163,8 @@ def _check(execution: Execution, answers: Sequence[InputAnswer], known: Mapping[
         if one.input_id in seen:
             found.append(Violation(f"{field}.input_id", "is answered twice"))
         elif one.input_id in asked:
+            if _is_over(asked[one.input_id], datetime.now(UTC)):
+                raise errors.FailedPrecondition("nobody has answered in time", reason="INPUT_EXPIRED")
             found += _violations(asked[one.input_id], one, field)
         elif execution.status is Status.INPUT_REQUIRED and one.input_id not in known:
             found.append(Violation(f"{field}.input_id", "is none of the questions"))

@@ -149,7 +149,8 @@ class Executions:
             priority=request.priority,
         )
         until = datetime.now(UTC) + timedelta(seconds=self._time_allowed(request))
-        assignment = Assignment(request, pinned, caller.subject, until)
+        asked_by = replace(request, scopes=tuple(sorted(caller.scopes)))
+        assignment = Assignment(asked_by, pinned, caller.subject, until)
         if not await self._commit(execution, assignment, ticket):
             if earlier := await self._earlier(caller, request, asked):
                 return earlier

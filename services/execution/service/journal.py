@@ -34,6 +34,9 @@ class Journal(Protocol):
     def answer(self, call_id: str) -> InputAnswer | None:
         """The answer to what the call asked."""
 
+    def made(self, call_id: str) -> bool:
+        """The call was begun by an earlier attempt."""
+
     def emit(self, event: Event) -> None: ...
 
     def again(self, event: Event) -> None:
@@ -90,6 +93,9 @@ class RunJournal:
 
     def answer(self, call_id: str) -> InputAnswer | None:
         return self._past.answers.get(self.input_id(call_id))
+
+    def made(self, call_id: str) -> bool:
+        return any(step.call_id == call_id for step in self._steps.values())
 
     async def begin(self, step: Step, *events: Event) -> Step | None:
         step = replace(step, scope=self.source.scope)
@@ -156,8 +162,10 @@ class Replay:
 
     def answer(self, call_id: str) -> InputAnswer | None:
         """What came of it is in the journal, if there was one."""
-        made = any(step.call_id == call_id for step in self._steps.values())
-        return InputAnswer(call_id, Kind.USER_INPUT) if made else None
+        return InputAnswer(call_id, Kind.USER_INPUT) if self.made(call_id) else None
+
+    def made(self, call_id: str) -> bool:
+        return any(step.call_id == call_id for step in self._steps.values())
 
     def mark(self) -> int:
         return 0

@@ -23,6 +23,9 @@ class RetentionStore(Protocol):
         of one tenant or of all besides some; gives how many.
         """
 
+    async def forget_calls(self, before: datetime, *, tenant: str | None, besides: Collection[str]) -> None:
+        """Forgets the records of tool calls that ended before then."""
+
     async def compact(self, before: datetime, limit: int) -> int:
         """Puts the text of at most `limit` executions together; gives how many."""
 
@@ -61,6 +64,7 @@ class Retention:
                 pass
 
     async def _forget(self, before: datetime, tenant: str | None, besides: Collection[str]) -> None:
+        await self._store.forget_calls(before, tenant=tenant, besides=besides)
         while await self._store.forget(before, _BATCH, tenant=tenant, besides=besides) == _BATCH:
             pass
 

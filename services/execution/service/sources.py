@@ -30,7 +30,11 @@ class Origin:
 
 
 class ToolError(Exception):
-    """A tool cannot do what it was asked."""
+    """A tool cannot do what it was asked; `passing`: it may be able to later."""
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class ToolSource(Protocol):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -15,10 +16,11 @@ import structlog
 from libs import deadline, errors, identity
 from libs.errors import Violation
 from libs.identity import Caller
-from services.execution.model.inputs import Kind
 from services.execution.model.targets import Part, Pinned, Spec, TargetKind
-from services.execution.model.tools import DEFAULT_TOOL_TIMEOUT, BoundTool, Tool, ToolResult
-from services.execution.service import schemas
+from services.execution.model.tool_calls import CallMade
+from services.execution.model.tools import ASK_USER, DEFAULT_TOOL_TIMEOUT, BoundTool, Tool, ToolResult
+from services.execution.service import options, schemas
+from services.execution.service.cache import ResultCache
 from services.execution.service.names import named
 from services.execution.service.sources import (
     LiveSource,
@@ -35,8 +37,9 @@ log = structlog.get_logger()
 P = TypeVar("P", bound=Part)
 _DEEPEST: Final = 20
 """Protobuf's parsers give up at 100 messages within each other, and a Struct takes three for a level."""
-ASK_USER: Final = "builtin/ask_user"
 RESULT_LIMIT: Final = 256 * 1024
+_LONGEST_PAUSE: Final = 30.0
+_CACHE: Final = 32 * 1024 * 1024
 
 
 class Tools:
@@ -45,10 +48,18 @@ class Tools:
     """
 
     def __init__(
-        self, sources: Sequence[ToolSource], live: Sequence[LiveSource] = (), *, limit: int = RESULT_LIMIT
+        self,
+        sources: Sequence[ToolSource],
+        live: Sequence[LiveSource] = (),
+        *,
+        limit: int = RESULT_LIMIT,
+        cache: int = _CACHE,
+        note: Callable[[CallMade], None] = lambda _: None,
     ) -> None:
         self._by_id = {tool.tool_id: (source, tool) for source in sources for tool in source.tools()}
-        self._limit = limit
+        self._limit, self._cache = limit, ResultCache(cache)
+        self._note = note
+        """Keeps what is known of a call outside of any run."""
         self.live = {source.name: source for source in live}
 
     @property
@@ -81,7 +92,7 @@ class Tools:
         bound: dict[str, BoundTool] = {}
         for reference in _references(spec):
             for tool in _meant(known, reference["tool_id"]):
-                bound.setdefault(tool.tool_id, BoundTool(tool, _timeout(tool, reference), _asks(tool, reference)))
+                bound.setdefault(tool.tool_id, options.bound(tool, reference, spec))
         return named(list(bound.values()))
 
     async def call_directly(self, tool_id: str, arguments: Mapping[str, Any]) -> ToolResult:
@@ -91,7 +102,16 @@ class Tools:
             raise _unusable(tool)
         if problems := violations(tool, arguments):
             raise errors.InvalidArgument(problems)
-        return await self._timed(BoundTool(tool, tool.timeout or DEFAULT_TOOL_TIMEOUT), arguments)
+        bound = BoundTool(tool, tool.timeout or DEFAULT_TOOL_TIMEOUT, cache_ttl=options.cache_ttl(tool))
+        started = time.perf_counter()
+        try:
+            result = await self._made(bound, arguments)
+        except errors.Error as error:
+            failed = ToolResult(error.message, is_error=True, duration=time.perf_counter() - started)
+            self._note(CallMade(tool, arguments, failed))
+            raise
+        self._note(CallMade(tool, arguments, result))
+        return result
 
     async def _found(self, tool_id: str) -> Tool:
         source = self.live.get(tool_id.partition("/")[0])
@@ -108,16 +128,49 @@ class Tools:
             said = "; ".join(f"{v.field}: {v.description}" for v in problems)
             return ToolResult(clipped(said, self._limit), is_error=True)
         try:
-            return await self._timed(bound, arguments)
+            return await self._made(bound, arguments)
         except errors.Error as error:
             return ToolResult(error.message, is_error=True, duration=time.perf_counter() - started)
 
+    async def _made(self, bound: BoundTool, arguments: Mapping[str, Any]) -> ToolResult:
+        """The call, or the result of an earlier one."""
+        if not bound.cache_ttl:
+            return await self._timed(bound, arguments)
+        tool, caller = bound.tool, identity.current_or_none()
+        who = [caller.tenant, caller.subject if tool.per_user else ""] if caller else []
+        try:
+            key = digest([who, tool.tool_id, tool.version, arguments, bound.result_limit])
+        except orjson.JSONEncodeError:  # a number that no JSON of 64 bits has
+            return await self._timed(bound, arguments)
+        patience = deadline.narrowed(bound.timeout) or 0.0
+        try:
+            return await self._cache.get(key, bound.cache_ttl, patience, lambda: self._timed(bound, arguments))
+        except TimeoutError:
+            return ToolResult(_no_answer(patience), is_error=True, duration=patience)
+
     async def _timed(self, bound: BoundTool, arguments: Mapping[str, Any]) -> ToolResult:
         started = time.perf_counter()
-        output, is_error = await self._outcome(bound, arguments)
-        return ToolResult(clipped(output, self._limit), is_error, time.perf_counter() - started)
+        limit = min(bound.result_limit or self._limit, self._limit)
+        output, is_error = await self._answer(bound, arguments)
+        return ToolResult(clipped(output, limit), is_error, time.perf_counter() - started)
 
-    async def _outcome(self, bound: BoundTool, arguments: Mapping[str, Any]) -> tuple[str, bool]:
+    async def _answer(self, bound: BoundTool, arguments: Mapping[str, Any]) -> tuple[str, bool]:
+        """Of the first attempt that has one."""
+        for attempt in range(bound.retries):
+            try:
+                return await self._attempt(bound, arguments)
+            except _NoAnswer:
+                pass
+            except errors.Unavailable as error:
+                log.info("tool call is made again", tool_id=bound.tool.tool_id, reason=error.reason_code)
+            pause = min(bound.backoff * 2**attempt, _LONGEST_PAUSE)
+            await asyncio.sleep(pause * random.uniform(0.75, 1.0))  # noqa: S311
+        try:
+            return await self._attempt(bound, arguments)
+        except _NoAnswer as error:
+            return str(error), True
+
+    async def _attempt(self, bound: BoundTool, arguments: Mapping[str, Any]) -> tuple[str, bool]:
         tool = bound.tool
         source: ToolSource | LiveSource = self.live.get(tool.source) or self._by_id[tool.tool_id][0]
         seconds = deadline.narrowed(bound.timeout) or 0.0
@@ -128,14 +181,24 @@ class Tools:
             problem = _problem_of_output(tool, output) if len(output) <= self._limit else None
             return (problem, True) if problem else (output, False)
         except TimeoutError:
-            return f"the tool did not answer within {seconds:.3g} s", True
+            raise _NoAnswer(_no_answer(seconds)) from None
         except ToolError as error:
+            if error.passing:
+                raise _NoAnswer(str(error)) from None
             return str(error), True
         except errors.Error:
             raise
         except Exception:
             log.exception("tool failed unexpectedly", tool_id=tool.tool_id)
-            return "the tool failed", True
+            raise _NoAnswer("the tool failed") from None
+
+
+class _NoAnswer(Exception):
+    """Another attempt may have one."""
+
+
+def _no_answer(seconds: float) -> str:
+    return f"the tool did not answer within {seconds:.3g} s"
 
 
 def is_target(tool_id: str) -> bool:
@@ -152,13 +215,6 @@ def _references(spec: Spec) -> Iterator[Mapping[str, Any]]:
     yield from (one for one in spec.get("tools", ()) if not is_target(one["tool_id"]))
     for server in spec.get("mcp_server_ids", ()):
         yield {"tool_id": f"mcp/{server}/*"}
-
-
-def _timeout(tool: Tool, reference: Mapping[str, Any]) -> float:
-    if "timeout" not in reference:
-        return tool.timeout or DEFAULT_TOOL_TIMEOUT
-    asked = float(reference["timeout"].removesuffix("s"))
-    return min(asked, tool.timeout) if tool.timeout else asked
 
 
 def _meant(known: Mapping[str, Tool], pattern: str) -> Sequence[Tool]:
@@ -185,14 +241,6 @@ def _unusable(tool: Tool) -> errors.FailedPrecondition:
         reason="TOOL_UNUSABLE",
         metadata={"tool_id": tool.tool_id},
     )
-
-
-def _asks(tool: Tool, reference: Mapping[str, Any]) -> Kind | None:
-    if tool.tool_id == ASK_USER:
-        return Kind.USER_INPUT
-    if tool.source == "function":
-        return Kind.EXTERNAL_TOOL
-    return Kind.APPROVAL if reference.get("requires_confirmation") else None
 
 
 def violations(tool: Tool, arguments: Mapping[str, Any]) -> list[Violation]:

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import timedelta
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
 
 import grpc
-from dynamicagents.tools.v1 import tool_pb2, tool_service_pb2, tool_service_pb2_grpc
+from dynamicagents.tools.v1 import tool_call_pb2, tool_pb2, tool_service_pb2, tool_service_pb2_grpc
 
 from libs import identity
+from services.execution.model.tool_calls import CallQuery, CallRecord, Outcome
 from services.execution.model.tools import SourceState, SourceStatus, Tool
 from services.execution.service.catalogue import (
     Catalogue,
@@ -21,6 +22,7 @@ from services.execution.service.catalogue import (
 )
 from services.execution.service.checks import Checks, ToolCheck
 from services.execution.service.compatibility import Change
+from services.execution.service.tool_calls import ToolCalls
 from services.execution.service.tools import Tools
 from services.execution.servicer.hosts import HostStreams
 from services.execution.servicer.translation import to_data
@@ -29,8 +31,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ToolServicer(tool_service_pb2_grpc.ToolServiceServicer):
-    def __init__(self, tools: Tools, catalogue: Catalogue, checks: Checks, hosts: HostStreams) -> None:
-        self._tools, self._catalogue, self._checks, self._hosts = tools, catalogue, checks, hosts
+    def __init__(
+        self, tools: Tools, catalogue: Catalogue, checks: Checks, calls: ToolCalls, hosts: HostStreams
+    ) -> None:
+        self._tools, self._catalogue, self._checks = tools, catalogue, checks
+        self._calls, self._hosts = calls, hosts
 
     async def ListTools(
         self, request: tool_service_pb2.ListToolsRequest, context: Context
@@ -53,7 +58,10 @@ class ToolServicer(tool_service_pb2_grpc.ToolServiceServicer):
     ) -> tool_service_pb2.CallToolResponse:
         result = await self._tools.call_directly(request.tool_id, to_data(request.arguments, "arguments"))
         return tool_service_pb2.CallToolResponse(
-            output=result.output, is_error=result.is_error, duration=timedelta(seconds=result.duration)
+            output=result.output,
+            is_error=result.is_error,
+            duration=timedelta(seconds=result.duration),
+            cached=result.cached,
         )
 
     async def CheckToolProvider(
@@ -70,6 +78,57 @@ class ToolServicer(tool_service_pb2_grpc.ToolServiceServicer):
     def HostTools(self, request_iterator: Any, context: Context) -> Any:
         """It writes itself: a host that takes nothing must not hold the stream."""
         return self._hosts.serve(request_iterator, context)
+
+
+    async def ListToolCalls(
+        self, request: tool_service_pb2.ListToolCallsRequest, context: Context
+    ) -> tool_service_pb2.ListToolCallsResponse:
+        query = CallQuery(
+            request.execution_id,
+            request.tool_id,
+            request.subject,
+            _time(request, "from_time"),
+            _time(request, "before_time"),
+        )
+        page, token = await self._calls.list(identity.current(), query, request.page_size, request.page_token)
+        return tool_service_pb2.ListToolCallsResponse(tool_calls=map(_record, page), next_page_token=token)
+
+
+_OUTCOME: Final = {
+    Outcome.COMPLETED: tool_call_pb2.TOOL_CALL_OUTCOME_COMPLETED,
+    Outcome.FAILED: tool_call_pb2.TOOL_CALL_OUTCOME_FAILED,
+    Outcome.REFUSED: tool_call_pb2.TOOL_CALL_OUTCOME_REFUSED,
+}
+
+
+def _time(
+    request: tool_service_pb2.ListToolCallsRequest, field: Literal["from_time", "before_time"]
+) -> datetime | None:
+    return getattr(request, field).ToDatetime(UTC) if request.HasField(field) else None
+
+
+def _record(record: CallRecord) -> tool_call_pb2.ToolCallRecord:
+    decision = record.decision
+    return tool_call_pb2.ToolCallRecord(
+        record_id=record.record_id,
+        execution_id=record.execution_id,
+        step=record.step,
+        call_id=record.call_id,
+        subject=record.subject,
+        tool_id=record.tool_id,
+        tool_version=record.tool_version,
+        arguments_digest=record.arguments_digest,
+        outcome=_OUTCOME[record.outcome],
+        cached=record.cached,
+        duration=timedelta(seconds=record.duration),
+        time=record.time,
+        decision=tool_call_pb2.ToolCallDecision(
+            approved=decision.approved, subject=decision.subject, time=decision.time
+        )
+        if decision
+        else None,
+    )
+
 
 
 _CHANGE: Final = {

@@ -17,7 +17,8 @@ from libs.drivers import Prepared
 from services.execution.service.record import Append
 from services.execution.store.calls import NEWS, WATCHED
 from services.execution.store.rows import event_row, step_row
-from services.execution.store.tables import events, journal
+from services.execution.store.tables import events, journal, tool_calls
+from services.execution.store.tool_calls import record_row
 
 
 def is_plain(append: Append) -> bool:
@@ -35,6 +36,7 @@ _KEY: Final = ("tenant", "execution_id", "scope", "step")
 _CHANGED: Final = ("digest", "result", "is_error", "end_time", "end_sequence")
 _EVENTS: Final = Prepared(events.insert(), sqlite.dialect())
 _STEPS: Final = Prepared(keep_steps(sqlite.insert), sqlite.dialect())
+_RECORDS: Final = Prepared(tool_calls.insert(), sqlite.dialect())
 _MOVE: Final = """
 UPDATE executions SET usage = ?, last_sequence = COALESCE(?, last_sequence), deaths = CASE WHEN ? THEN 0 ELSE deaths END
 WHERE tenant = ? AND execution_id = ? AND status IN ('queued', 'running') AND attempts = ?
@@ -58,7 +60,7 @@ class _Sqlite:
 
     def __call__(self, cursor: sqlite3.Cursor) -> set[str]:
         lost = set()
-        for one, moves, said, kept in self._appends:
+        for one, moves, said, kept, noted in self._appends:
             of = (one.tenant, one.execution_id)
             before, last, usage, got_on = moves
             cursor.execute(_MOVE, (usage, last, got_on, *of, one.attempt, before, before))
@@ -70,6 +72,8 @@ class _Sqlite:
                 cursor.executemany(_EVENTS.sql, map(_EVENTS.row, said))
             if kept:
                 cursor.executemany(_STEPS.sql, map(_STEPS.row, kept))
+            if noted:
+                cursor.executemany(_RECORDS.sql, map(_RECORDS.row, noted))
         return lost
 
 
@@ -81,10 +85,12 @@ def _moves(append: Append) -> tuple[int | None, int | None, str, bool]:
     return append.events[0].sequence - 1, append.events[-1].sequence, usage, got_on
 
 
-def _rows(append: Append) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _rows(append: Append) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Of events, steps and the records of calls."""
     of = (append.tenant, append.execution_id)
-    steps = {(step.scope, step.number): step for step in append.steps}
-    return [event_row(*of, event) for event in append.events], [step_row(*of, step) for step in steps.values()]
+    steps = {(step.scope, step.number): step for step in append.steps}.values()
+    records = [record_row(append.tenant, step.record) for step in steps if step.record]
+    return [event_row(*of, event) for event in append.events], [step_row(*of, step) for step in steps], records
 
 
 _EVENT_TYPES: Final = {
@@ -95,6 +101,12 @@ _STEP_TYPES: Final = {
     **{"tenant": "text", "execution_id": "text", "scope": "text", "step": "int", "kind": "text", "name": "text"},
     **{"call_id": "text", "digest": "text", "result": "jsonb", "is_error": "bool", "start_time": "timestamptz"},
     **{"end_time": "timestamptz", "end_sequence": "bigint"},
+}
+
+_RECORD_TYPES: Final = {
+    **{"tenant": "text", "record_id": "text", "execution_id": "text", "step": "int", "call_id": "text"},
+    **{"subject": "text", "tool_id": "text", "tool_version": "text", "arguments_digest": "text", "outcome": "text"},
+    **{"cached": "bool", "duration": "float8", "time": "timestamptz", "decision": "jsonb"},
 }
 
 
@@ -123,6 +135,10 @@ WITH wanted AS (
   INSERT INTO journal ({", ".join(_STEP_TYPES)})
   SELECT given.* FROM {_unnested(_STEP_TYPES, 8 + len(_EVENT_TYPES))} JOIN moved USING (tenant, execution_id)
   ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _CHANGED)}
+), noted AS (
+  INSERT INTO tool_calls ({", ".join(_RECORD_TYPES)})
+  SELECT given.* FROM {_unnested(_RECORD_TYPES, 8 + len(_EVENT_TYPES) + len(_STEP_TYPES))}
+  JOIN moved USING (tenant, execution_id)
 )
 SELECT tenant, execution_id, CASE WHEN watched THEN pg_notify('{NEWS}', execution_id) END FROM moved
 """  # noqa: S608
@@ -131,10 +147,10 @@ SELECT tenant, execution_id, CASE WHEN watched THEN pg_notify('{NEWS}', executio
 async def _on_postgres(database: Database, appends: Sequence[Append]) -> set[str]:
     said: list[dict[str, Any]] = []
     kept: list[dict[str, Any]] = []
+    noted: list[dict[str, Any]] = []
     for one in appends:
-        events_of, steps_of = _rows(one)
-        said += events_of
-        kept += steps_of
+        for rows, more in zip((said, kept, noted), _rows(one), strict=True):
+            rows += more
     moves = [_moves(one) for one in appends]
     moved = await database.fetch(
         _ON_POSTGRES,
@@ -144,6 +160,7 @@ async def _on_postgres(database: Database, appends: Sequence[Append]) -> set[str
         *([move[column] for move in moves] for column in range(4)),
         *_arrays(_EVENT_TYPES, said),
         *_arrays(_STEP_TYPES, kept),
+        *_arrays(_RECORD_TYPES, noted),
     )
     there = {(row["tenant"], row["execution_id"]) for row in moved}
     return {one.execution_id for one in appends if (one.tenant, one.execution_id) not in there}

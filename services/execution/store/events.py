@@ -19,7 +19,8 @@ from services.execution.store import appending, sessions
 from services.execution.store.appending import is_plain, keep_steps
 from services.execution.store.calls import is_watched, tell
 from services.execution.store.rows import event_row, progress, step_row, to_events
-from services.execution.store.tables import events, executions
+from services.execution.store.tables import events, executions, tool_calls
+from services.execution.store.tool_calls import record_row
 
 LIVE: Final = (Status.QUEUED.value, Status.RUNNING.value)
 
@@ -62,6 +63,7 @@ class SqlEventStore:
         lost: set[str] = set()
         rows: list[dict[str, Any]] = []
         steps: list[dict[str, Any]] = []
+        records: list[dict[str, Any]] = []
         watched: list[str] = []
         async with self._db.write() as connection:
             for append in sorted(appends, key=lambda one: one.execution_id):
@@ -71,6 +73,7 @@ class SqlEventStore:
                     continue
                 rows += [event_row(append.tenant, append.execution_id, event) for event in append.events]
                 steps += [step_row(append.tenant, append.execution_id, step) for step in append.steps]
+                records += [record_row(append.tenant, step.record) for step in append.steps if step.record]
                 if append.kept:
                     await sessions.keep(connection, append.tenant, append.execution_id, append.kept)
             if rows:
@@ -78,6 +81,8 @@ class SqlEventStore:
             if steps:
                 insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
                 await connection.execute(keep_steps(insert), steps)
+            if records:
+                await connection.execute(tool_calls.insert(), records)
             if watched:
                 await tell(connection, watched)
         return lost

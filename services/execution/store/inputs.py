@@ -13,7 +13,7 @@ from libs import errors
 from libs.database import aware
 from services.execution.model.events import Event, InputReceived, LoggedEvent
 from services.execution.model.executions import Execution, Status
-from services.execution.model.inputs import Answering, InputAnswer, Kind
+from services.execution.model.inputs import Answering, InputAnswer, Kind, due
 from services.execution.store.admission import SqlAdmissionStore
 from services.execution.store.calls import call_out, is_watched, tell
 from services.execution.store.rows import event_row, progress, to_execution
@@ -25,7 +25,10 @@ _AT_ONCE: Final = 100
 class SqlInputStore(SqlAdmissionStore):
     async def answers(self, tenant: str, execution_id: str) -> Mapping[str, InputAnswer]:
         rows = await self._db.rows(_answers(tenant, execution_id))
-        return {row.input_id: InputAnswer(row.input_id, Kind(row.kind), row.answer) for row in rows}
+        return {
+            row.input_id: InputAnswer(row.input_id, Kind(row.kind), row.answer, row.subject, aware(row.create_time))
+            for row in rows
+        }
 
     async def answer(self, tenant: str, execution_id: str, given: Answering) -> bool:
         """Takes the answers, all or none; True once no question is open and the run is queued to go on.
@@ -43,8 +46,10 @@ class SqlInputStore(SqlAdmissionStore):
             if row.status != Status.INPUT_REQUIRED or any(one.input_id in known for one in given.answers):
                 raise not_waiting(row.status)
             await self._take(connection, row, given)
-            left = {question["input_id"] for question in row.waiting["requests"]} - {*known}
-            if left - {one.input_id for one in given.answers}:
+            answered = {*known, *(one.input_id for one in given.answers)}
+            if {question["input_id"] for question in row.waiting["requests"]} - answered:
+                until = _of(tenant, execution_id).values(lease_time=due(row.waiting, answered))
+                await connection.execute(until)
                 return False
             await _queue(connection, row)
             await call_out(self._db, connection)
@@ -59,9 +64,8 @@ class SqlInputStore(SqlAdmissionStore):
             kept = {"request_id": given.request_id, "subject": given.subject, "create_time": now}
             await connection.execute(answers.insert().values(**where, **values, **kept))
             approved = bool(one.value.get("approved")) if one.kind is Kind.APPROVAL else None
-            received = LoggedEvent(
-                sequence, now, (row.target_id,), InputReceived(one.input_id, approved, given.subject)
-            )
+            event = InputReceived(one.input_id, approved, given.subject, bool(one.value.get("expired")))
+            received = LoggedEvent(sequence, now, (row.target_id,), event)
             await connection.execute(events.insert().values(event_row(row.tenant, row.execution_id, received)))
         await connection.execute(_of(row.tenant, row.execution_id).values(last_sequence=sequence))
         await self._tell(connection, row)
@@ -90,6 +94,10 @@ class SqlInputStore(SqlAdmissionStore):
     async def _tell(self, connection: AsyncConnection, row: Any) -> None:
         if not self._db.is_sqlite and is_watched(row):
             await tell(connection, [row.execution_id])
+
+
+def _given(row: Any) -> InputAnswer:
+    return InputAnswer(row.input_id, Kind(row.kind), row.answer, row.subject, aware(row.create_time))
 
 
 def not_waiting(status: str) -> errors.FailedPrecondition:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from libs.database import Database
 from services.execution.store.rows import compacted_row, is_text
 from services.execution.store.session_tables import pins
-from services.execution.store.tables import answers, events, executions, jobs, journal
+from services.execution.store.tables import answers, events, executions, jobs, journal, tool_calls
 
 
 class SqlRetentionStore:
@@ -30,6 +30,13 @@ class SqlRetentionStore:
         async with self._db.write() as connection:
             found = await connection.execute(wanted.limit(limit).with_for_update(skip_locked=True, of=executions))
             return sum([await _forgotten(connection, row) for row in found.all()])
+
+    async def forget_calls(self, before: datetime, *, tenant: str | None, besides: Collection[str]) -> None:
+        old = tool_calls.c.time < before
+        mine = tool_calls.c.tenant == tenant if tenant else tool_calls.c.tenant.not_in(besides)
+        if await self._db.rows(sa.select(tool_calls.c.record_id).where(old, mine).limit(1)):
+            async with self._db.write() as connection:
+                await connection.execute(tool_calls.delete().where(old, mine))
 
     async def compact(self, before: datetime, limit: int) -> int:
         wanted = _ended(before, None, ()).where(executions.c.compacted.is_(False))

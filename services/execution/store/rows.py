@@ -21,6 +21,7 @@ from services.execution.model.events import (
     ReasoningDelta,
 )
 from services.execution.model.executions import ExecuteRequest, Execution, OnDisconnect, SessionPolicy, Status
+from services.execution.model.inputs import due
 from services.execution.model.journal import Step, StepKind
 from services.execution.model.targets import Agent, Part, Pinned, Target, TargetKind, Team, Workflow
 from services.execution.model.turns import Assignment
@@ -46,11 +47,15 @@ def progress(last: LoggedEvent) -> dict[str, Any]:
             values["error"] = error
         case ExecutionCancelled(reason=reason):
             values["cancel_reason"] = reason
-        case InputRequired(expire_time=expire_time):
+        case InputRequired():
             waiting = {**last.event.to_dict(), "since": last.time.isoformat()}
             # From now on the lease is on the answers.
-            lease = datetime.fromisoformat(expire_time)
-            values |= {"status": Status.INPUT_REQUIRED.value, "waiting": waiting, "owner": "", "lease_time": lease}
+            values |= {
+                "status": Status.INPUT_REQUIRED.value,
+                "waiting": waiting,
+                "owner": "",
+                "lease_time": due(waiting),
+            }
     return values
 
 

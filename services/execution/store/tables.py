@@ -115,3 +115,23 @@ hosts = sa.Table(
     sa.Column("lease_time", _time, nullable=False),
     sa.Index("hosts_owner", "owner"),
 )
+tool_calls = sa.Table(
+    "tool_calls",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("record_id", sa.Text, primary_key=True),
+    sa.Column("execution_id", sa.Text, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("call_id", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("tool_id", sa.Text, nullable=False),
+    sa.Column("tool_version", sa.Text, nullable=False),
+    sa.Column("arguments_digest", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("cached", sa.Boolean, nullable=False),
+    sa.Column("duration", sa.Float, nullable=False),
+    sa.Column("time", _time, nullable=False),
+    sa.Column("decision", _json),
+    sa.Index("tool_calls_execution", "tenant", "execution_id"),
+    sa.Index("tool_calls_time", "time"),
+)

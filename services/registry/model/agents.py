@@ -11,6 +11,7 @@ from services.registry.model import Spec
 from services.registry.model.patterns import problem_of_pattern
 from services.registry.model.schemas import check_schema
 from services.registry.model.tool_ids import check_tools, matches
+from services.registry.model.tool_options import check_approval
 
 _FEWEST_STEPS: Final = 1
 _MOST_STEPS: Final = 10
@@ -40,6 +41,7 @@ def check_settings(spec: Spec, field: str) -> list[Violation]:
         *_check_reasoning(spec, field),
         *check_history(spec, field),
         *_check_guardrails(spec, field),
+        *check_approval(spec, field),
     ]
 
 

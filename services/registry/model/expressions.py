@@ -19,11 +19,14 @@ MOST_CHARACTERS: Final = 10_000
 STEP: Final = ("input", "steps", "state")
 LOOPED_STEP: Final = (*STEP, "iteration", "last")
 EVENT: Final = ("event",)
+TOOL_CALL: Final = ("tool", "arguments", "caller", "usage")
 
 
 class Wanted(StrEnum):
     ANY = "any"
     BOOL = "bool"
+    TRUTH = "bool or dyn"
+    """For those who take what is no truth in the end for the safer one."""
     STRING = "string"
     TIMESTAMP = "timestamp"
 
@@ -47,14 +50,14 @@ def _environment(variables: tuple[str, ...]) -> cel.Env:
 def _type(variable: str) -> cel.Type:
     if variable == "iteration":
         return cel.Type.INT
-    if variable in ("steps", "state", "event"):
+    if variable in ("steps", "state", "event", *TOOL_CALL):
         return cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
     return cel.Type.DYN
 
 
 def _problem_of_type(found: cel.Type, wanted: Wanted) -> str | None:
     name = found.name().lower()
-    if wanted is Wanted.ANY or name == wanted:
+    if wanted is Wanted.ANY or name in wanted.split(" or "):
         return None
     if name != "dyn":
         return f"is of type {name[:60]}, but {wanted} is demanded"

@@ -8,6 +8,7 @@ from typing import Final
 
 from libs.errors import Violation
 from services.registry.model import Spec
+from services.registry.model.tool_options import check_options
 
 _TOOL_ID: Final = re.compile(r"[a-z]+(/[A-Za-z0-9_.-]+)*/([A-Za-z0-9_.-]+|[A-Za-z0-9_.-]*\*)")
 _PARTS: Final = {"mcp": "mcp/<mcp_server_id>/<tool>", "grpc": "grpc/<tool_provider_id>/<tool>"}
@@ -19,8 +20,11 @@ _RUN: Final = ("agent", "team", "workflow")
 
 def check_tools(spec: Spec, field: str) -> Iterator[Violation]:
     """The tools of an agent or of a team's leader."""
-    tool_ids = [tool["tool_id"] for tool in spec.get("tools", ())]
-    return check_tool_ids(tool_ids, [f"{field}.tools[{index}].tool_id" for index in range(len(tool_ids))])
+    tools = spec.get("tools", ())
+    fields = [f"{field}.tools[{index}]" for index in range(len(tools))]
+    yield from check_tool_ids([tool["tool_id"] for tool in tools], [f"{one}.tool_id" for one in fields])
+    for tool, one in zip(tools, fields, strict=True):
+        yield from check_options(tool, one)
 
 
 def check_tool_ids(tool_ids: list[str], fields: list[str]) -> Iterator[Violation]:

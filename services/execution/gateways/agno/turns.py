@@ -26,18 +26,21 @@ from services.execution.model.events import (
     ToolCallStarted,
     UsageReported,
 )
-from services.execution.model.inputs import InputNeeded, Question
+from services.execution.model.inputs import InputAnswer, InputNeeded, Kind, Question
 from services.execution.model.journal import Step, StepKind
 from services.execution.model.sessions import Message
 from services.execution.model.targets import DEFAULT_MODEL_CALLS, Agent
+from services.execution.model.tool_calls import CallMade
 from services.execution.model.tools import BoundTool, Progress, ToolResult
 from services.execution.model.turns import Job, ModelCall, ModelPiece, ToolCall
+from services.execution.service.approvals import asking, facts
 from services.execution.service.continuation import Permission, outcome, question, unaskable
 from services.execution.service.inner import InnerCall, InnerTools
 from services.execution.service.journal import Journal
 from services.execution.service.outputs import Unfit, parsed
 from services.execution.service.record import storable
 from services.execution.service.sources import enter_key, progress_told
+from services.execution.service.tool_calls import record
 from services.execution.service.tools import digest, parse_object
 
 _ATTEMPTS: Final = 3
@@ -331,8 +334,12 @@ class Turns:
 
     async def _call_tool(self, bound: BoundTool, call: ToolCall) -> str:
         tool, arguments = bound.tool, parse_object(call.arguments or "{}")
-        refused = self._refusal(arguments) or unaskable(bound, arguments or {})
-        answer = self.journal.answer(call.call_id) if bound.asks and not refused else None
+        limited, answer = self._refusal(arguments), None
+        refused = limited
+        if not refused:
+            answer = self.journal.answer(call.call_id)
+            bound = self._asking(bound, call.call_id, arguments or {}, answer)
+            refused = None if answer else unaskable(bound, arguments or {})
         started = ToolCallStarted(call.call_id, tool.tool_id, arguments or {})
         if bound.asks and not refused and answer is None:
             asked = question(bound, call.call_id, arguments or {})
@@ -345,7 +352,7 @@ class Turns:
             digest(call.arguments),
             datetime.now(UTC),
             call.call_id,
-            repeatable=isinstance(decided, ToolResult) or tool.idempotent or tool.read_only or tool.takes_key,
+            repeatable=isinstance(decided, ToolResult) or tool.repeatable,
         )
         # A call that asked has said before that it begins.
         if (kept := await self.journal.begin(step, *([] if answer else [started]))) is not None:
@@ -360,10 +367,31 @@ class Turns:
             self._announced += needed.announced
             return ""
         result = replace(result, output=storable(result.output))
-        await self.journal.complete(
-            step, asdict(result), *changes, _completed(call.call_id, tool.tool_id, result), is_error=result.is_error
-        )
+        self._uncount(result)
+        used = decided.arguments if isinstance(decided, Permission) and decided.arguments is not None else arguments
+        place = {"execution_id": self.job.execution_id, "step": step.number, "call_id": call.call_id}
+        denied = isinstance(decided, ToolResult) and answer is not None and answer.kind is Kind.APPROVAL
+        at_limit = limited is not None and arguments is not None
+        made = CallMade(tool, used or {}, result, denied or at_limit, answer, place)
+        completed = _completed(call.call_id, tool.tool_id, result)
+        step = replace(step, record=record(made))
+        await self.journal.complete(step, asdict(result), *changes, completed, is_error=result.is_error)
         return result.output
+
+    def _asking(
+        self, bound: BoundTool, call_id: str, arguments: Mapping[str, Any], answer: InputAnswer | None
+    ) -> BoundTool:
+        """What was allowed, or begun before, is not asked for again; what somebody allowed is called indeed."""
+        if answer is not None:
+            return replace(bound, cache_ttl=0.0)
+        if is_own(bound.tool.tool_id) or self.journal.made(call_id):
+            return bound
+        return asking(bound, facts(self.job.request, self.job.usage, arguments))
+
+    def _uncount(self, result: ToolResult) -> None:
+        """An answer that was there costs no call."""
+        if result.cached:
+            self._meter.count({"tool_calls": -1})
 
     def _ask_first(self, asked: Question, started: ToolCallStarted) -> str:
         """The other calls of the turn are made; then, in place of the next turn, the run waits."""
@@ -399,6 +427,7 @@ class Turns:
         if (inner := self._inner.get(step.name)) is not None:
             for change in await inner.recall(self._inner_call(bound, step, started.arguments)):
                 self.journal.again(change)
+        self._uncount(result)
         self.journal.again(_completed(step.call_id, step.name, result))
         return result.output
 
@@ -414,7 +443,7 @@ class Turns:
 
 
 def _completed(call_id: str, tool_id: str, result: ToolResult) -> ToolCallCompleted:
-    return ToolCallCompleted(call_id, tool_id, result.output, result.is_error, result.duration)
+    return ToolCallCompleted(call_id, tool_id, result.output, result.is_error, result.duration, result.cached)
 
 
 def _kept(turn: ModelPiece) -> dict[str, Any]:

@@ -138,7 +138,8 @@ const (
 	// The run asked for something else than its journal has. Code ABORTED, in execution_failed or from ReplayExecution.
 	// Metadata: `step`.
 	ErrorReason_ERROR_REASON_JOURNAL_MISMATCH ErrorReason = 44
-	// An answer that the execution waited for did not come in time. Code DEADLINE_EXCEEDED, in execution_failed.
+	// An answer that the execution waited for did not come in time. Code DEADLINE_EXCEEDED, in execution_failed;
+	// FAILED_PRECONDITION of ContinueExecution, where an approval came too late.
 	ErrorReason_ERROR_REASON_INPUT_EXPIRED ErrorReason = 45
 	// The source of a tool cannot be reached, or was lost before it answered. Code UNAVAILABLE. Metadata: `source`, e.g.
 	// "mcp/crm" or "grpc/crm".

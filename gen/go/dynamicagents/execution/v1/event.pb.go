@@ -754,7 +754,9 @@ type ToolCallCompleted struct {
 	// The call failed: bad arguments, timeout, or the tool's own error. The model is told and goes on.
 	IsError bool `protobuf:"varint,4,opt,name=is_error,json=isError,proto3" json:"is_error,omitempty"`
 	// How long the call took.
-	Duration      *durationpb.Duration `protobuf:"bytes,5,opt,name=duration,proto3" json:"duration,omitempty"`
+	Duration *durationpb.Duration `protobuf:"bytes,5,opt,name=duration,proto3" json:"duration,omitempty"`
+	// The output is that of an earlier call with the same arguments: the tool was not called, and the call does not count.
+	Cached        bool `protobuf:"varint,6,opt,name=cached,proto3" json:"cached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -822,6 +824,13 @@ func (x *ToolCallCompleted) GetDuration() *durationpb.Duration {
 		return x.Duration
 	}
 	return nil
+}
+
+func (x *ToolCallCompleted) GetCached() bool {
+	if x != nil {
+		return x.Cached
+	}
+	return false
 }
 
 // UsageReported says what one model call took.
@@ -1550,7 +1559,9 @@ type InputReceived struct {
 	// For an approval: whether it was given.
 	Approved *bool `protobuf:"varint,2,opt,name=approved,proto3,oneof" json:"approved,omitempty"`
 	// Subject of the token of who answered.
-	Subject       string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
+	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Nobody answered in time, which is a no; `subject` is empty.
+	Expired       bool `protobuf:"varint,4,opt,name=expired,proto3" json:"expired,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1604,6 +1615,13 @@ func (x *InputReceived) GetSubject() string {
 		return x.Subject
 	}
 	return ""
+}
+
+func (x *InputReceived) GetExpired() bool {
+	if x != nil {
+		return x.Expired
+	}
+	return false
 }
 
 // ExecutionCompleted ends a run with an answer.
@@ -1849,13 +1867,14 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\x0fToolCallStarted\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
 	"\atool_id\x18\x02 \x01(\tR\x06toolId\x125\n" +
-	"\targuments\x18\x03 \x01(\v2\x17.google.protobuf.StructR\targuments\"\xaf\x01\n" +
+	"\targuments\x18\x03 \x01(\v2\x17.google.protobuf.StructR\targuments\"\xc7\x01\n" +
 	"\x11ToolCallCompleted\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
 	"\atool_id\x18\x02 \x01(\tR\x06toolId\x12\x16\n" +
 	"\x06output\x18\x03 \x01(\tR\x06output\x12\x19\n" +
 	"\bis_error\x18\x04 \x01(\bR\aisError\x125\n" +
-	"\bduration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bduration\"\xb4\x02\n" +
+	"\bduration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x16\n" +
+	"\x06cached\x18\x06 \x01(\bR\x06cached\"\xb4\x02\n" +
 	"\rUsageReported\x12!\n" +
 	"\finput_tokens\x18\x01 \x01(\x03R\vinputTokens\x12#\n" +
 	"\routput_tokens\x18\x02 \x01(\x03R\foutputTokens\x12.\n" +
@@ -1902,11 +1921,12 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\bCitation\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x14\n" +
-	"\x05quote\x18\x03 \x01(\tR\x05quote\"r\n" +
+	"\x05quote\x18\x03 \x01(\tR\x05quote\"\x8c\x01\n" +
 	"\rInputReceived\x12\x19\n" +
 	"\binput_id\x18\x01 \x01(\tR\ainputId\x12\x1f\n" +
 	"\bapproved\x18\x02 \x01(\bH\x00R\bapproved\x88\x01\x01\x12\x18\n" +
-	"\asubject\x18\x03 \x01(\tR\asubjectB\v\n" +
+	"\asubject\x18\x03 \x01(\tR\asubject\x12\x18\n" +
+	"\aexpired\x18\x04 \x01(\bR\aexpiredB\v\n" +
 	"\t_approved\"\xd2\x01\n" +
 	"\x12ExecutionCompleted\x12\x16\n" +
 	"\x06output\x18\x01 \x01(\tR\x06output\x12D\n" +

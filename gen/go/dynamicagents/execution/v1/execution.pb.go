@@ -713,7 +713,9 @@ type InputRequest struct {
 	//	*InputRequest_Approval
 	//	*InputRequest_UserInput
 	//	*InputRequest_ExternalTool
-	Kind          isInputRequest_Kind `protobuf_oneof:"kind"`
+	Kind isInputRequest_Kind `protobuf_oneof:"kind"`
+	// When the question is answered by itself, with a no; set where an approval is waited for less long than the run waits.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -789,12 +791,19 @@ func (x *InputRequest) GetExternalTool() *ExternalToolCall {
 	return nil
 }
 
+func (x *InputRequest) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 type isInputRequest_Kind interface {
 	isInputRequest_Kind()
 }
 
 type InputRequest_Approval struct {
-	// May this tool be called? Of tools with requires_confirmation.
+	// May this tool be called? Of tools with requires_confirmation, and calls to which an ApprovalPolicy applies.
 	Approval *ToolApproval `protobuf:"bytes,2,opt,name=approval,proto3,oneof"`
 }
 
@@ -1169,13 +1178,15 @@ const file_dynamicagents_execution_v1_execution_proto_rawDesc = "" +
 	"\rInputRequired\x12D\n" +
 	"\brequests\x18\x01 \x03(\v2(.dynamicagents.execution.v1.InputRequestR\brequests\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\x96\x02\n" +
+	"expireTime\"\xd3\x02\n" +
 	"\fInputRequest\x12\x19\n" +
 	"\binput_id\x18\x01 \x01(\tR\ainputId\x12F\n" +
 	"\bapproval\x18\x02 \x01(\v2(.dynamicagents.execution.v1.ToolApprovalH\x00R\bapproval\x12F\n" +
 	"\n" +
 	"user_input\x18\x03 \x01(\v2%.dynamicagents.execution.v1.UserInputH\x00R\tuserInput\x12S\n" +
-	"\rexternal_tool\x18\x04 \x01(\v2,.dynamicagents.execution.v1.ExternalToolCallH\x00R\fexternalToolB\x06\n" +
+	"\rexternal_tool\x18\x04 \x01(\v2,.dynamicagents.execution.v1.ExternalToolCallH\x00R\fexternalTool\x12;\n" +
+	"\vexpire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTimeB\x06\n" +
 	"\x04kind\"w\n" +
 	"\fToolApproval\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
@@ -1257,14 +1268,15 @@ var file_dynamicagents_execution_v1_execution_proto_depIdxs = []int32{
 	6,  // 14: dynamicagents.execution.v1.InputRequest.approval:type_name -> dynamicagents.execution.v1.ToolApproval
 	7,  // 15: dynamicagents.execution.v1.InputRequest.user_input:type_name -> dynamicagents.execution.v1.UserInput
 	8,  // 16: dynamicagents.execution.v1.InputRequest.external_tool:type_name -> dynamicagents.execution.v1.ExternalToolCall
-	11, // 17: dynamicagents.execution.v1.ToolApproval.arguments:type_name -> google.protobuf.Struct
-	11, // 18: dynamicagents.execution.v1.UserInput.schema:type_name -> google.protobuf.Struct
-	11, // 19: dynamicagents.execution.v1.ExternalToolCall.arguments:type_name -> google.protobuf.Struct
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	13, // 17: dynamicagents.execution.v1.InputRequest.expire_time:type_name -> google.protobuf.Timestamp
+	11, // 18: dynamicagents.execution.v1.ToolApproval.arguments:type_name -> google.protobuf.Struct
+	11, // 19: dynamicagents.execution.v1.UserInput.schema:type_name -> google.protobuf.Struct
+	11, // 20: dynamicagents.execution.v1.ExternalToolCall.arguments:type_name -> google.protobuf.Struct
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_execution_v1_execution_proto_init() }

@@ -67,7 +67,7 @@ type ExecutionServiceClient interface {
 	// Lists the executions of the tenant, the newest first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT.
 	ListExecutions(ctx context.Context, in *ListExecutionsRequest, opts ...grpc.CallOption) (*ListExecutionsResponse, error)
 	// Answers what a run waits for, so that it goes on once all is answered. An answer is taken once: of two at a time one
-	// gets FAILED_PRECONDITION (NOT_WAITING). The same answer with the same request_id is taken as a repeat. The run goes on
+	// gets FAILED_PRECONDITION (NOT_WAITING). Approvals need the scope `executions.approve`. The same answer with the same request_id is taken as a repeat. The run goes on
 	// in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
 	// FAILED_PRECONDITION.
 	ContinueExecution(ctx context.Context, in *ContinueExecutionRequest, opts ...grpc.CallOption) (*ContinueExecutionResponse, error)
@@ -287,7 +287,7 @@ type ExecutionServiceServer interface {
 	// Lists the executions of the tenant, the newest first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT.
 	ListExecutions(context.Context, *ListExecutionsRequest) (*ListExecutionsResponse, error)
 	// Answers what a run waits for, so that it goes on once all is answered. An answer is taken once: of two at a time one
-	// gets FAILED_PRECONDITION (NOT_WAITING). The same answer with the same request_id is taken as a repeat. The run goes on
+	// gets FAILED_PRECONDITION (NOT_WAITING). Approvals need the scope `executions.approve`. The same answer with the same request_id is taken as a repeat. The run goes on
 	// in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
 	// FAILED_PRECONDITION.
 	ContinueExecution(context.Context, *ContinueExecutionRequest) (*ContinueExecutionResponse, error)

@@ -257,7 +257,10 @@ type AgentSpec struct {
 	// JSON Schema of the input, where it is JSON text rather than plain text.
 	InputSchema *structpb.Struct `protobuf:"bytes,26,opt,name=input_schema,json=inputSchema,proto3" json:"input_schema,omitempty"`
 	// Questions to go on with, proposed after each answer by one more call of the model. 0: none; at most 10.
-	NumFollowups  int32 `protobuf:"varint,27,opt,name=num_followups,json=numFollowups,proto3" json:"num_followups,omitempty"`
+	NumFollowups int32 `protobuf:"varint,27,opt,name=num_followups,json=numFollowups,proto3" json:"num_followups,omitempty"`
+	// Which calls of any of the tools need somebody's approval, beside what `tools` say. Not those of builtin/ask_user and
+	// function/*, which ask anyway, nor those that change the session's own state.
+	Approval      *ApprovalPolicy `protobuf:"bytes,28,opt,name=approval,proto3" json:"approval,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -479,6 +482,13 @@ func (x *AgentSpec) GetNumFollowups() int32 {
 		return x.NumFollowups
 	}
 	return 0
+}
+
+func (x *AgentSpec) GetApproval() *ApprovalPolicy {
+	if x != nil {
+		return x.Approval
+	}
+	return nil
 }
 
 // PromptReference takes a prompt's text.
@@ -1210,8 +1220,27 @@ type ToolReference struct {
 	Timeout *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Each call waits until somebody has allowed it with ContinueExecution; see execution.v1.ToolApproval.
 	RequiresConfirmation bool `protobuf:"varint,3,opt,name=requires_confirmation,json=requiresConfirmation,proto3" json:"requires_confirmation,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// How often a call is made again that had no answer: it timed out, its source was lost, or the tool says that it may
+	// work later. Only of tools that are idempotent, change nothing or take the idempotency key; others are called once.
+	// Default 0.
+	Retries int32 `protobuf:"varint,4,opt,name=retries,proto3" json:"retries,omitempty"`
+	// The pause before the first of `retries`; each further one is twice as long, up to 30 s, and up to a quarter of chance
+	// is taken off. Unset: 0.5 s.
+	RetryBackoff *durationpb.Duration `protobuf:"bytes,5,opt,name=retry_backoff,json=retryBackoff,proto3" json:"retry_backoff,omitempty"`
+	// For how long a result answers further calls with the same arguments, in all runs of the tenant. Only of tools that
+	// change nothing or are idempotent; errors and calls that somebody allowed are not kept. Unset: what the tool says of
+	// itself, else not at all. At most a day. Contradicts requires_confirmation, and `approval` without a condition.
+	CacheTtl *durationpb.Duration `protobuf:"bytes,6,opt,name=cache_ttl,json=cacheTtl,proto3" json:"cache_ttl,omitempty"`
+	// The same call made twice has the effect of one, although the tool does not say so. A call that was under way when a
+	// process died is then made again, too.
+	Idempotent bool `protobuf:"varint,7,opt,name=idempotent,proto3" json:"idempotent,omitempty"`
+	// Bytes of a result that the model is told; the rest is cut off. 0: the server's limit, which holds in any case.
+	ResultLimit int32 `protobuf:"varint,8,opt,name=result_limit,json=resultLimit,proto3" json:"result_limit,omitempty"`
+	// When a call needs somebody's approval, and for how long that is waited for. Unset: the agent's `approval` alone.
+	// A condition here contradicts requires_confirmation.
+	Approval      *ApprovalPolicy `protobuf:"bytes,9,opt,name=approval,proto3" json:"approval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ToolReference) Reset() {
@@ -1265,6 +1294,111 @@ func (x *ToolReference) GetRequiresConfirmation() bool {
 	return false
 }
 
+func (x *ToolReference) GetRetries() int32 {
+	if x != nil {
+		return x.Retries
+	}
+	return 0
+}
+
+func (x *ToolReference) GetRetryBackoff() *durationpb.Duration {
+	if x != nil {
+		return x.RetryBackoff
+	}
+	return nil
+}
+
+func (x *ToolReference) GetCacheTtl() *durationpb.Duration {
+	if x != nil {
+		return x.CacheTtl
+	}
+	return nil
+}
+
+func (x *ToolReference) GetIdempotent() bool {
+	if x != nil {
+		return x.Idempotent
+	}
+	return false
+}
+
+func (x *ToolReference) GetResultLimit() int32 {
+	if x != nil {
+		return x.ResultLimit
+	}
+	return 0
+}
+
+func (x *ToolReference) GetApproval() *ApprovalPolicy {
+	if x != nil {
+		return x.Approval
+	}
+	return nil
+}
+
+// ApprovalPolicy says which tool calls wait until somebody has allowed them.
+type ApprovalPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Expression in CEL; a call waits where it is true, and where it cannot be evaluated. It sees
+	//
+	//	`tool`       tool_id, function_name, source, version, title, read_only, idempotent, destructive, open_world
+	//	`arguments`  those of the call, an object
+	//	`caller`     tenant, subject and scopes (a list) of who began the run, and its user_id
+	//	`usage`      of the run so far: input_tokens, output_tokens, cost_usd, model_calls, tool_calls
+	//
+	// e.g. `tool.destructive || (has(arguments.amount) && arguments.amount > 100)`. Empty: every call.
+	Condition string `protobuf:"bytes,1,opt,name=condition,proto3" json:"condition,omitempty"`
+	// How long an approval is waited for. One that does not come in time is a no: the model is told so, and the run goes
+	// on. Unset: as long as the server lets a run wait (a day), which then fails. At most 30 days.
+	ExpiresAfter  *durationpb.Duration `protobuf:"bytes,2,opt,name=expires_after,json=expiresAfter,proto3" json:"expires_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApprovalPolicy) Reset() {
+	*x = ApprovalPolicy{}
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApprovalPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApprovalPolicy) ProtoMessage() {}
+
+func (x *ApprovalPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_registry_v1_agent_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApprovalPolicy.ProtoReflect.Descriptor instead.
+func (*ApprovalPolicy) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_registry_v1_agent_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ApprovalPolicy) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
+func (x *ApprovalPolicy) GetExpiresAfter() *durationpb.Duration {
+	if x != nil {
+		return x.ExpiresAfter
+	}
+	return nil
+}
+
 var File_dynamicagents_registry_v1_agent_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_registry_v1_agent_proto_rawDesc = "" +
@@ -1284,7 +1418,7 @@ const file_dynamicagents_registry_v1_agent_proto_rawDesc = "" +
 	"updateTime\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf3\f\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xba\r\n" +
 	"\tAgentSpec\x12>\n" +
 	"\x05model\x18\x01 \x01(\v2(.dynamicagents.registry.v1.ModelSettingsR\x05model\x124\n" +
 	"\finstructions\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n" +
@@ -1320,7 +1454,8 @@ const file_dynamicagents_registry_v1_agent_proto_rawDesc = "" +
 	"\x0emcp_server_ids\x18\x19 \x03(\tB4\xbaH1\x92\x01.\x10@\x18\x01\"(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\fmcpServerIds\x12:\n" +
 	"\finput_schema\x18\x1a \x01(\v2\x17.google.protobuf.StructR\vinputSchema\x12.\n" +
 	"\rnum_followups\x18\x1b \x01(\x05B\t\xbaH\x06\x1a\x04\x18\n" +
-	"(\x00R\fnumFollowups\"\xb7\x01\n" +
+	"(\x00R\fnumFollowups\x12E\n" +
+	"\bapproval\x18\x1c \x01(\v2).dynamicagents.registry.v1.ApprovalPolicyR\bapproval\"\xb7\x01\n" +
 	"\x0fPromptReference\x12H\n" +
 	"\tprompt_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\bpromptId\x12#\n" +
 	"\brevision\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\brevision\x125\n" +
@@ -1383,12 +1518,23 @@ const file_dynamicagents_registry_v1_agent_proto_rawDesc = "" +
 	"\x05_seedB\x14\n" +
 	"\x12_frequency_penaltyB\x13\n" +
 	"\x11_presence_penaltyB\x16\n" +
-	"\x14_parallel_tool_calls\"\xec\x01\n" +
+	"\x14_parallel_tool_calls\"\xbf\x04\n" +
 	"\rToolReference\x12b\n" +
 	"\atool_id\x18\x01 \x01(\tBI\xbaHFrD\x18\xff\x012?^[a-z]+(/[A-Za-z0-9_.-]+)*/([A-Za-z0-9_.-]+|[A-Za-z0-9_.-]*\\*)$R\x06toolId\x12B\n" +
 	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
 	"\xaa\x01\a\"\x03\b\x90\x1c*\x00R\atimeout\x123\n" +
-	"\x15requires_confirmation\x18\x03 \x01(\bR\x14requiresConfirmation*k\n" +
+	"\x15requires_confirmation\x18\x03 \x01(\bR\x14requiresConfirmation\x12#\n" +
+	"\aretries\x18\x04 \x01(\x05B\t\xbaH\x06\x1a\x04\x18\x05(\x00R\aretries\x12L\n" +
+	"\rretry_backoff\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\"\x02\b\x1e*\x00R\fretryBackoff\x12F\n" +
+	"\tcache_ttl\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00R\bcacheTtl\x12\x1e\n" +
+	"\n" +
+	"idempotent\x18\a \x01(\bR\n" +
+	"idempotent\x12/\n" +
+	"\fresult_limit\x18\b \x01(\x05B\f\xbaH\t\x1a\a\x18\x80\x80\x80\b(\x00R\vresultLimit\x12E\n" +
+	"\bapproval\x18\t \x01(\v2).dynamicagents.registry.v1.ApprovalPolicyR\bapproval\"\x89\x01\n" +
+	"\x0eApprovalPolicy\x12&\n" +
+	"\tcondition\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x90NR\tcondition\x12O\n" +
+	"\rexpires_after\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x05\b\x80\x9a\x9e\x01*\x00R\fexpiresAfter*k\n" +
 	"\x0fGuardrailAction\x12 \n" +
 	"\x1cGUARDRAIL_ACTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17GUARDRAIL_ACTION_REFUSE\x10\x01\x12\x19\n" +
@@ -1408,7 +1554,7 @@ func file_dynamicagents_registry_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_dynamicagents_registry_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dynamicagents_registry_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_dynamicagents_registry_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_dynamicagents_registry_v1_agent_proto_goTypes = []any{
 	(GuardrailAction)(0),          // 0: dynamicagents.registry.v1.GuardrailAction
 	(*Agent)(nil),                 // 1: dynamicagents.registry.v1.Agent
@@ -1423,19 +1569,20 @@ var file_dynamicagents_registry_v1_agent_proto_goTypes = []any{
 	(*Handoff)(nil),               // 10: dynamicagents.registry.v1.Handoff
 	(*ModelSettings)(nil),         // 11: dynamicagents.registry.v1.ModelSettings
 	(*ToolReference)(nil),         // 12: dynamicagents.registry.v1.ToolReference
-	nil,                           // 13: dynamicagents.registry.v1.Agent.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 15: google.protobuf.Struct
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(*ApprovalPolicy)(nil),        // 13: dynamicagents.registry.v1.ApprovalPolicy
+	nil,                           // 14: dynamicagents.registry.v1.Agent.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 16: google.protobuf.Struct
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
 }
 var file_dynamicagents_registry_v1_agent_proto_depIdxs = []int32{
 	2,  // 0: dynamicagents.registry.v1.Agent.spec:type_name -> dynamicagents.registry.v1.AgentSpec
-	13, // 1: dynamicagents.registry.v1.Agent.labels:type_name -> dynamicagents.registry.v1.Agent.LabelsEntry
-	14, // 2: dynamicagents.registry.v1.Agent.create_time:type_name -> google.protobuf.Timestamp
-	14, // 3: dynamicagents.registry.v1.Agent.update_time:type_name -> google.protobuf.Timestamp
+	14, // 1: dynamicagents.registry.v1.Agent.labels:type_name -> dynamicagents.registry.v1.Agent.LabelsEntry
+	15, // 2: dynamicagents.registry.v1.Agent.create_time:type_name -> google.protobuf.Timestamp
+	15, // 3: dynamicagents.registry.v1.Agent.update_time:type_name -> google.protobuf.Timestamp
 	11, // 4: dynamicagents.registry.v1.AgentSpec.model:type_name -> dynamicagents.registry.v1.ModelSettings
 	12, // 5: dynamicagents.registry.v1.AgentSpec.tools:type_name -> dynamicagents.registry.v1.ToolReference
-	15, // 6: dynamicagents.registry.v1.AgentSpec.output_schema:type_name -> google.protobuf.Struct
+	16, // 6: dynamicagents.registry.v1.AgentSpec.output_schema:type_name -> google.protobuf.Struct
 	3,  // 7: dynamicagents.registry.v1.AgentSpec.prompt:type_name -> dynamicagents.registry.v1.PromptReference
 	11, // 8: dynamicagents.registry.v1.AgentSpec.reasoning_model:type_name -> dynamicagents.registry.v1.ModelSettings
 	4,  // 9: dynamicagents.registry.v1.AgentSpec.reasoning:type_name -> dynamicagents.registry.v1.ReasoningSettings
@@ -1445,18 +1592,23 @@ var file_dynamicagents_registry_v1_agent_proto_depIdxs = []int32{
 	8,  // 13: dynamicagents.registry.v1.AgentSpec.knowledge:type_name -> dynamicagents.registry.v1.KnowledgeSettings
 	9,  // 14: dynamicagents.registry.v1.AgentSpec.guardrails:type_name -> dynamicagents.registry.v1.GuardrailSettings
 	10, // 15: dynamicagents.registry.v1.AgentSpec.handoffs:type_name -> dynamicagents.registry.v1.Handoff
-	15, // 16: dynamicagents.registry.v1.AgentSpec.input_schema:type_name -> google.protobuf.Struct
-	15, // 17: dynamicagents.registry.v1.PromptReference.variables:type_name -> google.protobuf.Struct
-	15, // 18: dynamicagents.registry.v1.SessionSettings.initial_state:type_name -> google.protobuf.Struct
-	15, // 19: dynamicagents.registry.v1.KnowledgeSettings.filters:type_name -> google.protobuf.Struct
-	0,  // 20: dynamicagents.registry.v1.GuardrailSettings.personal_data:type_name -> dynamicagents.registry.v1.GuardrailAction
-	0,  // 21: dynamicagents.registry.v1.GuardrailSettings.prompt_injection:type_name -> dynamicagents.registry.v1.GuardrailAction
-	16, // 22: dynamicagents.registry.v1.ToolReference.timeout:type_name -> google.protobuf.Duration
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	16, // 16: dynamicagents.registry.v1.AgentSpec.input_schema:type_name -> google.protobuf.Struct
+	13, // 17: dynamicagents.registry.v1.AgentSpec.approval:type_name -> dynamicagents.registry.v1.ApprovalPolicy
+	16, // 18: dynamicagents.registry.v1.PromptReference.variables:type_name -> google.protobuf.Struct
+	16, // 19: dynamicagents.registry.v1.SessionSettings.initial_state:type_name -> google.protobuf.Struct
+	16, // 20: dynamicagents.registry.v1.KnowledgeSettings.filters:type_name -> google.protobuf.Struct
+	0,  // 21: dynamicagents.registry.v1.GuardrailSettings.personal_data:type_name -> dynamicagents.registry.v1.GuardrailAction
+	0,  // 22: dynamicagents.registry.v1.GuardrailSettings.prompt_injection:type_name -> dynamicagents.registry.v1.GuardrailAction
+	17, // 23: dynamicagents.registry.v1.ToolReference.timeout:type_name -> google.protobuf.Duration
+	17, // 24: dynamicagents.registry.v1.ToolReference.retry_backoff:type_name -> google.protobuf.Duration
+	17, // 25: dynamicagents.registry.v1.ToolReference.cache_ttl:type_name -> google.protobuf.Duration
+	13, // 26: dynamicagents.registry.v1.ToolReference.approval:type_name -> dynamicagents.registry.v1.ApprovalPolicy
+	17, // 27: dynamicagents.registry.v1.ApprovalPolicy.expires_after:type_name -> google.protobuf.Duration
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_registry_v1_agent_proto_init() }
@@ -1476,7 +1628,7 @@ func file_dynamicagents_registry_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_registry_v1_agent_proto_rawDesc), len(file_dynamicagents_registry_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

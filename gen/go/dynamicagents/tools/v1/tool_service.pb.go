@@ -12,6 +12,7 @@ import (
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	structpb "google.golang.org/protobuf/types/known/structpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -942,7 +943,9 @@ type CallToolResponse struct {
 	// The tool failed; `output` says how.
 	IsError bool `protobuf:"varint,2,opt,name=is_error,json=isError,proto3" json:"is_error,omitempty"`
 	// How long the call took.
-	Duration      *durationpb.Duration `protobuf:"bytes,3,opt,name=duration,proto3" json:"duration,omitempty"`
+	Duration *durationpb.Duration `protobuf:"bytes,3,opt,name=duration,proto3" json:"duration,omitempty"`
+	// The output is that of an earlier call with the same arguments; the tool was not called.
+	Cached        bool `protobuf:"varint,4,opt,name=cached,proto3" json:"cached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -998,6 +1001,168 @@ func (x *CallToolResponse) GetDuration() *durationpb.Duration {
 	return nil
 }
 
+func (x *CallToolResponse) GetCached() bool {
+	if x != nil {
+		return x.Cached
+	}
+	return false
+}
+
+// ListToolCallsRequest asks for a page of calls. All conditions must hold; an empty one is none.
+type ListToolCallsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Calls a page, 1 to 1000. Default 50.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// `next_page_token` of the page before, with the same conditions. Empty: the first page.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only calls of this run.
+	ExecutionId string `protobuf:"bytes,3,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// Only calls of this tool, or with * at the end, of those whose ids begin with the rest.
+	ToolId string `protobuf:"bytes,4,opt,name=tool_id,json=toolId,proto3" json:"tool_id,omitempty"`
+	// Only calls of this subject.
+	Subject string `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Only calls that ended then or later.
+	FromTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=from_time,json=fromTime,proto3" json:"from_time,omitempty"`
+	// Only calls that ended before.
+	BeforeTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=before_time,json=beforeTime,proto3" json:"before_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListToolCallsRequest) Reset() {
+	*x = ListToolCallsRequest{}
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListToolCallsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListToolCallsRequest) ProtoMessage() {}
+
+func (x *ListToolCallsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListToolCallsRequest.ProtoReflect.Descriptor instead.
+func (*ListToolCallsRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListToolCallsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListToolCallsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListToolCallsRequest) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+func (x *ListToolCallsRequest) GetToolId() string {
+	if x != nil {
+		return x.ToolId
+	}
+	return ""
+}
+
+func (x *ListToolCallsRequest) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *ListToolCallsRequest) GetFromTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FromTime
+	}
+	return nil
+}
+
+func (x *ListToolCallsRequest) GetBeforeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BeforeTime
+	}
+	return nil
+}
+
+// ListToolCallsResponse carries a page of calls.
+type ListToolCallsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The calls.
+	ToolCalls []*ToolCallRecord `protobuf:"bytes,1,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
+	// Token of the next page; empty on the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListToolCallsResponse) Reset() {
+	*x = ListToolCallsResponse{}
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListToolCallsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListToolCallsResponse) ProtoMessage() {}
+
+func (x *ListToolCallsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListToolCallsResponse.ProtoReflect.Descriptor instead.
+func (*ListToolCallsResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListToolCallsResponse) GetToolCalls() []*ToolCallRecord {
+	if x != nil {
+		return x.ToolCalls
+	}
+	return nil
+}
+
+func (x *ListToolCallsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // CheckToolProviderRequest says what to compare.
 type CheckToolProviderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1017,7 +1182,7 @@ type CheckToolProviderRequest struct {
 
 func (x *CheckToolProviderRequest) Reset() {
 	*x = CheckToolProviderRequest{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[12]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1194,7 @@ func (x *CheckToolProviderRequest) String() string {
 func (*CheckToolProviderRequest) ProtoMessage() {}
 
 func (x *CheckToolProviderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[12]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1207,7 @@ func (x *CheckToolProviderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckToolProviderRequest.ProtoReflect.Descriptor instead.
 func (*CheckToolProviderRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{12}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CheckToolProviderRequest) GetToolProviderId() string {
@@ -1107,7 +1272,7 @@ type CheckToolProviderResponse struct {
 
 func (x *CheckToolProviderResponse) Reset() {
 	*x = CheckToolProviderResponse{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[13]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1284,7 @@ func (x *CheckToolProviderResponse) String() string {
 func (*CheckToolProviderResponse) ProtoMessage() {}
 
 func (x *CheckToolProviderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[13]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1297,7 @@ func (x *CheckToolProviderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckToolProviderResponse.ProtoReflect.Descriptor instead.
 func (*CheckToolProviderResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{13}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CheckToolProviderResponse) GetTools() []*ToolCheck {
@@ -1159,7 +1324,7 @@ type ToolCheck struct {
 
 func (x *ToolCheck) Reset() {
 	*x = ToolCheck{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[14]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1336,7 @@ func (x *ToolCheck) String() string {
 func (*ToolCheck) ProtoMessage() {}
 
 func (x *ToolCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[14]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1349,7 @@ func (x *ToolCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCheck.ProtoReflect.Descriptor instead.
 func (*ToolCheck) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{14}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ToolCheck) GetToolId() string {
@@ -1230,7 +1395,7 @@ type ToolDifference struct {
 
 func (x *ToolDifference) Reset() {
 	*x = ToolDifference{}
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[15]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1242,7 +1407,7 @@ func (x *ToolDifference) String() string {
 func (*ToolDifference) ProtoMessage() {}
 
 func (x *ToolDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[15]
+	mi := &file_dynamicagents_tools_v1_tool_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1255,7 +1420,7 @@ func (x *ToolDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolDifference.ProtoReflect.Descriptor instead.
 func (*ToolDifference) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{15}
+	return file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ToolDifference) GetPath() string {
@@ -1283,7 +1448,7 @@ var File_dynamicagents_tools_v1_tool_service_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_tools_v1_tool_service_proto_rawDesc = "" +
 	"\n" +
-	")dynamicagents/tools/v1/tool_service.proto\x12\x16dynamicagents.tools.v1\x1a\x1bbuf/validate/validate.proto\x1a!dynamicagents/tools/v1/host.proto\x1a!dynamicagents/tools/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xf8\x02\n" +
+	")dynamicagents/tools/v1/tool_service.proto\x12\x16dynamicagents.tools.v1\x1a\x1bbuf/validate/validate.proto\x1a!dynamicagents/tools/v1/host.proto\x1a!dynamicagents/tools/v1/tool.proto\x1a&dynamicagents/tools/v1/tool_call.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf8\x02\n" +
 	"\x10HostToolsRequest\x12F\n" +
 	"\bregister\x18\n" +
 	" \x01(\v2(.dynamicagents.tools.v1.HostRegistrationH\x00R\bregister\x12F\n" +
@@ -1334,11 +1499,27 @@ const file_dynamicagents_tools_v1_tool_service_proto_rawDesc = "" +
 	"\x0fCallToolRequest\x12#\n" +
 	"\atool_id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x06toolId\x125\n" +
-	"\targuments\x18\x02 \x01(\v2\x17.google.protobuf.StructR\targuments\"|\n" +
+	"\targuments\x18\x02 \x01(\v2\x17.google.protobuf.StructR\targuments\"\x94\x01\n" +
 	"\x10CallToolResponse\x12\x16\n" +
 	"\x06output\x18\x01 \x01(\tR\x06output\x12\x19\n" +
 	"\bis_error\x18\x02 \x01(\bR\aisError\x125\n" +
-	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration\"\x82\x02\n" +
+	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x16\n" +
+	"\x06cached\x18\x04 \x01(\bR\x06cached\"\xd1\x02\n" +
+	"\x14ListToolCallsRequest\x12'\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12*\n" +
+	"\fexecution_id\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18?R\vexecutionId\x12!\n" +
+	"\atool_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x06toolId\x12\"\n" +
+	"\asubject\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\asubject\x127\n" +
+	"\tfrom_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bfromTime\x12;\n" +
+	"\vbefore_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"beforeTime\"\x86\x01\n" +
+	"\x15ListToolCallsResponse\x12E\n" +
+	"\n" +
+	"tool_calls\x18\x01 \x03(\v2&.dynamicagents.tools.v1.ToolCallRecordR\ttoolCalls\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x82\x02\n" +
 	"\x18CheckToolProviderRequest\x123\n" +
 	"\x10tool_provider_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x0etoolProviderId\x12Z\n" +
 	"\x11candidate_address\x18\x02 \x01(\tB+\xbaH(r&\x18\xff\x012!^[A-Za-z0-9.\\[\\]:_-]+:[0-9]{1,5}$H\x00R\x10candidateAddress\x12H\n" +
@@ -1362,13 +1543,14 @@ const file_dynamicagents_tools_v1_tool_service_proto_rawDesc = "" +
 	"\x11TOOL_CHANGE_ADDED\x10\x02\x12\x1a\n" +
 	"\x16TOOL_CHANGE_COMPATIBLE\x10\x03\x12\x18\n" +
 	"\x14TOOL_CHANGE_BREAKING\x10\x04\x12\x17\n" +
-	"\x13TOOL_CHANGE_REMOVED\x10\x052\x95\x04\n" +
+	"\x13TOOL_CHANGE_REMOVED\x10\x052\x83\x05\n" +
 	"\vToolService\x12`\n" +
 	"\tListTools\x12(.dynamicagents.tools.v1.ListToolsRequest\x1a).dynamicagents.tools.v1.ListToolsResponse\x12e\n" +
 	"\n" +
 	"WatchTools\x12).dynamicagents.tools.v1.WatchToolsRequest\x1a*.dynamicagents.tools.v1.WatchToolsResponse0\x01\x12]\n" +
 	"\bCallTool\x12'.dynamicagents.tools.v1.CallToolRequest\x1a(.dynamicagents.tools.v1.CallToolResponse\x12x\n" +
-	"\x11CheckToolProvider\x120.dynamicagents.tools.v1.CheckToolProviderRequest\x1a1.dynamicagents.tools.v1.CheckToolProviderResponse\x12d\n" +
+	"\x11CheckToolProvider\x120.dynamicagents.tools.v1.CheckToolProviderRequest\x1a1.dynamicagents.tools.v1.CheckToolProviderResponse\x12l\n" +
+	"\rListToolCalls\x12,.dynamicagents.tools.v1.ListToolCallsRequest\x1a-.dynamicagents.tools.v1.ListToolCallsResponse\x12d\n" +
 	"\tHostTools\x12(.dynamicagents.tools.v1.HostToolsRequest\x1a).dynamicagents.tools.v1.HostToolsResponse(\x010\x01Bn\n" +
 	"\x1adev.dynamicagents.tools.v1P\x01ZNgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/tools/v1;toolsv1b\x06proto3"
 
@@ -1385,7 +1567,7 @@ func file_dynamicagents_tools_v1_tool_service_proto_rawDescGZIP() []byte {
 }
 
 var file_dynamicagents_tools_v1_tool_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dynamicagents_tools_v1_tool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_dynamicagents_tools_v1_tool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_dynamicagents_tools_v1_tool_service_proto_goTypes = []any{
 	(ToolChange)(0),                   // 0: dynamicagents.tools.v1.ToolChange
 	(*HostToolsRequest)(nil),          // 1: dynamicagents.tools.v1.HostToolsRequest
@@ -1400,63 +1582,72 @@ var file_dynamicagents_tools_v1_tool_service_proto_goTypes = []any{
 	(*ToolHeartbeat)(nil),             // 10: dynamicagents.tools.v1.ToolHeartbeat
 	(*CallToolRequest)(nil),           // 11: dynamicagents.tools.v1.CallToolRequest
 	(*CallToolResponse)(nil),          // 12: dynamicagents.tools.v1.CallToolResponse
-	(*CheckToolProviderRequest)(nil),  // 13: dynamicagents.tools.v1.CheckToolProviderRequest
-	(*CheckToolProviderResponse)(nil), // 14: dynamicagents.tools.v1.CheckToolProviderResponse
-	(*ToolCheck)(nil),                 // 15: dynamicagents.tools.v1.ToolCheck
-	(*ToolDifference)(nil),            // 16: dynamicagents.tools.v1.ToolDifference
-	(*HostRegistration)(nil),          // 17: dynamicagents.tools.v1.HostRegistration
-	(*HostCallProgress)(nil),          // 18: dynamicagents.tools.v1.HostCallProgress
-	(*HostCallResult)(nil),            // 19: dynamicagents.tools.v1.HostCallResult
-	(*HostDrain)(nil),                 // 20: dynamicagents.tools.v1.HostDrain
-	(*HostHeartbeat)(nil),             // 21: dynamicagents.tools.v1.HostHeartbeat
-	(*HostRegistered)(nil),            // 22: dynamicagents.tools.v1.HostRegistered
-	(*HostCall)(nil),                  // 23: dynamicagents.tools.v1.HostCall
-	(*HostCancel)(nil),                // 24: dynamicagents.tools.v1.HostCancel
-	(*HostServerDraining)(nil),        // 25: dynamicagents.tools.v1.HostServerDraining
-	(*Tool)(nil),                      // 26: dynamicagents.tools.v1.Tool
-	(*ToolSourceStatus)(nil),          // 27: dynamicagents.tools.v1.ToolSourceStatus
-	(*structpb.Struct)(nil),           // 28: google.protobuf.Struct
-	(*durationpb.Duration)(nil),       // 29: google.protobuf.Duration
+	(*ListToolCallsRequest)(nil),      // 13: dynamicagents.tools.v1.ListToolCallsRequest
+	(*ListToolCallsResponse)(nil),     // 14: dynamicagents.tools.v1.ListToolCallsResponse
+	(*CheckToolProviderRequest)(nil),  // 15: dynamicagents.tools.v1.CheckToolProviderRequest
+	(*CheckToolProviderResponse)(nil), // 16: dynamicagents.tools.v1.CheckToolProviderResponse
+	(*ToolCheck)(nil),                 // 17: dynamicagents.tools.v1.ToolCheck
+	(*ToolDifference)(nil),            // 18: dynamicagents.tools.v1.ToolDifference
+	(*HostRegistration)(nil),          // 19: dynamicagents.tools.v1.HostRegistration
+	(*HostCallProgress)(nil),          // 20: dynamicagents.tools.v1.HostCallProgress
+	(*HostCallResult)(nil),            // 21: dynamicagents.tools.v1.HostCallResult
+	(*HostDrain)(nil),                 // 22: dynamicagents.tools.v1.HostDrain
+	(*HostHeartbeat)(nil),             // 23: dynamicagents.tools.v1.HostHeartbeat
+	(*HostRegistered)(nil),            // 24: dynamicagents.tools.v1.HostRegistered
+	(*HostCall)(nil),                  // 25: dynamicagents.tools.v1.HostCall
+	(*HostCancel)(nil),                // 26: dynamicagents.tools.v1.HostCancel
+	(*HostServerDraining)(nil),        // 27: dynamicagents.tools.v1.HostServerDraining
+	(*Tool)(nil),                      // 28: dynamicagents.tools.v1.Tool
+	(*ToolSourceStatus)(nil),          // 29: dynamicagents.tools.v1.ToolSourceStatus
+	(*structpb.Struct)(nil),           // 30: google.protobuf.Struct
+	(*durationpb.Duration)(nil),       // 31: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),     // 32: google.protobuf.Timestamp
+	(*ToolCallRecord)(nil),            // 33: dynamicagents.tools.v1.ToolCallRecord
 }
 var file_dynamicagents_tools_v1_tool_service_proto_depIdxs = []int32{
-	17, // 0: dynamicagents.tools.v1.HostToolsRequest.register:type_name -> dynamicagents.tools.v1.HostRegistration
-	18, // 1: dynamicagents.tools.v1.HostToolsRequest.progress:type_name -> dynamicagents.tools.v1.HostCallProgress
-	19, // 2: dynamicagents.tools.v1.HostToolsRequest.result:type_name -> dynamicagents.tools.v1.HostCallResult
-	20, // 3: dynamicagents.tools.v1.HostToolsRequest.drain:type_name -> dynamicagents.tools.v1.HostDrain
-	21, // 4: dynamicagents.tools.v1.HostToolsRequest.heartbeat:type_name -> dynamicagents.tools.v1.HostHeartbeat
-	22, // 5: dynamicagents.tools.v1.HostToolsResponse.registered:type_name -> dynamicagents.tools.v1.HostRegistered
-	23, // 6: dynamicagents.tools.v1.HostToolsResponse.call:type_name -> dynamicagents.tools.v1.HostCall
-	24, // 7: dynamicagents.tools.v1.HostToolsResponse.cancel:type_name -> dynamicagents.tools.v1.HostCancel
-	21, // 8: dynamicagents.tools.v1.HostToolsResponse.heartbeat:type_name -> dynamicagents.tools.v1.HostHeartbeat
-	25, // 9: dynamicagents.tools.v1.HostToolsResponse.draining:type_name -> dynamicagents.tools.v1.HostServerDraining
-	26, // 10: dynamicagents.tools.v1.ListToolsResponse.tools:type_name -> dynamicagents.tools.v1.Tool
-	27, // 11: dynamicagents.tools.v1.ListToolsResponse.sources:type_name -> dynamicagents.tools.v1.ToolSourceStatus
-	26, // 12: dynamicagents.tools.v1.WatchToolsResponse.tool_upserted:type_name -> dynamicagents.tools.v1.Tool
+	19, // 0: dynamicagents.tools.v1.HostToolsRequest.register:type_name -> dynamicagents.tools.v1.HostRegistration
+	20, // 1: dynamicagents.tools.v1.HostToolsRequest.progress:type_name -> dynamicagents.tools.v1.HostCallProgress
+	21, // 2: dynamicagents.tools.v1.HostToolsRequest.result:type_name -> dynamicagents.tools.v1.HostCallResult
+	22, // 3: dynamicagents.tools.v1.HostToolsRequest.drain:type_name -> dynamicagents.tools.v1.HostDrain
+	23, // 4: dynamicagents.tools.v1.HostToolsRequest.heartbeat:type_name -> dynamicagents.tools.v1.HostHeartbeat
+	24, // 5: dynamicagents.tools.v1.HostToolsResponse.registered:type_name -> dynamicagents.tools.v1.HostRegistered
+	25, // 6: dynamicagents.tools.v1.HostToolsResponse.call:type_name -> dynamicagents.tools.v1.HostCall
+	26, // 7: dynamicagents.tools.v1.HostToolsResponse.cancel:type_name -> dynamicagents.tools.v1.HostCancel
+	23, // 8: dynamicagents.tools.v1.HostToolsResponse.heartbeat:type_name -> dynamicagents.tools.v1.HostHeartbeat
+	27, // 9: dynamicagents.tools.v1.HostToolsResponse.draining:type_name -> dynamicagents.tools.v1.HostServerDraining
+	28, // 10: dynamicagents.tools.v1.ListToolsResponse.tools:type_name -> dynamicagents.tools.v1.Tool
+	29, // 11: dynamicagents.tools.v1.ListToolsResponse.sources:type_name -> dynamicagents.tools.v1.ToolSourceStatus
+	28, // 12: dynamicagents.tools.v1.WatchToolsResponse.tool_upserted:type_name -> dynamicagents.tools.v1.Tool
 	7,  // 13: dynamicagents.tools.v1.WatchToolsResponse.tool_removed:type_name -> dynamicagents.tools.v1.ToolRemoved
-	27, // 14: dynamicagents.tools.v1.WatchToolsResponse.source_changed:type_name -> dynamicagents.tools.v1.ToolSourceStatus
+	29, // 14: dynamicagents.tools.v1.WatchToolsResponse.source_changed:type_name -> dynamicagents.tools.v1.ToolSourceStatus
 	8,  // 15: dynamicagents.tools.v1.WatchToolsResponse.source_removed:type_name -> dynamicagents.tools.v1.ToolSourceRemoved
 	9,  // 16: dynamicagents.tools.v1.WatchToolsResponse.snapshot_complete:type_name -> dynamicagents.tools.v1.ToolSnapshotComplete
 	10, // 17: dynamicagents.tools.v1.WatchToolsResponse.heartbeat:type_name -> dynamicagents.tools.v1.ToolHeartbeat
-	28, // 18: dynamicagents.tools.v1.CallToolRequest.arguments:type_name -> google.protobuf.Struct
-	29, // 19: dynamicagents.tools.v1.CallToolResponse.duration:type_name -> google.protobuf.Duration
-	15, // 20: dynamicagents.tools.v1.CheckToolProviderResponse.tools:type_name -> dynamicagents.tools.v1.ToolCheck
-	0,  // 21: dynamicagents.tools.v1.ToolCheck.change:type_name -> dynamicagents.tools.v1.ToolChange
-	16, // 22: dynamicagents.tools.v1.ToolCheck.differences:type_name -> dynamicagents.tools.v1.ToolDifference
-	3,  // 23: dynamicagents.tools.v1.ToolService.ListTools:input_type -> dynamicagents.tools.v1.ListToolsRequest
-	5,  // 24: dynamicagents.tools.v1.ToolService.WatchTools:input_type -> dynamicagents.tools.v1.WatchToolsRequest
-	11, // 25: dynamicagents.tools.v1.ToolService.CallTool:input_type -> dynamicagents.tools.v1.CallToolRequest
-	13, // 26: dynamicagents.tools.v1.ToolService.CheckToolProvider:input_type -> dynamicagents.tools.v1.CheckToolProviderRequest
-	1,  // 27: dynamicagents.tools.v1.ToolService.HostTools:input_type -> dynamicagents.tools.v1.HostToolsRequest
-	4,  // 28: dynamicagents.tools.v1.ToolService.ListTools:output_type -> dynamicagents.tools.v1.ListToolsResponse
-	6,  // 29: dynamicagents.tools.v1.ToolService.WatchTools:output_type -> dynamicagents.tools.v1.WatchToolsResponse
-	12, // 30: dynamicagents.tools.v1.ToolService.CallTool:output_type -> dynamicagents.tools.v1.CallToolResponse
-	14, // 31: dynamicagents.tools.v1.ToolService.CheckToolProvider:output_type -> dynamicagents.tools.v1.CheckToolProviderResponse
-	2,  // 32: dynamicagents.tools.v1.ToolService.HostTools:output_type -> dynamicagents.tools.v1.HostToolsResponse
-	28, // [28:33] is the sub-list for method output_type
-	23, // [23:28] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	30, // 18: dynamicagents.tools.v1.CallToolRequest.arguments:type_name -> google.protobuf.Struct
+	31, // 19: dynamicagents.tools.v1.CallToolResponse.duration:type_name -> google.protobuf.Duration
+	32, // 20: dynamicagents.tools.v1.ListToolCallsRequest.from_time:type_name -> google.protobuf.Timestamp
+	32, // 21: dynamicagents.tools.v1.ListToolCallsRequest.before_time:type_name -> google.protobuf.Timestamp
+	33, // 22: dynamicagents.tools.v1.ListToolCallsResponse.tool_calls:type_name -> dynamicagents.tools.v1.ToolCallRecord
+	17, // 23: dynamicagents.tools.v1.CheckToolProviderResponse.tools:type_name -> dynamicagents.tools.v1.ToolCheck
+	0,  // 24: dynamicagents.tools.v1.ToolCheck.change:type_name -> dynamicagents.tools.v1.ToolChange
+	18, // 25: dynamicagents.tools.v1.ToolCheck.differences:type_name -> dynamicagents.tools.v1.ToolDifference
+	3,  // 26: dynamicagents.tools.v1.ToolService.ListTools:input_type -> dynamicagents.tools.v1.ListToolsRequest
+	5,  // 27: dynamicagents.tools.v1.ToolService.WatchTools:input_type -> dynamicagents.tools.v1.WatchToolsRequest
+	11, // 28: dynamicagents.tools.v1.ToolService.CallTool:input_type -> dynamicagents.tools.v1.CallToolRequest
+	15, // 29: dynamicagents.tools.v1.ToolService.CheckToolProvider:input_type -> dynamicagents.tools.v1.CheckToolProviderRequest
+	13, // 30: dynamicagents.tools.v1.ToolService.ListToolCalls:input_type -> dynamicagents.tools.v1.ListToolCallsRequest
+	1,  // 31: dynamicagents.tools.v1.ToolService.HostTools:input_type -> dynamicagents.tools.v1.HostToolsRequest
+	4,  // 32: dynamicagents.tools.v1.ToolService.ListTools:output_type -> dynamicagents.tools.v1.ListToolsResponse
+	6,  // 33: dynamicagents.tools.v1.ToolService.WatchTools:output_type -> dynamicagents.tools.v1.WatchToolsResponse
+	12, // 34: dynamicagents.tools.v1.ToolService.CallTool:output_type -> dynamicagents.tools.v1.CallToolResponse
+	16, // 35: dynamicagents.tools.v1.ToolService.CheckToolProvider:output_type -> dynamicagents.tools.v1.CheckToolProviderResponse
+	14, // 36: dynamicagents.tools.v1.ToolService.ListToolCalls:output_type -> dynamicagents.tools.v1.ListToolCallsResponse
+	2,  // 37: dynamicagents.tools.v1.ToolService.HostTools:output_type -> dynamicagents.tools.v1.HostToolsResponse
+	32, // [32:38] is the sub-list for method output_type
+	26, // [26:32] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_tools_v1_tool_service_proto_init() }
@@ -1466,6 +1657,7 @@ func file_dynamicagents_tools_v1_tool_service_proto_init() {
 	}
 	file_dynamicagents_tools_v1_host_proto_init()
 	file_dynamicagents_tools_v1_tool_proto_init()
+	file_dynamicagents_tools_v1_tool_call_proto_init()
 	file_dynamicagents_tools_v1_tool_service_proto_msgTypes[0].OneofWrappers = []any{
 		(*HostToolsRequest_Register)(nil),
 		(*HostToolsRequest_Progress)(nil),
@@ -1488,7 +1680,7 @@ func file_dynamicagents_tools_v1_tool_service_proto_init() {
 		(*WatchToolsResponse_SnapshotComplete)(nil),
 		(*WatchToolsResponse_Heartbeat)(nil),
 	}
-	file_dynamicagents_tools_v1_tool_service_proto_msgTypes[12].OneofWrappers = []any{
+	file_dynamicagents_tools_v1_tool_service_proto_msgTypes[14].OneofWrappers = []any{
 		(*CheckToolProviderRequest_CandidateAddress)(nil),
 		(*CheckToolProviderRequest_CandidateToolProviderId)(nil),
 	}
@@ -1498,7 +1690,7 @@ func file_dynamicagents_tools_v1_tool_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_tools_v1_tool_service_proto_rawDesc), len(file_dynamicagents_tools_v1_tool_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

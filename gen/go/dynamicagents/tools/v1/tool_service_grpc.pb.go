@@ -23,6 +23,7 @@ const (
 	ToolService_WatchTools_FullMethodName        = "/dynamicagents.tools.v1.ToolService/WatchTools"
 	ToolService_CallTool_FullMethodName          = "/dynamicagents.tools.v1.ToolService/CallTool"
 	ToolService_CheckToolProvider_FullMethodName = "/dynamicagents.tools.v1.ToolService/CheckToolProvider"
+	ToolService_ListToolCalls_FullMethodName     = "/dynamicagents.tools.v1.ToolService/ListToolCalls"
 	ToolService_HostTools_FullMethodName         = "/dynamicagents.tools.v1.ToolService/HostTools"
 )
 
@@ -51,6 +52,10 @@ type ToolServiceClient interface {
 	// by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
 	// INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
 	CheckToolProvider(ctx context.Context, in *CheckToolProviderRequest, opts ...grpc.CallOption) (*CheckToolProviderResponse, error)
+	// Lists the calls of tools that the tenant has made, in runs and by CallTool, the newest first; they are kept as long as
+	// events are (setting event_retention). Those of runs are there when the run goes on; those of CallTool appear within a
+	// second, and the last ones are lost when the process dies. Codes: INVALID_ARGUMENT.
+	ListToolCalls(ctx context.Context, in *ListToolCallsRequest, opts ...grpc.CallOption) (*ListToolCallsResponse, error)
 	// Registers tools of the caller on a stream that the caller keeps open, and has the caller make calls of them: for backends
 	// that cannot be reached. The first message registers; more registrations, progress, results and heartbeats follow as the
 	// host sees fit. Codes: INVALID_ARGUMENT (a message breaks a rule, `register` is missing from the first, or too many answers
@@ -117,6 +122,16 @@ func (c *toolServiceClient) CheckToolProvider(ctx context.Context, in *CheckTool
 	return out, nil
 }
 
+func (c *toolServiceClient) ListToolCalls(ctx context.Context, in *ListToolCallsRequest, opts ...grpc.CallOption) (*ListToolCallsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListToolCallsResponse)
+	err := c.cc.Invoke(ctx, ToolService_ListToolCalls_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *toolServiceClient) HostTools(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HostToolsRequest, HostToolsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ToolService_ServiceDesc.Streams[1], ToolService_HostTools_FullMethodName, cOpts...)
@@ -155,6 +170,10 @@ type ToolServiceServer interface {
 	// by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
 	// INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
 	CheckToolProvider(context.Context, *CheckToolProviderRequest) (*CheckToolProviderResponse, error)
+	// Lists the calls of tools that the tenant has made, in runs and by CallTool, the newest first; they are kept as long as
+	// events are (setting event_retention). Those of runs are there when the run goes on; those of CallTool appear within a
+	// second, and the last ones are lost when the process dies. Codes: INVALID_ARGUMENT.
+	ListToolCalls(context.Context, *ListToolCallsRequest) (*ListToolCallsResponse, error)
 	// Registers tools of the caller on a stream that the caller keeps open, and has the caller make calls of them: for backends
 	// that cannot be reached. The first message registers; more registrations, progress, results and heartbeats follow as the
 	// host sees fit. Codes: INVALID_ARGUMENT (a message breaks a rule, `register` is missing from the first, or too many answers
@@ -183,6 +202,9 @@ func (UnimplementedToolServiceServer) CallTool(context.Context, *CallToolRequest
 }
 func (UnimplementedToolServiceServer) CheckToolProvider(context.Context, *CheckToolProviderRequest) (*CheckToolProviderResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CheckToolProvider not implemented")
+}
+func (UnimplementedToolServiceServer) ListToolCalls(context.Context, *ListToolCallsRequest) (*ListToolCallsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListToolCalls not implemented")
 }
 func (UnimplementedToolServiceServer) HostTools(grpc.BidiStreamingServer[HostToolsRequest, HostToolsResponse]) error {
 	return status.Error(codes.Unimplemented, "method HostTools not implemented")
@@ -273,6 +295,24 @@ func _ToolService_CheckToolProvider_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ToolService_ListToolCalls_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListToolCallsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ToolServiceServer).ListToolCalls(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ToolService_ListToolCalls_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ToolServiceServer).ListToolCalls(ctx, req.(*ListToolCallsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ToolService_HostTools_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(ToolServiceServer).HostTools(&grpc.GenericServerStream[HostToolsRequest, HostToolsResponse]{ServerStream: stream})
 }
@@ -298,6 +338,10 @@ var ToolService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CheckToolProvider",
 			Handler:    _ToolService_CheckToolProvider_Handler,
+		},
+		{
+			MethodName: "ListToolCalls",
+			Handler:    _ToolService_ListToolCalls_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

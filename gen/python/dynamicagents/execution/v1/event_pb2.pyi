@@ -110,18 +110,20 @@ class ToolCallStarted(_message.Message):
     def __init__(self, call_id: _Optional[str] = ..., tool_id: _Optional[str] = ..., arguments: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class ToolCallCompleted(_message.Message):
-    __slots__ = ("call_id", "tool_id", "output", "is_error", "duration")
+    __slots__ = ("call_id", "tool_id", "output", "is_error", "duration", "cached")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     TOOL_ID_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     IS_ERROR_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
+    CACHED_FIELD_NUMBER: _ClassVar[int]
     call_id: str
     tool_id: str
     output: str
     is_error: bool
     duration: _duration_pb2.Duration
-    def __init__(self, call_id: _Optional[str] = ..., tool_id: _Optional[str] = ..., output: _Optional[str] = ..., is_error: _Optional[bool] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    cached: bool
+    def __init__(self, call_id: _Optional[str] = ..., tool_id: _Optional[str] = ..., output: _Optional[str] = ..., is_error: _Optional[bool] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cached: _Optional[bool] = ...) -> None: ...
 
 class UsageReported(_message.Message):
     __slots__ = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens", "cost_usd", "deployment_id", "model", "offline")
@@ -232,14 +234,16 @@ class Citation(_message.Message):
     def __init__(self, url: _Optional[str] = ..., title: _Optional[str] = ..., quote: _Optional[str] = ...) -> None: ...
 
 class InputReceived(_message.Message):
-    __slots__ = ("input_id", "approved", "subject")
+    __slots__ = ("input_id", "approved", "subject", "expired")
     INPUT_ID_FIELD_NUMBER: _ClassVar[int]
     APPROVED_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    EXPIRED_FIELD_NUMBER: _ClassVar[int]
     input_id: str
     approved: bool
     subject: str
-    def __init__(self, input_id: _Optional[str] = ..., approved: _Optional[bool] = ..., subject: _Optional[str] = ...) -> None: ...
+    expired: bool
+    def __init__(self, input_id: _Optional[str] = ..., approved: _Optional[bool] = ..., subject: _Optional[str] = ..., expired: _Optional[bool] = ...) -> None: ...
 
 class ExecutionCompleted(_message.Message):
     __slots__ = ("output", "structured_output", "usage", "followups")

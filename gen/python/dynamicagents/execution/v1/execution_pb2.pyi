@@ -138,16 +138,18 @@ class InputRequired(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[_Union[InputRequest, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class InputRequest(_message.Message):
-    __slots__ = ("input_id", "approval", "user_input", "external_tool")
+    __slots__ = ("input_id", "approval", "user_input", "external_tool", "expire_time")
     INPUT_ID_FIELD_NUMBER: _ClassVar[int]
     APPROVAL_FIELD_NUMBER: _ClassVar[int]
     USER_INPUT_FIELD_NUMBER: _ClassVar[int]
     EXTERNAL_TOOL_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     input_id: str
     approval: ToolApproval
     user_input: UserInput
     external_tool: ExternalToolCall
-    def __init__(self, input_id: _Optional[str] = ..., approval: _Optional[_Union[ToolApproval, _Mapping]] = ..., user_input: _Optional[_Union[UserInput, _Mapping]] = ..., external_tool: _Optional[_Union[ExternalToolCall, _Mapping]] = ...) -> None: ...
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, input_id: _Optional[str] = ..., approval: _Optional[_Union[ToolApproval, _Mapping]] = ..., user_input: _Optional[_Union[UserInput, _Mapping]] = ..., external_tool: _Optional[_Union[ExternalToolCall, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ToolApproval(_message.Message):
     __slots__ = ("call_id", "tool_id", "arguments")

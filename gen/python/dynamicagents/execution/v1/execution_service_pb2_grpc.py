@@ -166,7 +166,7 @@ class ExecutionServiceServicer:
 
     def ContinueExecution(self, request, context):
         """Answers what a run waits for, so that it goes on once all is answered. An answer is taken once: of two at a time one
-        gets FAILED_PRECONDITION (NOT_WAITING). The same answer with the same request_id is taken as a repeat. The run goes on
+        gets FAILED_PRECONDITION (NOT_WAITING). Approvals need the scope `executions.approve`. The same answer with the same request_id is taken as a repeat. The run goes on
         in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
         FAILED_PRECONDITION.
         """

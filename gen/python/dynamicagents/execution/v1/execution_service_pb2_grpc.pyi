@@ -67,7 +67,7 @@ class ExecutionServiceStub:
     """Lists the executions of the tenant, the newest first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT."""
     ContinueExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ContinueExecutionRequest, _execution_service_pb2.ContinueExecutionResponse]
     """Answers what a run waits for, so that it goes on once all is answered. An answer is taken once: of two at a time one
-    gets FAILED_PRECONDITION (NOT_WAITING). The same answer with the same request_id is taken as a repeat. The run goes on
+    gets FAILED_PRECONDITION (NOT_WAITING). Approvals need the scope `executions.approve`. The same answer with the same request_id is taken as a repeat. The run goes on
     in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
     FAILED_PRECONDITION.
     """
@@ -129,7 +129,7 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     """Lists the executions of the tenant, the newest first. A page of more than 3 MiB ends early. Codes: INVALID_ARGUMENT."""
     ContinueExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ContinueExecutionRequest, _execution_service_pb2.ContinueExecutionResponse]  # type: ignore[assignment]
     """Answers what a run waits for, so that it goes on once all is answered. An answer is taken once: of two at a time one
-    gets FAILED_PRECONDITION (NOT_WAITING). The same answer with the same request_id is taken as a repeat. The run goes on
+    gets FAILED_PRECONDITION (NOT_WAITING). Approvals need the scope `executions.approve`. The same answer with the same request_id is taken as a repeat. The run goes on
     in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
     FAILED_PRECONDITION.
     """
@@ -230,7 +230,7 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_execution_service_pb2.ContinueExecutionResponse, _abc.Awaitable[_execution_service_pb2.ContinueExecutionResponse]]:
         """Answers what a run waits for, so that it goes on once all is answered. An answer is taken once: of two at a time one
-        gets FAILED_PRECONDITION (NOT_WAITING). The same answer with the same request_id is taken as a repeat. The run goes on
+        gets FAILED_PRECONDITION (NOT_WAITING). Approvals need the scope `executions.approve`. The same answer with the same request_id is taken as a repeat. The run goes on
         in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
         FAILED_PRECONDITION.
         """

@@ -52,7 +52,7 @@ class Agent(_message.Message):
     def __init__(self, agent_id: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., spec: _Optional[_Union[AgentSpec, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class AgentSpec(_message.Message):
-    __slots__ = ("model", "instructions", "expected_output", "additional_context", "markdown", "add_datetime_to_context", "timezone", "tools", "tool_call_limit", "max_model_calls", "tool_choice", "output_schema", "prompt", "add_name_to_context", "datetime_format", "use_instruction_tags", "reasoning_model", "reasoning", "history", "memory", "session", "knowledge", "guardrails", "handoffs", "mcp_server_ids", "input_schema", "num_followups")
+    __slots__ = ("model", "instructions", "expected_output", "additional_context", "markdown", "add_datetime_to_context", "timezone", "tools", "tool_call_limit", "max_model_calls", "tool_choice", "output_schema", "prompt", "add_name_to_context", "datetime_format", "use_instruction_tags", "reasoning_model", "reasoning", "history", "memory", "session", "knowledge", "guardrails", "handoffs", "mcp_server_ids", "input_schema", "num_followups", "approval")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INSTRUCTIONS_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_OUTPUT_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +80,7 @@ class AgentSpec(_message.Message):
     MCP_SERVER_IDS_FIELD_NUMBER: _ClassVar[int]
     INPUT_SCHEMA_FIELD_NUMBER: _ClassVar[int]
     NUM_FOLLOWUPS_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_FIELD_NUMBER: _ClassVar[int]
     model: ModelSettings
     instructions: _containers.RepeatedScalarFieldContainer[str]
     expected_output: str
@@ -107,7 +108,8 @@ class AgentSpec(_message.Message):
     mcp_server_ids: _containers.RepeatedScalarFieldContainer[str]
     input_schema: _struct_pb2.Struct
     num_followups: int
-    def __init__(self, model: _Optional[_Union[ModelSettings, _Mapping]] = ..., instructions: _Optional[_Iterable[str]] = ..., expected_output: _Optional[str] = ..., additional_context: _Optional[str] = ..., markdown: _Optional[bool] = ..., add_datetime_to_context: _Optional[bool] = ..., timezone: _Optional[str] = ..., tools: _Optional[_Iterable[_Union[ToolReference, _Mapping]]] = ..., tool_call_limit: _Optional[int] = ..., max_model_calls: _Optional[int] = ..., tool_choice: _Optional[str] = ..., output_schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., prompt: _Optional[_Union[PromptReference, _Mapping]] = ..., add_name_to_context: _Optional[bool] = ..., datetime_format: _Optional[str] = ..., use_instruction_tags: _Optional[bool] = ..., reasoning_model: _Optional[_Union[ModelSettings, _Mapping]] = ..., reasoning: _Optional[_Union[ReasoningSettings, _Mapping]] = ..., history: _Optional[_Union[HistorySettings, _Mapping]] = ..., memory: _Optional[_Union[MemorySettings, _Mapping]] = ..., session: _Optional[_Union[SessionSettings, _Mapping]] = ..., knowledge: _Optional[_Union[KnowledgeSettings, _Mapping]] = ..., guardrails: _Optional[_Union[GuardrailSettings, _Mapping]] = ..., handoffs: _Optional[_Iterable[_Union[Handoff, _Mapping]]] = ..., mcp_server_ids: _Optional[_Iterable[str]] = ..., input_schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., num_followups: _Optional[int] = ...) -> None: ...
+    approval: ApprovalPolicy
+    def __init__(self, model: _Optional[_Union[ModelSettings, _Mapping]] = ..., instructions: _Optional[_Iterable[str]] = ..., expected_output: _Optional[str] = ..., additional_context: _Optional[str] = ..., markdown: _Optional[bool] = ..., add_datetime_to_context: _Optional[bool] = ..., timezone: _Optional[str] = ..., tools: _Optional[_Iterable[_Union[ToolReference, _Mapping]]] = ..., tool_call_limit: _Optional[int] = ..., max_model_calls: _Optional[int] = ..., tool_choice: _Optional[str] = ..., output_schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., prompt: _Optional[_Union[PromptReference, _Mapping]] = ..., add_name_to_context: _Optional[bool] = ..., datetime_format: _Optional[str] = ..., use_instruction_tags: _Optional[bool] = ..., reasoning_model: _Optional[_Union[ModelSettings, _Mapping]] = ..., reasoning: _Optional[_Union[ReasoningSettings, _Mapping]] = ..., history: _Optional[_Union[HistorySettings, _Mapping]] = ..., memory: _Optional[_Union[MemorySettings, _Mapping]] = ..., session: _Optional[_Union[SessionSettings, _Mapping]] = ..., knowledge: _Optional[_Union[KnowledgeSettings, _Mapping]] = ..., guardrails: _Optional[_Union[GuardrailSettings, _Mapping]] = ..., handoffs: _Optional[_Iterable[_Union[Handoff, _Mapping]]] = ..., mcp_server_ids: _Optional[_Iterable[str]] = ..., input_schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., num_followups: _Optional[int] = ..., approval: _Optional[_Union[ApprovalPolicy, _Mapping]] = ...) -> None: ...
 
 class PromptReference(_message.Message):
     __slots__ = ("prompt_id", "revision", "variables")
@@ -224,11 +226,31 @@ class ModelSettings(_message.Message):
     def __init__(self, model: _Optional[str] = ..., temperature: _Optional[float] = ..., max_output_tokens: _Optional[int] = ..., top_p: _Optional[float] = ..., stop: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., frequency_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., reasoning_effort: _Optional[str] = ..., parallel_tool_calls: _Optional[bool] = ...) -> None: ...
 
 class ToolReference(_message.Message):
-    __slots__ = ("tool_id", "timeout", "requires_confirmation")
+    __slots__ = ("tool_id", "timeout", "requires_confirmation", "retries", "retry_backoff", "cache_ttl", "idempotent", "result_limit", "approval")
     TOOL_ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     REQUIRES_CONFIRMATION_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
+    RETRY_BACKOFF_FIELD_NUMBER: _ClassVar[int]
+    CACHE_TTL_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
+    RESULT_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_FIELD_NUMBER: _ClassVar[int]
     tool_id: str
     timeout: _duration_pb2.Duration
     requires_confirmation: bool
-    def __init__(self, tool_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., requires_confirmation: _Optional[bool] = ...) -> None: ...
+    retries: int
+    retry_backoff: _duration_pb2.Duration
+    cache_ttl: _duration_pb2.Duration
+    idempotent: bool
+    result_limit: int
+    approval: ApprovalPolicy
+    def __init__(self, tool_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., requires_confirmation: _Optional[bool] = ..., retries: _Optional[int] = ..., retry_backoff: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cache_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idempotent: _Optional[bool] = ..., result_limit: _Optional[int] = ..., approval: _Optional[_Union[ApprovalPolicy, _Mapping]] = ...) -> None: ...
+
+class ApprovalPolicy(_message.Message):
+    __slots__ = ("condition", "expires_after")
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AFTER_FIELD_NUMBER: _ClassVar[int]
+    condition: str
+    expires_after: _duration_pb2.Duration
+    def __init__(self, condition: _Optional[str] = ..., expires_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...

@@ -25,11 +25,13 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from dynamicagents.tools.v1 import host_pb2 as dynamicagents_dot_tools_dot_v1_dot_host__pb2
 from dynamicagents.tools.v1 import tool_pb2 as dynamicagents_dot_tools_dot_v1_dot_tool__pb2
+from dynamicagents.tools.v1 import tool_call_pb2 as dynamicagents_dot_tools_dot_v1_dot_tool__call__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)dynamicagents/tools/v1/tool_service.proto\x12\x16\x64ynamicagents.tools.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!dynamicagents/tools/v1/host.proto\x1a!dynamicagents/tools/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xca\x02\n\x10HostToolsRequest\x12<\n\x08register\x18\n \x01(\x0b\x32(.dynamicagents.tools.v1.HostRegistrationH\x00\x12<\n\x08progress\x18\x0b \x01(\x0b\x32(.dynamicagents.tools.v1.HostCallProgressH\x00\x12\x38\n\x06result\x18\x0c \x01(\x0b\x32&.dynamicagents.tools.v1.HostCallResultH\x00\x12\x32\n\x05\x64rain\x18\r \x01(\x0b\x32!.dynamicagents.tools.v1.HostDrainH\x00\x12:\n\theartbeat\x18\x0e \x01(\x0b\x32%.dynamicagents.tools.v1.HostHeartbeatH\x00\x42\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\xc0\x02\n\x11HostToolsResponse\x12<\n\nregistered\x18\n \x01(\x0b\x32&.dynamicagents.tools.v1.HostRegisteredH\x00\x12\x30\n\x04\x63\x61ll\x18\x0b \x01(\x0b\x32 .dynamicagents.tools.v1.HostCallH\x00\x12\x34\n\x06\x63\x61ncel\x18\x0c \x01(\x0b\x32\".dynamicagents.tools.v1.HostCancelH\x00\x12:\n\theartbeat\x18\r \x01(\x0b\x32%.dynamicagents.tools.v1.HostHeartbeatH\x00\x12>\n\x08\x64raining\x18\x0e \x01(\x0b\x32*.dynamicagents.tools.v1.HostServerDrainingH\x00\x42\t\n\x07message\"\xbd\x01\n\x10ListToolsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x38\n\x06source\x18\x03 \x01(\tB(\xbaH%r#\x18\xff\x01\x32\x1e^([a-z]+(/[A-Za-z0-9_.-]+)*)?$\x12\x19\n\x08\x61gent_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x17\n\x05query\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\"\x94\x01\n\x11ListToolsResponse\x12+\n\x05tools\x18\x01 \x03(\x0b\x32\x1c.dynamicagents.tools.v1.Tool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x39\n\x07sources\x18\x03 \x03(\x0b\x32(.dynamicagents.tools.v1.ToolSourceStatus\"M\n\x11WatchToolsRequest\x12\x38\n\x06source\x18\x01 \x01(\tB(\xbaH%r#\x18\xff\x01\x32\x1e^([a-z]+(/[A-Za-z0-9_.-]+)*)?$\"\xa1\x03\n\x12WatchToolsResponse\x12\x35\n\rtool_upserted\x18\n \x01(\x0b\x32\x1c.dynamicagents.tools.v1.ToolH\x00\x12;\n\x0ctool_removed\x18\x0b \x01(\x0b\x32#.dynamicagents.tools.v1.ToolRemovedH\x00\x12\x42\n\x0esource_changed\x18\x0c \x01(\x0b\x32(.dynamicagents.tools.v1.ToolSourceStatusH\x00\x12\x43\n\x0esource_removed\x18\r \x01(\x0b\x32).dynamicagents.tools.v1.ToolSourceRemovedH\x00\x12I\n\x11snapshot_complete\x18\x0e \x01(\x0b\x32,.dynamicagents.tools.v1.ToolSnapshotCompleteH\x00\x12:\n\theartbeat\x18\x0f \x01(\x0b\x32%.dynamicagents.tools.v1.ToolHeartbeatH\x00\x42\x07\n\x05\x65vent\"\x1e\n\x0bToolRemoved\x12\x0f\n\x07tool_id\x18\x01 \x01(\t\"&\n\x11ToolSourceRemoved\x12\x11\n\tsource_id\x18\x01 \x01(\t\"\x16\n\x14ToolSnapshotComplete\"\x0f\n\rToolHeartbeat\"Z\n\x0f\x43\x61llToolRequest\x12\x1b\n\x07tool_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12*\n\targuments\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"a\n\x10\x43\x61llToolResponse\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x10\n\x08is_error\x18\x02 \x01(\x08\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc7\x01\n\x18\x43heckToolProviderRequest\x12#\n\x10tool_provider_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12H\n\x11\x63\x61ndidate_address\x18\x02 \x01(\tB+\xbaH(r&\x18\xff\x01\x32!^[A-Za-z0-9.\\[\\]:_-]+:[0-9]{1,5}$H\x00\x12/\n\x1a\x63\x61ndidate_tool_provider_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?H\x00\x42\x0b\n\tcandidate\"M\n\x19\x43heckToolProviderResponse\x12\x30\n\x05tools\x18\x01 \x03(\x0b\x32!.dynamicagents.tools.v1.ToolCheck\"\xa0\x01\n\tToolCheck\x12\x0f\n\x07tool_id\x18\x01 \x01(\t\x12\x32\n\x06\x63hange\x18\x02 \x01(\x0e\x32\".dynamicagents.tools.v1.ToolChange\x12;\n\x0b\x64ifferences\x18\x03 \x03(\x0b\x32&.dynamicagents.tools.v1.ToolDifference\x12\x11\n\tagent_ids\x18\x04 \x03(\t\"E\n\x0eToolDifference\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x10\n\x08\x62reaking\x18\x03 \x01(\x08*\xaa\x01\n\nToolChange\x12\x1b\n\x17TOOL_CHANGE_UNSPECIFIED\x10\x00\x12\x19\n\x15TOOL_CHANGE_UNCHANGED\x10\x01\x12\x15\n\x11TOOL_CHANGE_ADDED\x10\x02\x12\x1a\n\x16TOOL_CHANGE_COMPATIBLE\x10\x03\x12\x18\n\x14TOOL_CHANGE_BREAKING\x10\x04\x12\x17\n\x13TOOL_CHANGE_REMOVED\x10\x05\x32\x95\x04\n\x0bToolService\x12`\n\tListTools\x12(.dynamicagents.tools.v1.ListToolsRequest\x1a).dynamicagents.tools.v1.ListToolsResponse\x12\x65\n\nWatchTools\x12).dynamicagents.tools.v1.WatchToolsRequest\x1a*.dynamicagents.tools.v1.WatchToolsResponse0\x01\x12]\n\x08\x43\x61llTool\x12\'.dynamicagents.tools.v1.CallToolRequest\x1a(.dynamicagents.tools.v1.CallToolResponse\x12x\n\x11\x43heckToolProvider\x12\x30.dynamicagents.tools.v1.CheckToolProviderRequest\x1a\x31.dynamicagents.tools.v1.CheckToolProviderResponse\x12\x64\n\tHostTools\x12(.dynamicagents.tools.v1.HostToolsRequest\x1a).dynamicagents.tools.v1.HostToolsResponse(\x01\x30\x01\x42n\n\x1a\x64\x65v.dynamicagents.tools.v1P\x01ZNgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/tools/v1;toolsv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)dynamicagents/tools/v1/tool_service.proto\x12\x16\x64ynamicagents.tools.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!dynamicagents/tools/v1/host.proto\x1a!dynamicagents/tools/v1/tool.proto\x1a&dynamicagents/tools/v1/tool_call.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x02\n\x10HostToolsRequest\x12<\n\x08register\x18\n \x01(\x0b\x32(.dynamicagents.tools.v1.HostRegistrationH\x00\x12<\n\x08progress\x18\x0b \x01(\x0b\x32(.dynamicagents.tools.v1.HostCallProgressH\x00\x12\x38\n\x06result\x18\x0c \x01(\x0b\x32&.dynamicagents.tools.v1.HostCallResultH\x00\x12\x32\n\x05\x64rain\x18\r \x01(\x0b\x32!.dynamicagents.tools.v1.HostDrainH\x00\x12:\n\theartbeat\x18\x0e \x01(\x0b\x32%.dynamicagents.tools.v1.HostHeartbeatH\x00\x42\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\xc0\x02\n\x11HostToolsResponse\x12<\n\nregistered\x18\n \x01(\x0b\x32&.dynamicagents.tools.v1.HostRegisteredH\x00\x12\x30\n\x04\x63\x61ll\x18\x0b \x01(\x0b\x32 .dynamicagents.tools.v1.HostCallH\x00\x12\x34\n\x06\x63\x61ncel\x18\x0c \x01(\x0b\x32\".dynamicagents.tools.v1.HostCancelH\x00\x12:\n\theartbeat\x18\r \x01(\x0b\x32%.dynamicagents.tools.v1.HostHeartbeatH\x00\x12>\n\x08\x64raining\x18\x0e \x01(\x0b\x32*.dynamicagents.tools.v1.HostServerDrainingH\x00\x42\t\n\x07message\"\xbd\x01\n\x10ListToolsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x38\n\x06source\x18\x03 \x01(\tB(\xbaH%r#\x18\xff\x01\x32\x1e^([a-z]+(/[A-Za-z0-9_.-]+)*)?$\x12\x19\n\x08\x61gent_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x17\n\x05query\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\"\x94\x01\n\x11ListToolsResponse\x12+\n\x05tools\x18\x01 \x03(\x0b\x32\x1c.dynamicagents.tools.v1.Tool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x39\n\x07sources\x18\x03 \x03(\x0b\x32(.dynamicagents.tools.v1.ToolSourceStatus\"M\n\x11WatchToolsRequest\x12\x38\n\x06source\x18\x01 \x01(\tB(\xbaH%r#\x18\xff\x01\x32\x1e^([a-z]+(/[A-Za-z0-9_.-]+)*)?$\"\xa1\x03\n\x12WatchToolsResponse\x12\x35\n\rtool_upserted\x18\n \x01(\x0b\x32\x1c.dynamicagents.tools.v1.ToolH\x00\x12;\n\x0ctool_removed\x18\x0b \x01(\x0b\x32#.dynamicagents.tools.v1.ToolRemovedH\x00\x12\x42\n\x0esource_changed\x18\x0c \x01(\x0b\x32(.dynamicagents.tools.v1.ToolSourceStatusH\x00\x12\x43\n\x0esource_removed\x18\r \x01(\x0b\x32).dynamicagents.tools.v1.ToolSourceRemovedH\x00\x12I\n\x11snapshot_complete\x18\x0e \x01(\x0b\x32,.dynamicagents.tools.v1.ToolSnapshotCompleteH\x00\x12:\n\theartbeat\x18\x0f \x01(\x0b\x32%.dynamicagents.tools.v1.ToolHeartbeatH\x00\x42\x07\n\x05\x65vent\"\x1e\n\x0bToolRemoved\x12\x0f\n\x07tool_id\x18\x01 \x01(\t\"&\n\x11ToolSourceRemoved\x12\x11\n\tsource_id\x18\x01 \x01(\t\"\x16\n\x14ToolSnapshotComplete\"\x0f\n\rToolHeartbeat\"Z\n\x0f\x43\x61llToolRequest\x12\x1b\n\x07tool_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12*\n\targuments\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"q\n\x10\x43\x61llToolResponse\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x10\n\x08is_error\x18\x02 \x01(\x08\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x63\x61\x63hed\x18\x04 \x01(\x08\"\x88\x02\n\x14ListToolCallsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1d\n\x0c\x65xecution_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x19\n\x07tool_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x19\n\x07subject\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12-\n\tfrom_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x62\x65\x66ore_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x15ListToolCallsResponse\x12:\n\ntool_calls\x18\x01 \x03(\x0b\x32&.dynamicagents.tools.v1.ToolCallRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc7\x01\n\x18\x43heckToolProviderRequest\x12#\n\x10tool_provider_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12H\n\x11\x63\x61ndidate_address\x18\x02 \x01(\tB+\xbaH(r&\x18\xff\x01\x32!^[A-Za-z0-9.\\[\\]:_-]+:[0-9]{1,5}$H\x00\x12/\n\x1a\x63\x61ndidate_tool_provider_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?H\x00\x42\x0b\n\tcandidate\"M\n\x19\x43heckToolProviderResponse\x12\x30\n\x05tools\x18\x01 \x03(\x0b\x32!.dynamicagents.tools.v1.ToolCheck\"\xa0\x01\n\tToolCheck\x12\x0f\n\x07tool_id\x18\x01 \x01(\t\x12\x32\n\x06\x63hange\x18\x02 \x01(\x0e\x32\".dynamicagents.tools.v1.ToolChange\x12;\n\x0b\x64ifferences\x18\x03 \x03(\x0b\x32&.dynamicagents.tools.v1.ToolDifference\x12\x11\n\tagent_ids\x18\x04 \x03(\t\"E\n\x0eToolDifference\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x10\n\x08\x62reaking\x18\x03 \x01(\x08*\xaa\x01\n\nToolChange\x12\x1b\n\x17TOOL_CHANGE_UNSPECIFIED\x10\x00\x12\x19\n\x15TOOL_CHANGE_UNCHANGED\x10\x01\x12\x15\n\x11TOOL_CHANGE_ADDED\x10\x02\x12\x1a\n\x16TOOL_CHANGE_COMPATIBLE\x10\x03\x12\x18\n\x14TOOL_CHANGE_BREAKING\x10\x04\x12\x17\n\x13TOOL_CHANGE_REMOVED\x10\x05\x32\x83\x05\n\x0bToolService\x12`\n\tListTools\x12(.dynamicagents.tools.v1.ListToolsRequest\x1a).dynamicagents.tools.v1.ListToolsResponse\x12\x65\n\nWatchTools\x12).dynamicagents.tools.v1.WatchToolsRequest\x1a*.dynamicagents.tools.v1.WatchToolsResponse0\x01\x12]\n\x08\x43\x61llTool\x12\'.dynamicagents.tools.v1.CallToolRequest\x1a(.dynamicagents.tools.v1.CallToolResponse\x12x\n\x11\x43heckToolProvider\x12\x30.dynamicagents.tools.v1.CheckToolProviderRequest\x1a\x31.dynamicagents.tools.v1.CheckToolProviderResponse\x12l\n\rListToolCalls\x12,.dynamicagents.tools.v1.ListToolCallsRequest\x1a-.dynamicagents.tools.v1.ListToolCallsResponse\x12\x64\n\tHostTools\x12(.dynamicagents.tools.v1.HostToolsRequest\x1a).dynamicagents.tools.v1.HostToolsResponse(\x01\x30\x01\x42n\n\x1a\x64\x65v.dynamicagents.tools.v1P\x01ZNgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/tools/v1;toolsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,46 +55,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHTOOLSREQUEST'].fields_by_name['source']._serialized_options = b'\272H%r#\030\377\0012\036^([a-z]+(/[A-Za-z0-9_.-]+)*)?$'
   _globals['_CALLTOOLREQUEST'].fields_by_name['tool_id']._loaded_options = None
   _globals['_CALLTOOLREQUEST'].fields_by_name['tool_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_LISTTOOLCALLSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTTOOLCALLSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTTOOLCALLSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTTOOLCALLSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTTOOLCALLSREQUEST'].fields_by_name['execution_id']._loaded_options = None
+  _globals['_LISTTOOLCALLSREQUEST'].fields_by_name['execution_id']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_LISTTOOLCALLSREQUEST'].fields_by_name['tool_id']._loaded_options = None
+  _globals['_LISTTOOLCALLSREQUEST'].fields_by_name['tool_id']._serialized_options = b'\272H\005r\003\030\377\001'
+  _globals['_LISTTOOLCALLSREQUEST'].fields_by_name['subject']._loaded_options = None
+  _globals['_LISTTOOLCALLSREQUEST'].fields_by_name['subject']._serialized_options = b'\272H\005r\003\030\377\001'
   _globals['_CHECKTOOLPROVIDERREQUEST'].fields_by_name['tool_provider_id']._loaded_options = None
   _globals['_CHECKTOOLPROVIDERREQUEST'].fields_by_name['tool_provider_id']._serialized_options = b'\272H\006r\004\020\001\030?'
   _globals['_CHECKTOOLPROVIDERREQUEST'].fields_by_name['candidate_address']._loaded_options = None
   _globals['_CHECKTOOLPROVIDERREQUEST'].fields_by_name['candidate_address']._serialized_options = b'\272H(r&\030\377\0012!^[A-Za-z0-9.\\[\\]:_-]+:[0-9]{1,5}$'
   _globals['_CHECKTOOLPROVIDERREQUEST'].fields_by_name['candidate_tool_provider_id']._loaded_options = None
   _globals['_CHECKTOOLPROVIDERREQUEST'].fields_by_name['candidate_tool_provider_id']._serialized_options = b'\272H\006r\004\020\001\030?'
-  _globals['_TOOLCHANGE']._serialized_start=2548
-  _globals['_TOOLCHANGE']._serialized_end=2718
-  _globals['_HOSTTOOLSREQUEST']._serialized_start=231
-  _globals['_HOSTTOOLSREQUEST']._serialized_end=561
-  _globals['_HOSTTOOLSRESPONSE']._serialized_start=564
-  _globals['_HOSTTOOLSRESPONSE']._serialized_end=884
-  _globals['_LISTTOOLSREQUEST']._serialized_start=887
-  _globals['_LISTTOOLSREQUEST']._serialized_end=1076
-  _globals['_LISTTOOLSRESPONSE']._serialized_start=1079
-  _globals['_LISTTOOLSRESPONSE']._serialized_end=1227
-  _globals['_WATCHTOOLSREQUEST']._serialized_start=1229
-  _globals['_WATCHTOOLSREQUEST']._serialized_end=1306
-  _globals['_WATCHTOOLSRESPONSE']._serialized_start=1309
-  _globals['_WATCHTOOLSRESPONSE']._serialized_end=1726
-  _globals['_TOOLREMOVED']._serialized_start=1728
-  _globals['_TOOLREMOVED']._serialized_end=1758
-  _globals['_TOOLSOURCEREMOVED']._serialized_start=1760
-  _globals['_TOOLSOURCEREMOVED']._serialized_end=1798
-  _globals['_TOOLSNAPSHOTCOMPLETE']._serialized_start=1800
-  _globals['_TOOLSNAPSHOTCOMPLETE']._serialized_end=1822
-  _globals['_TOOLHEARTBEAT']._serialized_start=1824
-  _globals['_TOOLHEARTBEAT']._serialized_end=1839
-  _globals['_CALLTOOLREQUEST']._serialized_start=1841
-  _globals['_CALLTOOLREQUEST']._serialized_end=1931
-  _globals['_CALLTOOLRESPONSE']._serialized_start=1933
-  _globals['_CALLTOOLRESPONSE']._serialized_end=2030
-  _globals['_CHECKTOOLPROVIDERREQUEST']._serialized_start=2033
-  _globals['_CHECKTOOLPROVIDERREQUEST']._serialized_end=2232
-  _globals['_CHECKTOOLPROVIDERRESPONSE']._serialized_start=2234
-  _globals['_CHECKTOOLPROVIDERRESPONSE']._serialized_end=2311
-  _globals['_TOOLCHECK']._serialized_start=2314
-  _globals['_TOOLCHECK']._serialized_end=2474
-  _globals['_TOOLDIFFERENCE']._serialized_start=2476
-  _globals['_TOOLDIFFERENCE']._serialized_end=2545
-  _globals['_TOOLSERVICE']._serialized_start=2721
-  _globals['_TOOLSERVICE']._serialized_end=3254
+  _globals['_TOOLCHANGE']._serialized_start=3014
+  _globals['_TOOLCHANGE']._serialized_end=3184
+  _globals['_HOSTTOOLSREQUEST']._serialized_start=304
+  _globals['_HOSTTOOLSREQUEST']._serialized_end=634
+  _globals['_HOSTTOOLSRESPONSE']._serialized_start=637
+  _globals['_HOSTTOOLSRESPONSE']._serialized_end=957
+  _globals['_LISTTOOLSREQUEST']._serialized_start=960
+  _globals['_LISTTOOLSREQUEST']._serialized_end=1149
+  _globals['_LISTTOOLSRESPONSE']._serialized_start=1152
+  _globals['_LISTTOOLSRESPONSE']._serialized_end=1300
+  _globals['_WATCHTOOLSREQUEST']._serialized_start=1302
+  _globals['_WATCHTOOLSREQUEST']._serialized_end=1379
+  _globals['_WATCHTOOLSRESPONSE']._serialized_start=1382
+  _globals['_WATCHTOOLSRESPONSE']._serialized_end=1799
+  _globals['_TOOLREMOVED']._serialized_start=1801
+  _globals['_TOOLREMOVED']._serialized_end=1831
+  _globals['_TOOLSOURCEREMOVED']._serialized_start=1833
+  _globals['_TOOLSOURCEREMOVED']._serialized_end=1871
+  _globals['_TOOLSNAPSHOTCOMPLETE']._serialized_start=1873
+  _globals['_TOOLSNAPSHOTCOMPLETE']._serialized_end=1895
+  _globals['_TOOLHEARTBEAT']._serialized_start=1897
+  _globals['_TOOLHEARTBEAT']._serialized_end=1912
+  _globals['_CALLTOOLREQUEST']._serialized_start=1914
+  _globals['_CALLTOOLREQUEST']._serialized_end=2004
+  _globals['_CALLTOOLRESPONSE']._serialized_start=2006
+  _globals['_CALLTOOLRESPONSE']._serialized_end=2119
+  _globals['_LISTTOOLCALLSREQUEST']._serialized_start=2122
+  _globals['_LISTTOOLCALLSREQUEST']._serialized_end=2386
+  _globals['_LISTTOOLCALLSRESPONSE']._serialized_start=2388
+  _globals['_LISTTOOLCALLSRESPONSE']._serialized_end=2496
+  _globals['_CHECKTOOLPROVIDERREQUEST']._serialized_start=2499
+  _globals['_CHECKTOOLPROVIDERREQUEST']._serialized_end=2698
+  _globals['_CHECKTOOLPROVIDERRESPONSE']._serialized_start=2700
+  _globals['_CHECKTOOLPROVIDERRESPONSE']._serialized_end=2777
+  _globals['_TOOLCHECK']._serialized_start=2780
+  _globals['_TOOLCHECK']._serialized_end=2940
+  _globals['_TOOLDIFFERENCE']._serialized_start=2942
+  _globals['_TOOLDIFFERENCE']._serialized_end=3011
+  _globals['_TOOLSERVICE']._serialized_start=3187
+  _globals['_TOOLSERVICE']._serialized_end=3830
 # @@protoc_insertion_point(module_scope)

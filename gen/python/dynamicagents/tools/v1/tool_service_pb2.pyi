@@ -3,8 +3,10 @@ import datetime
 from buf.validate import validate_pb2 as _validate_pb2
 from dynamicagents.tools.v1 import host_pb2 as _host_pb2
 from dynamicagents.tools.v1 import tool_pb2 as _tool_pb2
+from dynamicagents.tools.v1 import tool_call_pb2 as _tool_call_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -132,14 +134,42 @@ class CallToolRequest(_message.Message):
     def __init__(self, tool_id: _Optional[str] = ..., arguments: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class CallToolResponse(_message.Message):
-    __slots__ = ("output", "is_error", "duration")
+    __slots__ = ("output", "is_error", "duration", "cached")
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     IS_ERROR_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
+    CACHED_FIELD_NUMBER: _ClassVar[int]
     output: str
     is_error: bool
     duration: _duration_pb2.Duration
-    def __init__(self, output: _Optional[str] = ..., is_error: _Optional[bool] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    cached: bool
+    def __init__(self, output: _Optional[str] = ..., is_error: _Optional[bool] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cached: _Optional[bool] = ...) -> None: ...
+
+class ListToolCallsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "execution_id", "tool_id", "subject", "from_time", "before_time")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+    TOOL_ID_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    FROM_TIME_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_TIME_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    execution_id: str
+    tool_id: str
+    subject: str
+    from_time: _timestamp_pb2.Timestamp
+    before_time: _timestamp_pb2.Timestamp
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., execution_id: _Optional[str] = ..., tool_id: _Optional[str] = ..., subject: _Optional[str] = ..., from_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., before_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListToolCallsResponse(_message.Message):
+    __slots__ = ("tool_calls", "next_page_token")
+    TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    tool_calls: _containers.RepeatedCompositeFieldContainer[_tool_call_pb2.ToolCallRecord]
+    next_page_token: str
+    def __init__(self, tool_calls: _Optional[_Iterable[_Union[_tool_call_pb2.ToolCallRecord, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class CheckToolProviderRequest(_message.Message):
     __slots__ = ("tool_provider_id", "candidate_address", "candidate_tool_provider_id")

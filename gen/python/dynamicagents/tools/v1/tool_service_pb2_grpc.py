@@ -56,6 +56,11 @@ class ToolServiceStub:
                 request_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderResponse.FromString,
                 _registered_method=True)
+        self.ListToolCalls = channel.unary_unary(
+                '/dynamicagents.tools.v1.ToolService/ListToolCalls',
+                request_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.ListToolCallsRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.ListToolCallsResponse.FromString,
+                _registered_method=True)
         self.HostTools = channel.stream_stream(
                 '/dynamicagents.tools.v1.ToolService/HostTools',
                 request_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.HostToolsRequest.SerializeToString,
@@ -106,6 +111,15 @@ class ToolServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListToolCalls(self, request, context):
+        """Lists the calls of tools that the tenant has made, in runs and by CallTool, the newest first; they are kept as long as
+        events are (setting event_retention). Those of runs are there when the run goes on; those of CallTool appear within a
+        second, and the last ones are lost when the process dies. Codes: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def HostTools(self, request_iterator, context):
         """Registers tools of the caller on a stream that the caller keeps open, and has the caller make calls of them: for backends
         that cannot be reached. The first message registers; more registrations, progress, results and heartbeats follow as the
@@ -140,6 +154,11 @@ def add_ToolServiceServicer_to_server(servicer, server):
                     servicer.CheckToolProvider,
                     request_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderRequest.FromString,
                     response_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderResponse.SerializeToString,
+            ),
+            'ListToolCalls': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListToolCalls,
+                    request_deserializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.ListToolCallsRequest.FromString,
+                    response_serializer=dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.ListToolCallsResponse.SerializeToString,
             ),
             'HostTools': grpc.stream_stream_rpc_method_handler(
                     servicer.HostTools,
@@ -257,6 +276,33 @@ class ToolService:
             '/dynamicagents.tools.v1.ToolService/CheckToolProvider',
             dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderRequest.SerializeToString,
             dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.CheckToolProviderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListToolCalls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.tools.v1.ToolService/ListToolCalls',
+            dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.ListToolCallsRequest.SerializeToString,
+            dynamicagents_dot_tools_dot_v1_dot_tool__service__pb2.ListToolCallsResponse.FromString,
             options,
             channel_credentials,
             insecure,

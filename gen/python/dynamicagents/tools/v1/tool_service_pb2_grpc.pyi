@@ -57,6 +57,11 @@ class ToolServiceStub:
     by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
     INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
     """
+    ListToolCalls: _grpc.UnaryUnaryMultiCallable[_tool_service_pb2.ListToolCallsRequest, _tool_service_pb2.ListToolCallsResponse]
+    """Lists the calls of tools that the tenant has made, in runs and by CallTool, the newest first; they are kept as long as
+    events are (setting event_retention). Those of runs are there when the run goes on; those of CallTool appear within a
+    second, and the last ones are lost when the process dies. Codes: INVALID_ARGUMENT.
+    """
     HostTools: _grpc.StreamStreamMultiCallable[_tool_service_pb2.HostToolsRequest, _tool_service_pb2.HostToolsResponse]
     """Registers tools of the caller on a stream that the caller keeps open, and has the caller make calls of them: for backends
     that cannot be reached. The first message registers; more registrations, progress, results and heartbeats follow as the
@@ -94,6 +99,11 @@ class ToolServiceAsyncStub(ToolServiceStub):
     """Asks a tool provider for its tools and says what a change of them would break, and for which agents. Nothing is changed
     by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
     INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
+    """
+    ListToolCalls: _aio.UnaryUnaryMultiCallable[_tool_service_pb2.ListToolCallsRequest, _tool_service_pb2.ListToolCallsResponse]  # type: ignore[assignment]
+    """Lists the calls of tools that the tenant has made, in runs and by CallTool, the newest first; they are kept as long as
+    events are (setting event_retention). Those of runs are there when the run goes on; those of CallTool appear within a
+    second, and the last ones are lost when the process dies. Codes: INVALID_ARGUMENT.
     """
     HostTools: _aio.StreamStreamMultiCallable[_tool_service_pb2.HostToolsRequest, _tool_service_pb2.HostToolsResponse]  # type: ignore[assignment]
     """Registers tools of the caller on a stream that the caller keeps open, and has the caller make calls of them: for backends
@@ -153,6 +163,17 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks a tool provider for its tools and says what a change of them would break, and for which agents. Nothing is changed
         by it, but that the tools found are those that are known from then on. Codes: NOT_FOUND (of either provider),
         INVALID_ARGUMENT (candidate_address), UNAVAILABLE (TOOL_SOURCE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def ListToolCalls(
+        self,
+        request: _tool_service_pb2.ListToolCallsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tool_service_pb2.ListToolCallsResponse, _abc.Awaitable[_tool_service_pb2.ListToolCallsResponse]]:
+        """Lists the calls of tools that the tenant has made, in runs and by CallTool, the newest first; they are kept as long as
+        events are (setting event_retention). Those of runs are there when the run goes on; those of CallTool appear within a
+        second, and the last ones are lost when the process dies. Codes: INVALID_ARGUMENT.
         """
 
     @_abc_1.abstractmethod
