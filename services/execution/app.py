@@ -19,6 +19,8 @@ from libs.config import StartError
 from libs.server import Drain, Server, Servicer, listening
 from services.execution.config import ExecutionSettings
 from services.execution.gateways.agno.runner import AgnoRunner
+from services.execution.gateways.http_fetch import HttpFetch
+from services.execution.gateways.http_fetch import Limits as FetchLimits
 from services.execution.gateways.mcp.source import McpTools
 from services.execution.gateways.mcp.targets import Bounds as McpBounds
 from services.execution.gateways.providers.source import GrpcTools
@@ -27,9 +29,13 @@ from services.execution.gateways.registry import RegistryConfigurations
 from services.execution.gateways.relay import HostRelay
 from services.execution.gateways.router import RouterModels
 from services.execution.gateways.secrets import SecretsGateway
+from services.execution.gateways.sql_query import Limits as SqlLimits
+from services.execution.gateways.sql_query import SqlQuery
+from services.execution.gateways.web_search import Provider, WebSearch
 from services.execution.model.targets import TargetKind
 from services.execution.service.admission import Admission, Bounds
 from services.execution.service.builtin import Builtin
+from services.execution.service.builtin.addresses import Hosts
 from services.execution.service.catalogue import Catalogue
 from services.execution.service.checks import Checks
 from services.execution.service.continuation import Continuation
@@ -85,7 +91,7 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         drain, owner = Drain(), ids.new_id()
         hosts = await _hosts(stack, db, owner, settings, provider, drain)
         tools = Tools(
-            [Builtin(), *map(_source, settings.tool_sources)],
+            [await _builtin(stack, secrets, settings), *map(_source, settings.tool_sources)],
             [mcp, providers, hosts],
             limit=_result_limit(settings),
             cache=settings.tool_cache_bytes,
@@ -193,6 +199,21 @@ def _providers(
         return GrpcTools(watch, secrets, bounds, telemetry.client_interceptors(provider))
     except OSError as error:
         raise StartError(f"bad setting grpc_provider_ca_file of execution: {error}") from None
+
+
+async def _builtin(stack: AsyncExitStack, secrets: SecretsGateway, settings: ExecutionSettings) -> Builtin:
+    seconds, result = settings.http_fetch_timeout, _result_limit(settings)
+    hosts = Hosts(settings.http_fetch_hosts, settings.http_fetch_private_hosts)
+    provider = Provider(settings.web_search_provider, settings.web_search_url, settings.web_search_key)
+    urls = {name: url.get_secret_value() for name, url in settings.sql_databases.items()}
+    # What they give is data, which is of no use once it is cut off.
+    fetch = HttpFetch(hosts, FetchLimits(seconds, min(settings.http_fetch_limit, result // 2)))
+    search = WebSearch(provider, secrets, seconds=seconds)
+    query_limits = SqlLimits(settings.sql_timeout, settings.sql_max_rows, result // 2)
+    query = SqlQuery(urls, settings.sql_tenants, secrets, query_limits)
+    for one in (fetch, search, query):
+        await stack.enter_async_context(one)
+    return Builtin(fetch.offer, search.offer, query.offer)
 
 
 def _source(named: str) -> ToolSource:

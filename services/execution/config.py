@@ -1,7 +1,7 @@
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
 
 from libs.config import Settings
 
@@ -61,6 +61,30 @@ class ExecutionSettings(Settings):
     tool_cache_bytes: int = Field(
         32 * 1024 * 1024, ge=0, description="Bytes of results of tools that one process keeps for further calls."
     )
+    http_fetch_hosts: tuple[str, ...] = Field(
+        (),
+        description="Hosts that builtin/http_fetch may reach: host, host:port, *.domain, or * for all that are public.",
+    )
+    http_fetch_private_hosts: tuple[str, ...] = Field(
+        (), description="The same for hosts at private addresses, named one by one: host, or host:port."
+    )
+    http_fetch_limit: int = Field(1024 * 1024, ge=1024, description="Bytes of a page that are read.")
+    http_fetch_timeout: float = Field(15.0, gt=0, le=300, description="Seconds that a page, or a search, may take.")
+    web_search_provider: Literal["searxng", "brave"] = Field(
+        "searxng", description="What builtin/web_search asks: a SearXNG, or Brave Search."
+    )
+    web_search_url: str = Field("", description="Where it is; Brave Search has an address of its own.")
+    web_search_key: str = Field("", description="Its key, as a reference: secret:provider:field.")
+    sql_databases: dict[str, SecretStr] = Field(
+        {},
+        description="Databases of builtin/sql_query by name: postgresql://... or sqlite:///..., or a reference to "
+        "that. Name a role that may only read.",
+    )
+    sql_tenants: dict[str, tuple[str, ...]] = Field(
+        {}, description="Tenants that may ask a database; one that is not named here may be asked by all."
+    )
+    sql_max_rows: int = Field(1000, ge=1, description="Rows of a query that are given.")
+    sql_timeout: float = Field(10.0, gt=0, le=300, description="Seconds that a query may take.")
     mcp_commands: tuple[str, ...] = Field(
         (),
         description="Beginnings of command lines that MCP servers over stdio may be, e.g. 'uvx mcp-server-time'; "
@@ -97,3 +121,16 @@ class ExecutionSettings(Settings):
         "Execution runs on several.",
     )
     relay_port: int = Field(0, ge=0, le=65535, description="Its port; 0: any. Set only where there is one process.")
+
+    @model_validator(mode="after")
+    def _require_references(self) -> Self:
+        if self.web_search_key and not self.web_search_key.startswith("secret:"):
+            raise ValueError("web_search_key is not a reference, secret:provider:field")
+        for name, url in self.sql_databases.items():
+            if not url.get_secret_value().startswith(("postgresql", "sqlite", "secret:")):
+                raise ValueError(f"sql_databases.{name} is neither postgresql://, sqlite:/// nor a reference")
+        if unknown := sorted({*self.sql_tenants} - {*self.sql_databases}):
+            raise ValueError(f"sql_tenants names {unknown[0]}, which sql_databases does not")
+        if any("*" in host for host in self.http_fetch_private_hosts):
+            raise ValueError("http_fetch_private_hosts are named one by one, without *")
+        return self

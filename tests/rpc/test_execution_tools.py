@@ -23,7 +23,21 @@ async def call(at: Any, tool_id: str, **arguments: Any) -> tool_service_pb2.Call
     return answer
 
 
-BUILTIN = ["builtin/ask_user", "builtin/calculator", "builtin/current_time"]
+BUILTIN = [
+    "builtin/aggregate_scores",
+    "builtin/ask_user",
+    "builtin/calculate_lead_score",
+    "builtin/calculator",
+    "builtin/current_time",
+    "builtin/format_chart_config",
+    "builtin/format_table",
+    "builtin/generate_recommendations",
+    "builtin/http_fetch",
+    "builtin/response_format_guide",
+    "builtin/sql_query",
+    "builtin/web_search",
+]
+OFF = {"builtin/http_fetch", "builtin/sql_query", "builtin/web_search"}
 
 
 async def test_listing(bench: Bench) -> None:
@@ -31,7 +45,9 @@ async def test_listing(bench: Bench) -> None:
     listed = await at.tools.ListTools(tool_service_pb2.ListToolsRequest())
     assert [tool.tool_id for tool in listed.tools] == BUILTIN
     assert listed.next_page_token == ""
-    calculator = listed.tools[1]
+    assert {tool.tool_id for tool in listed.tools if tool.unusable} == OFF
+    assert all("setting" in tool.warning for tool in listed.tools if tool.unusable)
+    calculator = listed.tools[BUILTIN.index("builtin/calculator")]
     assert (calculator.function_name, calculator.source) == ("calculator", "builtin")
     assert calculator.annotations.read_only
     assert calculator.annotations.idempotent
@@ -42,8 +58,8 @@ async def test_listing(bench: Bench) -> None:
 
 async def test_pages(bench: Bench) -> None:
     at = await bench()
-    first = await at.tools.ListTools(tool_service_pb2.ListToolsRequest(page_size=2))
-    second = await at.tools.ListTools(tool_service_pb2.ListToolsRequest(page_size=2, page_token=first.next_page_token))
+    first = await at.tools.ListTools(tool_service_pb2.ListToolsRequest(page_size=7))
+    second = await at.tools.ListTools(tool_service_pb2.ListToolsRequest(page_size=7, page_token=first.next_page_token))
     assert [tool.tool_id for tool in (*first.tools, *second.tools)] == BUILTIN
     assert second.next_page_token == ""
 
@@ -89,3 +105,14 @@ async def test_unknown_tool(bench: Bench) -> None:
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     resource = harness.detail(harness.status_of(caught.value), error_details_pb2.ResourceInfo)
     assert (resource.resource_type, resource.resource_name) == ("tool", "builtin/gone")
+
+
+async def test_what_is_off_cannot_be_called(bench: Bench) -> None:
+    at = await bench()
+    for tool_id, arguments in (("http_fetch", {"url": "http://a"}), ("web_search", {"query": "a"}), ("sql_query", {})):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(at, f"builtin/{tool_id}", **arguments)
+        assert (caught.value.code(), harness.reason_of(caught.value)) == (
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "TOOL_UNUSABLE",
+        )
