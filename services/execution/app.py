@@ -18,6 +18,7 @@ from libs import client, database, ids, telemetry
 from libs.config import StartError
 from libs.server import Drain, Server, Servicer, listening
 from services.execution.config import ExecutionSettings
+from services.execution.gateways.agno import toolkits
 from services.execution.gateways.agno.runner import AgnoRunner
 from services.execution.gateways.http_fetch import HttpFetch
 from services.execution.gateways.http_fetch import Limits as FetchLimits
@@ -36,6 +37,7 @@ from services.execution.model.targets import TargetKind
 from services.execution.service.admission import Admission, Bounds
 from services.execution.service.builtin import Builtin
 from services.execution.service.builtin.addresses import Hosts
+from services.execution.service.builtin.offers import Offer
 from services.execution.service.catalogue import Catalogue
 from services.execution.service.checks import Checks
 from services.execution.service.continuation import Continuation
@@ -213,7 +215,15 @@ async def _builtin(stack: AsyncExitStack, secrets: SecretsGateway, settings: Exe
     query = SqlQuery(urls, settings.sql_tenants, secrets, query_limits)
     for one in (fetch, search, query):
         await stack.enter_async_context(one)
-    return Builtin(fetch.offer, search.offer, query.offer)
+    allowed = [offer for named in settings.agno_toolkits for offer in _toolkit(named)]
+    return Builtin(fetch.offer, search.offer, query.offer, *allowed)
+
+
+def _toolkit(named: str) -> list[Offer]:
+    try:
+        return list(toolkits.offers(named))
+    except Exception as error:
+        raise StartError(f"bad setting agno_toolkits of execution: {named}: {error}") from None
 
 
 def _source(named: str) -> ToolSource:

@@ -83,6 +83,9 @@ class ExecutionSettings(Settings):
     sql_tenants: dict[str, tuple[str, ...]] = Field(
         {}, description="Tenants that may ask a database; one that is not named here may be asked by all."
     )
+    agno_toolkits: tuple[str, ...] = Field(
+        (), description="Toolkits of Agno whose functions are tools: module of agno.tools, or module:Class."
+    )
     sql_max_rows: int = Field(1000, ge=1, description="Rows of a query that are given.")
     sql_timeout: float = Field(10.0, gt=0, le=300, description="Seconds that a query may take.")
     mcp_commands: tuple[str, ...] = Field(
