@@ -16,7 +16,7 @@ import uvloop
 
 from bench.report import Report, compare, machine
 
-SCENARIOS: Final = ("registry", "secrets", "router", "execution", "providers", "hosts")
+SCENARIOS: Final = ("registry", "secrets", "router", "execution", "providers", "hosts", "builtin_tools")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
