@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,12 +22,14 @@ from services.execution.model.events import (
 from services.execution.model.executions import ExecuteRequest, Execution, Status
 from services.execution.model.journal import Step, StepKind
 from services.execution.model.targets import Agent, Pinned
+from services.execution.model.tool_calls import CallQuery, CallRecord, Outcome
 from services.execution.model.turns import Assignment
 from services.execution.service.log import first
 from services.execution.service.record import Append
 from services.execution.service.retention import Periods, Retention
 from services.execution.store import SqlExecutionStore, SqlRetentionStore
 from services.execution.store.tables import events
+from services.execution.store.tool_calls import SqlCallRecords
 
 NOW = datetime.now(UTC)
 SAID: list[Event] = [
@@ -118,3 +121,16 @@ async def test_many_are_forgotten_in_batches(db: database.Database) -> None:
         await ended(store, f"run-{n}", timedelta(days=2))
     await Retention(SqlRetentionStore(db), Periods(timedelta(days=1), {}, None)).round()
     assert {await oldest(store, f"run-{n}") for n in range(60)} == {9}
+
+
+async def test_records_of_calls_are_kept_as_long_as_events(db: database.Database) -> None:
+    calls = SqlCallRecords(db)
+    kept = CallRecord("1", "me", "some/tool", "1", "digest", Outcome.COMPLETED, False, 0.1, NOW)
+    old = NOW - timedelta(days=2)
+    for tenant in ("acme", "brief", "long"):
+        await calls.add([(tenant, kept), (tenant, replace(kept, record_id="0", time=old))])
+    by_tenant = {"brief": timedelta(hours=1), "long": timedelta(days=9)}
+    await Retention(SqlRetentionStore(db), Periods(timedelta(days=1), by_tenant, None)).round()
+    found = {tenant: await calls.list(tenant, CallQuery(), limit=9) for tenant in ("acme", "brief", "long")}
+    assert {tenant: len(records) for tenant, records in found.items()} == {"acme": 1, "brief": 1, "long": 2}
+    assert found["acme"] == [kept]

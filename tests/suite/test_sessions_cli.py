@@ -75,6 +75,14 @@ def test_events_are_shown_again(suite: Suite, talked: tuple[str, str]) -> None:
     assert "The result is 42." in suite.run("execution", "watch", talked[0]).stdout
 
 
+def test_calls_of_tools_are_listed(suite: Suite, talked: tuple[str, str]) -> None:
+    (record,) = lines(suite, "tools", "calls", "--execution", talked[0])
+    assert (record["tool_id"], record["outcome"]) == ("builtin/calculator", "TOOL_CALL_OUTCOME_COMPLETED")
+    assert lines(suite, "tools", "calls", "--tool", "mcp/*") == []
+    assert "builtin/cal" in suite.run("tools", "calls").stdout
+    assert "no calls" in suite.run("tools", "calls", "--subject", "nobody").stdout
+
+
 def test_an_ended_execution_stays_as_it_is(suite: Suite, talked: tuple[str, str]) -> None:
     assert "completed" in suite.run("execution", "cancel", talked[0], "--reason", "late").stdout
 
