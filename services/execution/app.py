@@ -36,7 +36,7 @@ from services.execution.gateways.web_search import Provider, WebSearch
 from services.execution.model.targets import TargetKind
 from services.execution.service.admission import Admission, Bounds
 from services.execution.service.builtin import Builtin
-from services.execution.service.builtin.addresses import Hosts
+from services.execution.service.builtin.addresses import Hosts as AllowedHosts
 from services.execution.service.builtin.offers import Offer
 from services.execution.service.catalogue import Catalogue
 from services.execution.service.checks import Checks

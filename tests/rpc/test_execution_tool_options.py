@@ -123,6 +123,20 @@ async def test_policy_of_an_agent(bench: Bench, condition: str, asks: bool) -> N
     assert (await at.execute()).status == (INPUT_REQUIRED if asks else COMPLETED)
 
 
+async def test_agents_as_tools_wait_like_others(bench: Bench) -> None:
+    at = await bench()
+    at.router.turns = [calls(call("ask_expert", '{"input": "a"}')), text("from the expert"), text("done")]
+    await at.create("expert")
+    await at.create(tools=[{"tool_id": "agent/expert", "requires_confirmation": True}])
+    asked = await at.execute()
+    assert asked.input_required.requests[0].approval.tool_id == "agent/expert"
+    edited = {"approved": True, "arguments": {"input": "b"}}
+    await go_on(at, asked.execution_id, call_1={"approval": edited})
+    events = await at.watch(asked.execution_id)
+    assert completed(events)[-1].output == "from the expert"
+    assert at.router.requests[1].messages[-1].content == "b"
+
+
 async def test_policies_leave_alone_what_asks_anyway(bench: Bench) -> None:
     at = await bench()
     at.router.turns = [

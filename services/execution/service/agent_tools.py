@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from services.execution.model.events import Event
 from services.execution.model.targets import Spec, Target, TargetKind
-from services.execution.model.tools import DEFAULT_TOOL_TIMEOUT, BoundTool, Tool, ToolResult
+from services.execution.model.tools import Tool, ToolResult
+from services.execution.service import options
 from services.execution.service.asking import Asking
 from services.execution.service.inner import Inner, InnerCall
 from services.execution.service.names import fitted
@@ -26,17 +27,16 @@ _SCHEMA: Final[dict[str, Any]] = {
 class AgentTools(Inner):
     def __init__(self, asking: Asking, spec: Spec) -> None:
         self._asking = asking
-        keys = [one["tool_id"] for one in spec.get("tools", ()) if is_target(one["tool_id"])]
-        self.bound = tuple(self._bound(key) for key in keys)
+        references = [one for one in spec.get("tools", ()) if is_target(one["tool_id"])]
+        self.bound = tuple(options.bound(self._tool(one["tool_id"]), one, spec) for one in references)
 
-    def _bound(self, key: str) -> BoundTool:
+    def _tool(self, key: str) -> Tool:
         part, target = self._asking.work.pinned.parts[key], Target.of(key)
         kind = "an agent" if target.kind is TargetKind.AGENT else f"a {target.kind.value}"
         description = part.description or f"Asks {target.target_id}, {kind}."
         name = fitted(f"ask_{target.target_id}".replace("-", "_"))
         version = digest([key, part.revision])[:12]
-        tool = Tool(key, name, target.target_id, description, _SCHEMA, version, idempotent=True, open_world=True)
-        return BoundTool(tool, DEFAULT_TOOL_TIMEOUT)
+        return Tool(key, name, target.target_id, description, _SCHEMA, version, idempotent=True, open_world=True)
 
     async def do(self, call: InnerCall) -> tuple[ToolResult, Sequence[Event]]:
         return await self._asking.ask(call.bound.tool.tool_id, call.arguments["input"], call.number), ()

@@ -79,7 +79,6 @@ class ToolServicer(tool_service_pb2_grpc.ToolServiceServicer):
         """It writes itself: a host that takes nothing must not hold the stream."""
         return self._hosts.serve(request_iterator, context)
 
-
     async def ListToolCalls(
         self, request: tool_service_pb2.ListToolCallsRequest, context: Context
     ) -> tool_service_pb2.ListToolCallsResponse:
@@ -128,7 +127,6 @@ def _record(record: CallRecord) -> tool_call_pb2.ToolCallRecord:
         if decision
         else None,
     )
-
 
 
 _CHANGE: Final = {

@@ -345,6 +345,8 @@ class Turns:
             asked = question(bound, call.call_id, arguments or {})
             return self._ask_first({**asked, "input_id": self.journal.input_id(call.call_id)}, started)
         decided = refused or (outcome(answer) if answer else Permission())
+        edited = decided.arguments if isinstance(decided, Permission) else None
+        used = (arguments or {}) if edited is None else edited
         step = Step(
             self._steps[call.call_id],
             StepKind.TOOL,
@@ -356,23 +358,22 @@ class Turns:
         )
         # A call that asked has said before that it begins.
         if (kept := await self.journal.begin(step, *([] if answer else [started]))) is not None:
-            return await self._told_before(kept, started, bound)
+            return await self._told_before(kept, started, bound, used)
         scope = self.journal.source.scope
         key = "/".join(filter(None, [self.job.execution_id, scope, str(step.number), call.call_id]))
         enter_key(key, self.job.execution_id, self.job.request.user_id)
         try:
-            result, changes = await self._decided(bound, step, arguments or {}, decided)
+            result, changes = await self._decided(bound, step, used, decided)
         except InputNeeded as needed:  # of a member that the tool runs: the call goes on when there are answers
             self._questions += needed.questions
             self._announced += needed.announced
             return ""
         result = replace(result, output=storable(result.output))
         self._uncount(result)
-        used = decided.arguments if isinstance(decided, Permission) and decided.arguments is not None else arguments
         place = {"execution_id": self.job.execution_id, "step": step.number, "call_id": call.call_id}
         denied = isinstance(decided, ToolResult) and answer is not None and answer.kind is Kind.APPROVAL
         at_limit = limited is not None and arguments is not None
-        made = CallMade(tool, used or {}, result, denied or at_limit, answer, place)
+        made = CallMade(tool, used, result, denied or at_limit, answer, place)
         completed = _completed(call.call_id, tool.tool_id, result)
         step = replace(step, record=record(made))
         await self.journal.complete(step, asdict(result), *changes, completed, is_error=result.is_error)
@@ -384,7 +385,7 @@ class Turns:
         """What was allowed, or begun before, is not asked for again; what somebody allowed is called indeed."""
         if answer is not None:
             return replace(bound, cache_ttl=0.0)
-        if is_own(bound.tool.tool_id) or self.journal.made(call_id):
+        if not bound.approvals or self.journal.made(call_id):
             return bound
         return asking(bound, facts(self.job.request, self.job.usage, arguments))
 
@@ -400,13 +401,12 @@ class Turns:
         return ""
 
     async def _decided(
-        self, bound: BoundTool, step: Step, arguments: Mapping[str, Any], decided: ToolResult | Permission
+        self, bound: BoundTool, step: Step, used: Mapping[str, Any], decided: ToolResult | Permission
     ) -> tuple[ToolResult, Sequence[Event]]:
         """The result, and what the call changed."""
         if isinstance(decided, ToolResult):
             return decided, ()
         changes: Sequence[Event] = ()
-        used = arguments if decided.arguments is None else decided.arguments
         if (inner := self._inner.get(bound.tool.tool_id)) is not None:
             result, changes = await inner.call(self._inner_call(bound, step, used))
         else:
@@ -421,11 +421,13 @@ class Turns:
     def _inner_call(self, bound: BoundTool, step: Step, arguments: Mapping[str, Any]) -> InnerCall:
         return InnerCall(bound, step.call_id, arguments, step.number, self._turns)
 
-    async def _told_before(self, step: Step, started: ToolCallStarted, bound: BoundTool) -> str:
+    async def _told_before(
+        self, step: Step, started: ToolCallStarted, bound: BoundTool, used: Mapping[str, Any]
+    ) -> str:
         result = ToolResult(**step.result or {})
         self.journal.again(started)
         if (inner := self._inner.get(step.name)) is not None:
-            for change in await inner.recall(self._inner_call(bound, step, started.arguments)):
+            for change in await inner.recall(self._inner_call(bound, step, used)):
                 self.journal.again(change)
         self._uncount(result)
         self.journal.again(_completed(step.call_id, step.name, result))
