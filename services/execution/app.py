@@ -205,7 +205,7 @@ def _providers(
 
 async def _builtin(stack: AsyncExitStack, secrets: SecretsGateway, settings: ExecutionSettings) -> Builtin:
     seconds, result = settings.http_fetch_timeout, _result_limit(settings)
-    hosts = Hosts(settings.http_fetch_hosts, settings.http_fetch_private_hosts)
+    hosts = AllowedHosts(settings.http_fetch_hosts, settings.http_fetch_private_hosts)
     provider = Provider(settings.web_search_provider, settings.web_search_url, settings.web_search_key)
     urls = {name: url.get_secret_value() for name, url in settings.sql_databases.items()}
     # What they give is data, which is of no use once it is cut off.
