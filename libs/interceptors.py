@@ -85,8 +85,9 @@ async def _abort(call: Call, error: errors.Error) -> None:
     described = status.to_status(error)
     code = status.grpc_code(described)
     call.code, call.reason = code.name, error.reason_code
+    trailing = (*(call.context.trailing_metadata() or ()), (status.DETAILS_KEY, described.SerializeToString()))
     try:
-        await call.context.abort(code, described.message, ((status.DETAILS_KEY, described.SerializeToString()),))
+        await call.context.abort(code, described.message, trailing)
     except grpc.aio.AbortError as aborted:
         raise aborted from None  # a span records it: not with the text of what went wrong
 

@@ -41,6 +41,10 @@ class Drain:
     def started(self) -> bool:
         return self._event.is_set()
 
+    async def begun(self) -> None:
+        """Waits for it."""
+        await self._event.wait()
+
     def check(self) -> None:
         if self._event.is_set():
             raise errors.Unavailable("the server is stopping, connect again", reason="SHUTTING_DOWN", retry_after=0.1)

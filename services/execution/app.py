@@ -12,6 +12,7 @@ from dynamicagents.registry.v1 import watch_service_pb2_grpc
 from dynamicagents.secrets.v1 import secrets_service_pb2_grpc
 from dynamicagents.tools.v1 import host_relay_service_pb2_grpc as relay_grpc
 from dynamicagents.tools.v1 import tool_service_pb2_grpc as tool_grpc
+from mcp_grpc_transport_proto.mcp_pb2_grpc import add_McpServicer_to_server
 from opentelemetry.sdk.trace import TracerProvider
 
 from libs import client, database, ids, telemetry
@@ -22,6 +23,7 @@ from services.execution.gateways.agno import toolkits
 from services.execution.gateways.agno.runner import AgnoRunner
 from services.execution.gateways.http_fetch import HttpFetch
 from services.execution.gateways.http_fetch import Limits as FetchLimits
+from services.execution.gateways.cards import RegistryCards
 from services.execution.gateways.mcp.source import McpTools
 from services.execution.gateways.mcp.targets import Bounds as McpBounds
 from services.execution.gateways.providers.source import GrpcTools
@@ -48,6 +50,7 @@ from services.execution.service.leases import Leases
 from services.execution.service.listing import Listing
 from services.execution.service.log import EventLog
 from services.execution.service.news import News
+from services.execution.service.offers import Offers
 from services.execution.service.replay import Replays
 from services.execution.service.retention import Periods, Retention
 from services.execution.service.room import Room
@@ -61,6 +64,8 @@ from services.execution.service.tool_calls import ToolCalls
 from services.execution.service.tools import Tools
 from services.execution.servicer.executions import ExecutionServicer
 from services.execution.servicer.hosts import HostRelayServicer, HostStreams
+from services.execution.servicer.mcp import rpc as mcp_rpc
+from services.execution.servicer.mcp.rpc import McpServicer
 from services.execution.servicer.tools import ToolServicer
 from services.execution.servicer.translation import weight
 from services.execution.store import SqlExecutionStore, SqlListing, SqlRetentionStore, SqlSessionStore
@@ -124,6 +129,15 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
                 store, inputs, admission, continuation, log, configurations, targets, runs, tools, drain, limits, news
             )
         )
+        catalogue = Catalogue(tools, configurations, drain, heartbeat=settings.heartbeat)
+        offers = Offers(
+            catalogue,
+            tools,
+            RegistryCards(registry),
+            executions,
+            offered=settings.mcp_server_tools,
+            depth=settings.mcp_server_depth,
+        )
         servicers = [
             Servicer(
                 execution_grpc.add_ExecutionServiceServicer_to_server,
@@ -134,14 +148,16 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
                 tool_grpc.add_ToolServiceServicer_to_server,
                 ToolServicer(
                     tools,
-                    Catalogue(tools, configurations, drain, heartbeat=settings.heartbeat),
+                    catalogue,
                     Checks(providers, configurations),
                     calls,
                     HostStreams(hosts, heartbeat=settings.heartbeat, max_message_bytes=settings.max_message_bytes),
                 ),
                 "dynamicagents.tools.v1.ToolService",
             ),
+            Servicer(add_McpServicer_to_server, McpServicer(offers), mcp_rpc.NAME),
         ]
+        await stack.enter_async_context(_mcp_server(settings, offers, drain))
         yield await stack.enter_async_context(listening(settings, servicers, drain=drain, provider=provider))
 
 
@@ -224,6 +240,16 @@ def _toolkit(named: str) -> list[Offer]:
         return list(toolkits.offers(named))
     except Exception as error:
         raise StartError(f"bad setting agno_toolkits of execution: {named}: {error}") from None
+
+
+@asynccontextmanager
+async def _mcp_server(settings: ExecutionSettings, offers: Offers, drain: Drain) -> AsyncIterator[None]:
+    if not settings.mcp_port:
+        yield
+        return
+    http = import_module("services.execution.servicer.mcp.http")  # late: who does not want it does not pay for it
+    async with http.listening(settings, settings.mcp_port, offers, drain, timeout=settings.default_timeout):
+        yield
 
 
 def _source(named: str) -> ToolSource:

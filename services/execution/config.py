@@ -124,6 +124,19 @@ class ExecutionSettings(Settings):
         "Execution runs on several.",
     )
     relay_port: int = Field(0, ge=0, le=65535, description="Its port; 0: any. Set only where there is one process.")
+    mcp_port: int | None = Field(
+        None, ge=0, le=65535, description="Port on which the MCP server listens for streamable HTTP; none: it does not."
+    )
+    mcp_server_tools: tuple[str, ...] = Field(
+        ("builtin/*", "agent/*"),
+        description="What the MCP server offers: ids of tools, agent/<agent_id>, or how they begin, such as mcp/crm/*.",
+    )
+    mcp_server_depth: int = Field(
+        5,
+        ge=1,
+        le=100,
+        description="Runs and calls through MCP servers that may wait for each other, one within the other.",
+    )
 
     @model_validator(mode="after")
     def _require_references(self) -> Self:

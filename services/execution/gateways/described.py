@@ -36,6 +36,7 @@ class Description:
     open_world: bool = False
     examples: Sequence[Mapping[str, Any]] = ()
     timeout: float | None = None
+    relayed: bool = False
 
 
 def to_tools(source_id: str, descriptions: Iterable[Description]) -> tuple[dict[str, Tool], str]:
@@ -70,9 +71,10 @@ def _to_tool(tool_id: str, one: Description) -> Tool:
         open_world=one.open_world,
         examples=[storable(example) for example in one.examples][:_MOST_EXAMPLES],
         timeout=one.timeout,
+        relayed=one.relayed,
     )
     made = _checked(made)
-    return replace(made, version=digest({**asdict(made), "timeout": None})[:12])
+    return replace(made, version=digest({**asdict(made), "timeout": None, "relayed": None})[:12])
 
 
 def _checked(tool: Tool) -> Tool:

@@ -37,6 +37,8 @@ class Tool:
     """For how long a result holds, as its source says; 0: it does not say."""
     per_user: bool = False
     """It acts with what its caller may do: a result is that caller's alone."""
+    relayed: bool = False
+    """A suite's MCP server offers it, perhaps our own."""
 
     @property
     def repeatable(self) -> bool:
@@ -46,6 +48,18 @@ class Tool:
     @property
     def source(self) -> str:
         return self.tool_id.split("/", 1)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCard:
+    """What others are told of an agent."""
+
+    agent_id: str
+    revision: int
+    title: str
+    description: str
+    input_schema: Mapping[str, Any] | None = None
+    output_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,16 @@ def _candidates(bound: BoundTool) -> Iterator[str]:
     tool = bound.tool
     yield fitted(tool.function_name)
     yield fitted(tool.tool_id)
-    digest = hashlib.sha256(tool.tool_id.encode()).hexdigest()[:8]
-    yield f"{fitted(tool.tool_id)[: _LONGEST - 9]}_{digest}"
+    yield f"{fitted(tool.tool_id)[: _LONGEST - 9]}_{_digest(tool.tool_id)}"
+
+
+def told_apart(tool_ids: Sequence[str]) -> dict[str, str]:
+    """A name for each id, its own; the first of those that would have the same keeps it."""
+    taken: dict[str, str] = {}
+    for tool_id in tool_ids:
+        name = fitted(tool_id)
+        taken[f"{name[: _LONGEST - 9]}_{_digest(tool_id)}" if name in taken else name] = tool_id
+    return {tool_id: name for name, tool_id in taken.items()}
 
 
 def fitted(name: str) -> str:
@@ -40,4 +48,8 @@ def fitted(name: str) -> str:
     fit = re.sub(r"[^A-Za-z0-9_-]", "_", name)
     if len(fit) <= _LONGEST:
         return fit
-    return f"{fit[: _LONGEST - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{fit[: _LONGEST - 9]}_{_digest(name)}"
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:8]

@@ -210,6 +210,7 @@ class Runs:
     async def _run(self, run: Run, assignment: Assignment, found: Past) -> None:
         record = run.record
         identity.enter(_caller(record.execution, assignment))
+        enter_depth(depth_of(record.execution.metadata))
         try:
             outcome = await self._outcome(run, assignment, found)
             run.end(outcome)

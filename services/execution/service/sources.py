@@ -92,6 +92,11 @@ def unavailable(source: str, why: str) -> errors.Unavailable:
     )
 
 
+DEPTH: Final = "dynamicagents.dev/depth"
+"""Where calls and runs carry how many of them wait for each other: in their metadata, as those of MCP do."""
+TOOL_ID: Final = "dynamicagents.dev/tool-id"
+"""Where the suite's MCP server says what a tool is called within."""
+_depth: ContextVar[int] = ContextVar("depth", default=0)
 _NOBODY: Final = Origin()
 _origin: ContextVar[Origin] = ContextVar("origin", default=_NOBODY)
 _progress: ContextVar[OnProgress | None] = ContextVar("progress", default=None)
@@ -109,6 +114,23 @@ def origin() -> Origin:
 def idempotency_key() -> str:
     """The same for each attempt at a call of a run; empty outside of any run."""
     return _origin.get().key
+
+
+def enter_depth(depth: int) -> None:
+    """Sets how many calls and runs wait for what the current task does."""
+    _depth.set(depth)
+
+
+def depth() -> int:
+    return _depth.get()
+
+
+def depth_of(metadata: Mapping[str, Any]) -> int:
+    """What the metadata of a call or a run says of it; other people's texts are none."""
+    try:
+        return max(0, int(metadata.get(DEPTH, 0)))
+    except (TypeError, ValueError, OverflowError):
+        return 0
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from services.execution.gateways.mcp import transports
 from services.execution.gateways.mcp.targets import Bounds, Target
 from services.execution.gateways.mcp.translation import to_output
 from services.execution.model.tools import Progress
-from services.execution.service.sources import OnProgress, ToolError
+from services.execution.service.sources import DEPTH, OnProgress, ToolError, depth
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -190,7 +190,7 @@ class Connection:
                 told(Progress(done, total or 0.0, message or ""))
 
         listener: Any = progress if told else None
-        meta: Any = {_KEY: key} if key else None
+        meta: Any = {**({_KEY: key} if key else {}), **({DEPTH: depth()} if depth() else {})} or None
         request = CallToolRequest(params=CallToolRequestParams(name=name, arguments=dict(arguments), _meta=meta))
         return await self._until_over(self._client.session.send_request(request, _ANSWER, progress_callback=listener))
 

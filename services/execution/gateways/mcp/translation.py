@@ -22,7 +22,7 @@ from mcp_types import Tool as McpTool
 from services.execution.gateways import described
 from services.execution.gateways.described import Description
 from services.execution.model.tools import Tool
-from services.execution.service.sources import ToolError
+from services.execution.service.sources import TOOL_ID, ToolError
 
 
 class Origin(Protocol):
@@ -58,6 +58,7 @@ def _description(origin: Origin, one: McpTool) -> Description:
         open_world=hints.open_world_hint is not False,
         examples=_examples(one.input_schema),
         timeout=origin.timeout,
+        relayed=TOOL_ID in (one.meta or {}),
     )
 
 

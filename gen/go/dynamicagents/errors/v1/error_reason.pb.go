@@ -152,8 +152,9 @@ const (
 	// Another stream of HostTools registered the same host_id. Code ABORTED: two instances share a name, or this one has
 	// connected again. Metadata: `host_id`.
 	ErrorReason_ERROR_REASON_HOST_REPLACED ErrorReason = 57
-	// Members run members deeper than the server or the budget's max_depth allows. Code RESOURCE_EXHAUSTED. Metadata:
-	// `limit`.
+	// Members run members deeper than the server or the budget's max_depth allows, or a run or a call came through the
+	// suite's own MCP server from within too many others, as where an agent has itself as a tool. Code RESOURCE_EXHAUSTED.
+	// Metadata: `limit`.
 	ErrorReason_ERROR_REASON_NESTED_TOO_DEEP ErrorReason = 70
 	// Agents hand a conversation to each other in circles. Code ABORTED. Metadata: `path`.
 	ErrorReason_ERROR_REASON_HANDOFF_LOOP ErrorReason = 71
