@@ -128,6 +128,7 @@ class HttpServer:
 
     port: int
     transport: str = "http"
+    script: str = SERVER
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -135,7 +136,7 @@ class HttpServer:
         return f"http://127.0.0.1:{self.port}/{'sse' if self.transport == 'sse' else 'mcp'}"
 
     async def start(self, **environment: str) -> None:
-        command = [sys.executable, SERVER, self.transport, str(self.port)]
+        command = [sys.executable, self.script, self.transport, str(self.port)]
         self.process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **environment})
         async with asyncio.timeout(60):
             while not await self._answers():
@@ -157,10 +158,10 @@ class HttpServer:
 
 
 @asynccontextmanager
-async def running(transport: str = "http", **environment: str) -> AsyncIterator[HttpServer]:
+async def running(transport: str = "http", script: str = SERVER, **environment: str) -> AsyncIterator[HttpServer]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        server = HttpServer(probe.getsockname()[1], transport)
+        server = HttpServer(probe.getsockname()[1], transport, script)
     try:
         await server.start(**environment)
         yield server

@@ -59,3 +59,6 @@ class MemoryJournal:
         for event in events:
             self.emit(event)
         self.steps[step.number] = replace(step, result=dict(result), is_error=is_error, end_time=datetime.now(UTC))
+
+    async def reopen(self, step: Step) -> None:
+        self.steps[step.number] = step

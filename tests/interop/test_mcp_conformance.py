@@ -30,7 +30,12 @@ async def check(command: list[str], *arguments: str, where: Path) -> None:
     """Runs it: what fails unexpectedly, and what passes unexpectedly, fails."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     running = await asyncio.create_subprocess_exec(
-        *command, *arguments, cwd=where, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command,
+        *arguments,
+        cwd=where,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     said, _ = await running.communicate()
     assert running.returncode == 0, said.decode()[-6000:]
@@ -38,9 +43,7 @@ async def check(command: list[str], *arguments: str, where: Path) -> None:
 
 @pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
 async def test_our_server(bench: Callable[..., Any], suite_of_checks: list[str], revision: str, tmp_path: Path) -> None:
-    at = await serving(
-        bench, tool_sources=("tests.conformance_tools:Fixtures",), mcp_server_tools=("test_*", "json_*")
-    )
+    at = await serving(bench, tool_sources=("tests.conformance_tools:Fixtures",), mcp_server_tools=("test_*", "json_*"))
     expected = str(HERE / f"server-{revision}.yaml")
     asked = ("server", "--url", url(at), "--requirements", revision, "--expected-failures", expected)
     await check(suite_of_checks, *asked, where=tmp_path)

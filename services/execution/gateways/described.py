@@ -15,7 +15,7 @@ from services.execution.service.tools import digest
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 _LONGEST_NAME: Final = 128
-_LONGEST_DESCRIPTION: Final = 10_000
+LONGEST_DESCRIPTION: Final = 10_000
 _LONGEST_TITLE: Final = 200
 _MOST_EXAMPLES: Final = 10
 MOST_TOOLS: Final = 2000
@@ -60,7 +60,7 @@ def _to_tool(tool_id: str, one: Description) -> Tool:
         tool_id=tool_id,
         function_name=fitted(one.function_name),
         title=storable(one.title)[:_LONGEST_TITLE],
-        description=storable(one.description)[:_LONGEST_DESCRIPTION],
+        description=storable(one.description)[:LONGEST_DESCRIPTION],
         input_schema=storable(one.input_schema),
         output_schema=storable(one.output_schema),
         version="",

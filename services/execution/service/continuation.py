@@ -145,6 +145,8 @@ def outcome(answer: InputAnswer) -> ToolResult | Permission:
         case Kind.APPROVAL:
             note = value.get("note", "")
             return ToolResult(f"the call was refused: {note}" if note else "the call was refused", is_error=True)
+        case Kind.USER_INPUT if value.get("declined"):
+            return ToolResult("the user will not answer", is_error=True)
         case Kind.USER_INPUT if "values" in value:
             return ToolResult(orjson.dumps(value["values"]).decode())
         case Kind.USER_INPUT:
@@ -177,7 +179,7 @@ def _violations(asked: Question, answer: InputAnswer, field: str) -> list[Violat
     if answer.kind.value not in asked:
         kind = next(kind for kind in Kind if kind.value in asked)
         return [Violation(f"{field}.answer", f"does not fit the question, which is {kind.value}")]
-    if answer.kind is not Kind.USER_INPUT:
+    if answer.kind is not Kind.USER_INPUT or answer.value.get("declined"):
         return []
     schema = asked[Kind.USER_INPUT.value].get("schema")
     if schema is None:

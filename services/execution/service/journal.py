@@ -57,6 +57,9 @@ class Journal(Protocol):
     async def complete(self, step: Step, result: Mapping[str, Any], *events: Event, is_error: bool = False) -> None:
         """Keeps what came of it. A tool's result is stored by the end."""
 
+    async def reopen(self, step: Step) -> None:
+        """Begins a tool's step once more that was completed with questions, which have answers now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Past:
@@ -131,6 +134,12 @@ class RunJournal:
         if step.kind is StepKind.TOOL:
             await self._record.stored()
 
+    async def reopen(self, step: Step) -> None:
+        if not step.repeatable:
+            await self._stay()
+        self._record.keep(replace(step, scope=self.source.scope))
+        await self._record.stored()
+
 
 class Replay:
     """A journal that answers everything and keeps nothing."""
@@ -181,6 +190,9 @@ class Replay:
         return known
 
     async def complete(self, step: Step, result: Mapping[str, Any], *events: Event, is_error: bool = False) -> None:
+        raise AssertionError("a replay does nothing")
+
+    async def reopen(self, step: Step) -> None:
         raise AssertionError("a replay does nothing")
 
 

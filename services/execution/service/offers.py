@@ -170,7 +170,7 @@ class Offers:
             raise errors.InvalidArgument(problems)
         asked = arguments["input"]
         request = ExecuteRequest(
-            agent_id=agent_id,
+            target_id=agent_id,
             input=asked if isinstance(asked, str) else orjson.dumps(asked).decode(),
             session_id=arguments.get("session_id", ""),
             metadata={DEPTH: str(depth)},

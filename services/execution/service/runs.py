@@ -31,6 +31,7 @@ from services.execution.service.log import EventLog, started
 from services.execution.service.outputs import Unfit
 from services.execution.service.record import Record
 from services.execution.service.room import Room
+from services.execution.service.sources import depth_of, enter_depth
 
 log = structlog.get_logger()
 

@@ -21,6 +21,7 @@ from services.execution.model.tool_calls import CallMade
 from services.execution.model.tools import ASK_USER, DEFAULT_TOOL_TIMEOUT, BoundTool, Tool, ToolResult
 from services.execution.service import options, schemas
 from services.execution.service.cache import ResultCache
+from services.execution.service.elicitation import SourceAsks
 from services.execution.service.names import named
 from services.execution.service.sources import (
     LiveSource,
@@ -106,9 +107,16 @@ class Tools:
         started = time.perf_counter()
         try:
             result = await self._made(bound, arguments)
-        except errors.Error as error:
-            failed = ToolResult(error.message, is_error=True, duration=time.perf_counter() - started)
-            self._note(CallMade(tool, arguments, failed))
+        except SourceAsks:
+            error: errors.Error = errors.FailedPrecondition(
+                f"the tool {tool_id!r} asks something before it answers, which only a run can put to its user",
+                reason="TOOL_ASKS",
+                metadata={"tool_id": tool_id},
+            )
+            self._note(CallMade(tool, arguments, _failed(error, started)))
+            raise error from None
+        except errors.Error as failure:
+            self._note(CallMade(tool, arguments, _failed(failure, started)))
             raise
         self._note(CallMade(tool, arguments, result))
         return result
@@ -186,7 +194,7 @@ class Tools:
             if error.passing:
                 raise _NoAnswer(str(error)) from None
             return str(error), True
-        except errors.Error:
+        except (errors.Error, SourceAsks):
             raise
         except Exception:
             log.exception("tool failed unexpectedly", tool_id=tool.tool_id)
@@ -199,6 +207,10 @@ class _NoAnswer(Exception):
 
 def _no_answer(seconds: float) -> str:
     return f"the tool did not answer within {seconds:.3g} s"
+
+
+def _failed(error: errors.Error, started: float) -> ToolResult:
+    return ToolResult(error.message, is_error=True, duration=time.perf_counter() - started)
 
 
 def is_target(tool_id: str) -> bool:

@@ -34,6 +34,8 @@ def _decision(decision: execution_service_pb2.ToolDecision, field: str) -> dict[
 
 
 def _user_input(given: execution_service_pb2.UserInputAnswer, field: str) -> dict[str, Any]:
+    if given.declined:
+        return {"declined": True}
     if given.HasField("values"):
         return {"values": to_data(given.values, f"{field}.user_input.values")}
     return {"text": given.text}

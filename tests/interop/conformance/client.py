@@ -1,4 +1,4 @@
-"""Our MCP client, as the conformance suite runs it: `python client.py URL`. It lists the tools and calls each of them."""
+"""Our MCP client, as the conformance suite runs it: `python client.py URL`. It lists the tools and calls each."""
 
 from __future__ import annotations
 

@@ -174,6 +174,9 @@ class _WarmJournal:
     async def complete(self, step: Step, result: Mapping[str, Any], *events: Event, is_error: bool = False) -> None:
         pass
 
+    async def reopen(self, step: Step) -> None:
+        pass
+
 
 class _WarmTools:
     async def call(self, bound: BoundTool, arguments: Mapping[str, Any]) -> ToolResult:

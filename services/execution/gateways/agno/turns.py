@@ -33,8 +33,10 @@ from services.execution.model.targets import DEFAULT_MODEL_CALLS, Agent
 from services.execution.model.tool_calls import CallMade
 from services.execution.model.tools import BoundTool, Progress, ToolResult
 from services.execution.model.turns import Job, ModelCall, ModelPiece, ToolCall
+from services.execution.service import elicitation
 from services.execution.service.approvals import asking, facts
 from services.execution.service.continuation import Permission, outcome, question, unaskable
+from services.execution.service.elicitation import Asked, SourceAsks, enter_answered
 from services.execution.service.inner import InnerCall, InnerTools
 from services.execution.service.journal import Journal
 from services.execution.service.outputs import Unfit, parsed
@@ -357,8 +359,20 @@ class Turns:
             repeatable=isinstance(decided, ToolResult) or tool.repeatable,
         )
         # A call that asked has said before that it begins.
-        if (kept := await self.journal.begin(step, *([] if answer else [started]))) is not None:
+        kept = await self.journal.begin(step, *([] if answer else [started]))
+        waiting = elicitation.kept(kept.result) if kept is not None else None
+        if kept is not None and waiting is None:
             return await self._told_before(kept, started, bound, used)
+        if waiting is not None:
+            self.journal.again(started)
+            given = {key: self.journal.answer(waiting.input_id(call.call_id, key)) for key in waiting.questions}
+            answers = {key: one for key, one in given.items() if one is not None}
+            if len(answers) < len(given):
+                return self._ask_for(waiting, call.call_id)
+            await self.journal.reopen(step)
+            enter_answered(elicitation.answered(waiting, answers))
+        else:
+            enter_answered(None)
         scope = self.journal.source.scope
         key = "/".join(filter(None, [self.job.execution_id, scope, str(step.number), call.call_id]))
         enter_key(key, self.job.execution_id, self.job.request.user_id)
@@ -368,6 +382,9 @@ class Turns:
             self._questions += needed.questions
             self._announced += needed.announced
             return ""
+        except SourceAsks as asks:
+            await self.journal.complete(step, asks.asked.to_dict())
+            return self._ask_for(asks.asked, call.call_id)
         result = replace(result, output=storable(result.output))
         self._uncount(result)
         place = {"execution_id": self.job.execution_id, "step": step.number, "call_id": call.call_id}
@@ -398,6 +415,12 @@ class Turns:
         """The other calls of the turn are made; then, in place of the next turn, the run waits."""
         self._questions.append(asked)
         self._announced.append((self.journal.source, started))
+        return ""
+
+    def _ask_for(self, asked: Asked, call_id: str) -> str:
+        """Likewise, in the name of a tool that was called and wants to know something."""
+        for input_id, one in asked.to_questions(call_id).items():
+            self._questions.append({**one, "input_id": self.journal.input_id(input_id)})
         return ""
 
     async def _decided(

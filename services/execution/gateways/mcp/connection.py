@@ -18,6 +18,7 @@ from mcp_types import (
     CallToolRequest,
     CallToolRequestParams,
     CallToolResult,
+    ElicitResult,
     Implementation,
     InputRequiredResult,
     PaginatedRequestParams,
@@ -31,14 +32,17 @@ from libs import errors
 from services.execution.gateways.described import MOST_TOOLS
 from services.execution.gateways.mcp import transports
 from services.execution.gateways.mcp.targets import Bounds, Target
-from services.execution.gateways.mcp.translation import to_output
+from services.execution.gateways.mcp.translation import to_asked, to_output, to_responses
 from services.execution.model.tools import Progress
+from services.execution.service.elicitation import Answered, SourceAsks, current_answered
 from services.execution.service.sources import DEPTH, OnProgress, ToolError, depth
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 _MOST_PAGES: Final = 100
+_MOST_ROUNDS: Final = 5
+"""Times that a server may ask for a call once more without a question."""
 _RELISTEN: Final = 1.0
 _LAST_WORDS: Final = 8.0
 """Seconds for the end of a connection: a process gets two to end of itself, and two more."""
@@ -121,6 +125,7 @@ class Connection:
             message_handler=self._heard,
             client_info=Implementation(name="dynamic-agents", version="1"),
             cache=None,
+            elicitation_callback=_never_mind,
         ) as client:
             self._client, self.protocol_version = client, client.protocol_version
             ready.set()
@@ -168,20 +173,32 @@ class Connection:
         return found[:MOST_TOOLS], ttl
 
     async def call(self, name: str, arguments: Mapping[str, Any], key: str, told: OnProgress | None) -> str:
-        """What the tool says; raises ToolError where it fails, and Lost where the server is gone."""
+        """What the tool says; raises ToolError where it fails, SourceAsks where it wants to know something first, and
+        Lost where the server is gone.
+        """
+        answered = current_answered()
         try:
-            answer = await self._call(name, arguments, key, told)
+            answer = await self._call(name, arguments, key, told, answered)
         except MCPError as error:
             if error.error.code != HEADER_MISMATCH:
                 raise ToolError(f"the MCP server refused the call: {error.error.message[:500]}") from None
             await self.tools()
-            answer = await self._call(name, arguments, key, told)
-        if isinstance(answer, InputRequiredResult):
-            raise ToolError("the tool asks for input, which this version cannot give")
-        return to_output(answer)
+            answer = await self._call(name, arguments, key, told, answered)
+        for _ in range(_MOST_ROUNDS):
+            if not isinstance(answer, InputRequiredResult):
+                return to_output(answer)
+            if answer.input_requests:
+                raise SourceAsks(to_asked(answer))
+            answer = await self._call(name, arguments, key, told, Answered(answer.request_state))
+        raise ToolError("the tool asks to be called again and again")
 
     async def _call(
-        self, name: str, arguments: Mapping[str, Any], key: str, told: OnProgress | None
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        key: str,
+        told: OnProgress | None,
+        answered: Answered | None,
     ) -> CallToolResult | InputRequiredResult:
         assert self._client is not None
 
@@ -191,7 +208,10 @@ class Connection:
 
         listener: Any = progress if told else None
         meta: Any = {**({_KEY: key} if key else {}), **({DEPTH: depth()} if depth() else {})} or None
-        request = CallToolRequest(params=CallToolRequestParams(name=name, arguments=dict(arguments), _meta=meta))
+        params = CallToolRequestParams(name=name, arguments=dict(arguments), _meta=meta)
+        if answered is not None:
+            params.request_state, params.input_responses = answered.state, to_responses(answered) or None
+        request = CallToolRequest(params=params)
         return await self._until_over(self._client.session.send_request(request, _ANSWER, progress_callback=listener))
 
     async def _until_over(self, answer: Coroutine[Any, Any, T]) -> T:
@@ -221,6 +241,11 @@ class Connection:
             return error
         self.close()
         return Lost("refused the credentials" if self.rejected else "answered with an error", unsent=self.rejected)
+
+
+async def _never_mind(context: Any, params: Any) -> ElicitResult:
+    """A server with a handshake asks while it answers, and what waits so long must not hang on one connection."""
+    return ElicitResult(action="cancel")
 
 
 async def _first_of(*awaited: asyncio.Event | asyncio.Future[Any]) -> None:

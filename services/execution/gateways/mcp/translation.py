@@ -10,8 +10,14 @@ from mcp_types import (
     AudioContent,
     BlobResourceContents,
     CallToolResult,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitRequestURLParams,
+    ElicitResult,
     EmbeddedResource,
     ImageContent,
+    InputRequiredResult,
+    InputResponses,
     ResourceLink,
     TextContent,
     TextResourceContents,
@@ -20,8 +26,11 @@ from mcp_types import (
 from mcp_types import Tool as McpTool
 
 from services.execution.gateways import described
-from services.execution.gateways.described import Description
+from services.execution.gateways.described import LONGEST_DESCRIPTION, Description
 from services.execution.model.tools import Tool
+from services.execution.service import schemas
+from services.execution.service.elicitation import Answered, Asked
+from services.execution.service.log import storable
 from services.execution.service.sources import TOOL_ID, ToolError
 
 
@@ -75,6 +84,33 @@ def to_output(result: CallToolResult) -> str:
     if result.is_error:
         raise ToolError(output or "the tool failed and does not say why")
     return output
+
+
+def to_asked(result: InputRequiredResult) -> Asked:
+    """What a server wants to know of the user; raises ToolError where it wants something else."""
+    questions: dict[str, dict[str, Any]] = {}
+    for key, request in (result.input_requests or {}).items():
+        match request:
+            case ElicitRequest(params=ElicitRequestFormParams(message=message, requested_schema=schema)):
+                if problem := schemas.problem_of(schema):
+                    raise ToolError(f"the tool asks for something that cannot be given: its schema {problem}")
+                questions[key] = {"prompt": storable(message)[:LONGEST_DESCRIPTION], "schema": storable(schema)}
+            case ElicitRequest(params=ElicitRequestURLParams(message=message, url=url)):
+                questions[key] = {"prompt": storable(f"{message}\n{url}")[:LONGEST_DESCRIPTION]}
+            case _:
+                raise ToolError(f"the tool asks for {request.method}, which is not to be had here")
+    return Asked(questions, result.request_state)
+
+
+def to_responses(answered: Answered) -> InputResponses:
+    return {
+        key: ElicitResult(action="decline") if values is None else _accepted(values)
+        for key, values in answered.answers.items()
+    }
+
+
+def _accepted(values: Mapping[str, Any]) -> ElicitResult:
+    return ElicitResult(action="accept", content=dict(values) or None)
 
 
 def _texts(result: CallToolResult) -> Iterator[str]:

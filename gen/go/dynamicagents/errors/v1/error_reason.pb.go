@@ -152,6 +152,9 @@ const (
 	// Another stream of HostTools registered the same host_id. Code ABORTED: two instances share a name, or this one has
 	// connected again. Metadata: `host_id`.
 	ErrorReason_ERROR_REASON_HOST_REPLACED ErrorReason = 57
+	// The tool asks its user something before it answers, which only a run can pass on. Code FAILED_PRECONDITION. Metadata:
+	// `tool_id`.
+	ErrorReason_ERROR_REASON_TOOL_ASKS ErrorReason = 58
 	// Members run members deeper than the server or the budget's max_depth allows, or a run or a call came through the
 	// suite's own MCP server from within too many others, as where an agent has itself as a tool. Code RESOURCE_EXHAUSTED.
 	// Metadata: `limit`.
@@ -219,6 +222,7 @@ var (
 		47: "ERROR_REASON_TOOL_UNUSABLE",
 		56: "ERROR_REASON_TOOL_SOURCE_BUSY",
 		57: "ERROR_REASON_HOST_REPLACED",
+		58: "ERROR_REASON_TOOL_ASKS",
 		70: "ERROR_REASON_NESTED_TOO_DEEP",
 		71: "ERROR_REASON_HANDOFF_LOOP",
 		60: "ERROR_REASON_WRAPPING_TOKEN_INVALID",
@@ -275,6 +279,7 @@ var (
 		"ERROR_REASON_TOOL_UNUSABLE":           47,
 		"ERROR_REASON_TOOL_SOURCE_BUSY":        56,
 		"ERROR_REASON_HOST_REPLACED":           57,
+		"ERROR_REASON_TOOL_ASKS":               58,
 		"ERROR_REASON_NESTED_TOO_DEEP":         70,
 		"ERROR_REASON_HANDOFF_LOOP":            71,
 		"ERROR_REASON_WRAPPING_TOKEN_INVALID":  60,
@@ -313,7 +318,7 @@ var File_dynamicagents_errors_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\xcd\x0e\n" +
+	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\xe9\x0e\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12#\n" +
@@ -365,7 +370,8 @@ const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"$ERROR_REASON_TOOL_SOURCE_UNAVAILABLE\x10.\x12\x1e\n" +
 	"\x1aERROR_REASON_TOOL_UNUSABLE\x10/\x12!\n" +
 	"\x1dERROR_REASON_TOOL_SOURCE_BUSY\x108\x12\x1e\n" +
-	"\x1aERROR_REASON_HOST_REPLACED\x109\x12 \n" +
+	"\x1aERROR_REASON_HOST_REPLACED\x109\x12\x1a\n" +
+	"\x16ERROR_REASON_TOOL_ASKS\x10:\x12 \n" +
 	"\x1cERROR_REASON_NESTED_TOO_DEEP\x10F\x12\x1d\n" +
 	"\x19ERROR_REASON_HANDOFF_LOOP\x10G\x12'\n" +
 	"#ERROR_REASON_WRAPPING_TOKEN_INVALID\x10<\x12\x1c\n" +

@@ -1151,7 +1151,9 @@ type UserInputAnswer struct {
 	// Where a schema was given: the values.
 	Values *structpb.Struct `protobuf:"bytes,1,opt,name=values,proto3" json:"values,omitempty"`
 	// Otherwise: the text.
-	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// The user will not answer; values and text are ignored. Whoever asked is told.
+	Declined      bool `protobuf:"varint,3,opt,name=declined,proto3" json:"declined,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1198,6 +1200,13 @@ func (x *UserInputAnswer) GetText() string {
 		return x.Text
 	}
 	return ""
+}
+
+func (x *UserInputAnswer) GetDeclined() bool {
+	if x != nil {
+		return x.Declined
+	}
+	return false
 }
 
 // ExternalToolResult is what the caller's own tool answered.
@@ -2049,10 +2058,11 @@ const file_dynamicagents_execution_v1_execution_service_proto_rawDesc = "" +
 	"\fToolDecision\x12\x1a\n" +
 	"\bapproved\x18\x01 \x01(\bR\bapproved\x12\x1c\n" +
 	"\x04note\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x04note\x125\n" +
-	"\targuments\x18\x03 \x01(\v2\x17.google.protobuf.StructR\targuments\"a\n" +
+	"\targuments\x18\x03 \x01(\v2\x17.google.protobuf.StructR\targuments\"}\n" +
 	"\x0fUserInputAnswer\x12/\n" +
 	"\x06values\x18\x01 \x01(\v2\x17.google.protobuf.StructR\x06values\x12\x1d\n" +
-	"\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=R\x04text\"R\n" +
+	"\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=R\x04text\x12\x1a\n" +
+	"\bdeclined\x18\x03 \x01(\bR\bdeclined\"R\n" +
 	"\x12ExternalToolResult\x12!\n" +
 	"\x06output\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=R\x06output\x12\x19\n" +
 	"\bis_error\x18\x02 \x01(\bR\aisError\"`\n" +

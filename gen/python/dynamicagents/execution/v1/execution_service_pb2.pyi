@@ -196,12 +196,14 @@ class ToolDecision(_message.Message):
     def __init__(self, approved: _Optional[bool] = ..., note: _Optional[str] = ..., arguments: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class UserInputAnswer(_message.Message):
-    __slots__ = ("values", "text")
+    __slots__ = ("values", "text", "declined")
     VALUES_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    DECLINED_FIELD_NUMBER: _ClassVar[int]
     values: _struct_pb2.Struct
     text: str
-    def __init__(self, values: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., text: _Optional[str] = ...) -> None: ...
+    declined: bool
+    def __init__(self, values: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., text: _Optional[str] = ..., declined: _Optional[bool] = ...) -> None: ...
 
 class ExternalToolResult(_message.Message):
     __slots__ = ("output", "is_error")
