@@ -45,13 +45,14 @@ async def check(command: list[str], *arguments: str, where: Path) -> None:
 async def test_our_server(bench: Callable[..., Any], suite_of_checks: list[str], revision: str, tmp_path: Path) -> None:
     at = await serving(bench, tool_sources=("tests.conformance_tools:Fixtures",), mcp_server_tools=("test_*", "json_*"))
     expected = str(HERE / f"server-{revision}.yaml")
-    asked = ("server", "--url", url(at), "--requirements", revision, "--expected-failures", expected)
-    await check(suite_of_checks, *asked, where=tmp_path)
+    asked = ("server", "--url", url(at), "--requirements", revision)
+    await check(suite_of_checks, *asked, "--expected-failures", expected, where=tmp_path)
 
 
 @pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
 async def test_our_client(suite_of_checks: list[str], revision: str, tmp_path: Path) -> None:
     ours = f"{sys.executable} {HERE / 'client.py'}"
     expected = str(HERE / f"client-{revision}.yaml")
-    asked = ("client", "--command", ours, "--requirements", revision, "--expected-failures", expected)
-    await check(suite_of_checks, *asked, where=tmp_path)
+    # All scenarios run at once, a process each.
+    asked = ("client", "--command", ours, "--requirements", revision, "--timeout", "200000")
+    await check(suite_of_checks, *asked, "--expected-failures", expected, where=tmp_path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from typing import Any
 
 from services.execution.gateways.mcp.connection import Connection
 from services.execution.gateways.mcp.targets import Bounds, Target
+from services.execution.service.elicitation import Answered, SourceAsks, enter_answered
 from services.execution.service.sources import ToolError
 
 _SAMPLES: dict[str, Any] = {"string": "text", "number": 3, "integer": 5, "boolean": True, "array": [], "object": {}}
@@ -21,13 +23,31 @@ async def main(url: str) -> None:
     await connection.open({})
     try:
         tools, _ = await connection.tools()
-        for tool in tools:
+        for name, arguments in _asked() or [(tool.name, _arguments(tool.input_schema)) for tool in tools]:
             try:
-                await connection.call(tool.name, _arguments(tool.input_schema), "", None)
+                await _called(connection, name, arguments)
             except ToolError as error:
-                print(tool.name, error)
+                print(name, error)
     finally:
         await connection.closed()
+
+
+async def _called(connection: Connection, name: str, arguments: dict[str, Any]) -> None:
+    """What the tool asks is answered with samples."""
+    enter_answered(None)
+    for _ in range(5):
+        try:
+            await connection.call(name, arguments, "", None)
+            return
+        except SourceAsks as asks:
+            answers = {key: _arguments(one.get("schema", {})) for key, one in asks.asked.questions.items()}
+            enter_answered(Answered(asks.asked.state, answers))
+
+
+def _asked() -> list[tuple[str, dict[str, Any]]]:
+    """The calls that a scenario names."""
+    context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
+    return [(one["name"], one["arguments"]) for one in context.get("toolCalls", ())]
 
 
 def _arguments(schema: dict[str, Any]) -> dict[str, Any]:
