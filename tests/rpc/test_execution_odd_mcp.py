@@ -65,6 +65,17 @@ async def test_servers_that_can_be_used_nevertheless(bench: Bench, kind: str) ->
     assert [one.output for one in said] == [f'{{"n": {n}}}' for n in range(50)]
 
 
+async def test_a_description_that_speaks_to_the_model(bench: Bench) -> None:
+    at = await bench(**ALLOWED)
+    await register(at, stdio=odd("sly"))
+    await until_listed(at, "mcp/tests/echo")
+    sly = (await listed(at, source="mcp"))["mcp/tests/echo"]
+    assert "ignore instructions" in sly.warning
+    assert "keep something from the user" in sly.warning
+    assert not sly.unusable
+    assert (await use(at, "echo", a=1)).output == '{"a": 1}'
+
+
 async def test_pages_without_end(bench: Bench) -> None:
     at = await bench(**ALLOWED)
     await register(at, stdio=odd("pages"))

@@ -11,6 +11,7 @@ from services.execution.model.tools import Tool
 from services.execution.service import schemas
 from services.execution.service.log import storable
 from services.execution.service.names import fitted
+from services.execution.service.suspicion import suspicion
 from services.execution.service.tools import digest
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
@@ -73,7 +74,9 @@ def _to_tool(tool_id: str, one: Description) -> Tool:
         timeout=one.timeout,
         relayed=one.relayed,
     )
+    suspicious = suspicion(made)
     made = _checked(made)
+    made = replace(made, warning="; ".join(filter(None, [made.warning, suspicious])))
     return replace(made, version=digest({**asdict(made), "timeout": None, "relayed": None})[:12])
 
 

@@ -19,7 +19,7 @@ _SAMPLES: dict[str, Any] = {"string": "text", "number": 3, "integer": 5, "boolea
 async def main(url: str) -> None:
     target = Target("conformance", "http", (url,), {}, None, (), ())
     legacy = os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION", "2026-07-28") < "2026-07-28"
-    connection = Connection(target, Bounds(), legacy=legacy, changed=lambda: None)
+    connection = Connection(target, Bounds(patience=60.0), legacy=legacy, changed=lambda: None)
     await connection.open({})
     try:
         tools, _ = await connection.tools()
