@@ -81,6 +81,10 @@ def _made() -> Any:
         return "forgotten"
 
     @server.tool(structured_output=False)
+    def vanish() -> str:
+        os._exit(1)
+
+    @server.tool(structured_output=False)
     def told(name: str, ctx: Context) -> str:
         """A variable of its environment, or a header of the request."""
         request = ctx.request_context.request

@@ -31,7 +31,7 @@ STDIO = {"command": sys.executable, "arguments": [mcp_server.SERVER, "stdio"]}
 ALLOWED = {"mcp_commands": (f"{sys.executable} {mcp_server.SERVER}",)}
 TOOLS = [
     *("add", "broken", "calculator", "fail", "flood", "forget", "grow", "huge", "key", "never", "picture", "say"),
-    "told",
+    *("told", "vanish"),
 ]
 
 
@@ -348,6 +348,24 @@ async def test_a_run_outlives_its_server(bench: Bench) -> None:
         assert done.is_error
         assert "mcp/tests" in done.output
         assert kinds(events)[-1] == "execution_completed"
+
+
+async def test_a_run_hears_of_a_server_that_is_lost_and_comes_back(bench: Bench) -> None:
+    async with over(bench, "stdio") as at:
+        await at.create(tools=[{"tool_id": "mcp/tests/vanish"}])
+        at.router.turns = [calls(call("vanish", "{}")), [60.0]]
+        stream, told = at.stream(deadline=60), []
+        async for event in stream:
+            if event.HasField("tool_source_changed"):
+                told.append(event.tool_source_changed)
+            if len(told) == 2:
+                break
+        stream.cancel()
+        assert [(one.source_id, one.state) for one in told] == [
+            ("mcp/tests", tool_pb2.TOOL_SOURCE_STATE_FAILED),
+            ("mcp/tests", tool_pb2.TOOL_SOURCE_STATE_READY),
+        ]
+        assert told[0].message
 
 
 async def test_many_runs_outlive_a_restart_of_their_server(bench: Bench) -> None:

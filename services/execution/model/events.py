@@ -104,6 +104,15 @@ class HandedOff(Event):
 
 
 @dataclass(slots=True)
+class ToolSourceChanged(Event):
+    kind = "tool_source_changed"
+    source_id: str
+    state: str
+    """As ToolSourceState calls it."""
+    message: str
+
+
+@dataclass(slots=True)
 class ContentRestarted(Event):
     kind = "content_restarted"
     from_sequence: int

@@ -6,17 +6,19 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from libs import errors
+from libs import errors, identity
 from libs.identity import Caller
-from services.execution.model.tools import Progress, SourceStatus, Tool
+from services.execution.model.events import Event, ToolSourceChanged
+from services.execution.model.tools import Progress, SourceState, SourceStatus, Tool
 
 _PROGRESS_PAUSE: Final = 0.2
 OnProgress = Callable[[Progress], None]
+Emit = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,27 @@ class Changes:
             yield
         finally:
             self._listeners.discard(listener)
+
+
+async def follow(sources: Sequence[LiveSource], tool_ids: Sequence[str], emit: Emit) -> None:
+    """Tells of each part of the sources that has some of the tools when it is lost, and when it is back."""
+    caller, changed = identity.current(), asyncio.Event()
+    lost: set[str] | None = None
+    with ExitStack() as stack:
+        for source in sources:
+            stack.enter_context(source.changes.heard_by(changed))
+        while True:
+            changed.clear()
+            with suppress(errors.Error):
+                parts = [part for source in sources for part in (await source.known(caller))[1]]
+                used = [part for part in parts if any(one.startswith(f"{part.source_id}/") for one in tool_ids)]
+                if lost is None:
+                    lost = {part.source_id for part in used if part.state is SourceState.FAILED}
+                for part in used:
+                    if part.state is (SourceState.READY if part.source_id in lost else SourceState.FAILED):
+                        lost ^= {part.source_id}
+                        emit(ToolSourceChanged(part.source_id, f"TOOL_SOURCE_STATE_{part.state.name}", part.message))
+            await changed.wait()
 
 
 def unavailable(source: str, why: str) -> errors.Unavailable:

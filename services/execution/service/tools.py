@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 from typing import Any, Final, TypeVar
 
@@ -24,10 +25,12 @@ from services.execution.service.cache import ResultCache
 from services.execution.service.elicitation import SourceAsks
 from services.execution.service.names import named
 from services.execution.service.sources import (
+    Emit,
     LiveSource,
     ToolError,
     ToolSource,
     enter_key,
+    follow,
     idempotency_key,
 )
 
@@ -128,6 +131,19 @@ class Tools:
         if found := await source.find(identity.current(), tool_id):
             return found[0]
         raise errors.NotFound("tool", tool_id)
+
+    @asynccontextmanager
+    async def followed(self, tools: Sequence[BoundTool], emit: Emit) -> AsyncIterator[None]:
+        """Tells, within the block, of sources of the tools that are lost or come back."""
+        live = [self.live[name] for name in {bound.tool.source for bound in tools} if name in self.live]
+        if not live:
+            yield
+            return
+        following = asyncio.create_task(follow(live, [bound.tool.tool_id for bound in tools], emit))
+        try:
+            yield
+        finally:
+            following.cancel()
 
     async def call(self, bound: BoundTool, arguments: Mapping[str, Any]) -> ToolResult:
         """What the tool says; whatever goes wrong is a result with `is_error`."""

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import partial
@@ -27,6 +27,7 @@ from services.execution.service.journal import Journal
 from services.execution.service.lessons import learn, propose
 from services.execution.service.outputs import repaired
 from services.execution.service.own_tools import OwnTools
+from services.execution.service.sources import Emit
 
 _CALL: ContextVar[Callable[[], Awaitable[str]]] = ContextVar("tool call")
 
@@ -41,14 +42,16 @@ class AgnoRunner:
         own = own or OwnTools()
         turns = Turns(job, journal, self._models, self._tools, (own, *inner))
         agent = build(job, RouterModel(id=model_of(job.agent), turns=turns), turns)
-        async for _ in agent.arun(
-            job.request.input,
-            stream=True,
-            run_id=job.execution_id,
-            session_id=job.request.session_id or job.execution_id,
-            user_id=job.request.user_id or None,
-        ):
-            pass
+        # What is told again was told of such things before.
+        async with self._tools.followed(() if journal.retells else job.tools, journal.emit):
+            async for _ in agent.arun(
+                job.request.input,
+                stream=True,
+                run_id=job.execution_id,
+                session_id=job.request.session_id or job.execution_id,
+                user_id=job.request.user_id or None,
+            ):
+                pass
         if turns.failure:
             raise turns.failure
         if not turns.finished:
@@ -181,6 +184,10 @@ class _WarmJournal:
 class _WarmTools:
     async def call(self, bound: BoundTool, arguments: Mapping[str, Any]) -> ToolResult:
         return ToolResult("warm")
+
+    @asynccontextmanager
+    async def followed(self, tools: Sequence[BoundTool], emit: Emit) -> AsyncIterator[None]:
+        yield
 
 
 _WARM_TOOL: Final = Tool("builtin/warm-up", "warm_up", "", "", {"type": "object", "properties": {}}, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -41,7 +41,7 @@ from services.execution.service.inner import InnerCall, InnerTools
 from services.execution.service.journal import Journal
 from services.execution.service.outputs import Unfit, parsed
 from services.execution.service.record import storable
-from services.execution.service.sources import enter_key, progress_told
+from services.execution.service.sources import Emit, enter_key, progress_told
 from services.execution.service.tool_calls import record
 from services.execution.service.tools import digest, parse_object
 
@@ -58,6 +58,8 @@ class Models(Protocol):
 
 class ToolCaller(Protocol):
     async def call(self, bound: BoundTool, arguments: Mapping[str, Any]) -> ToolResult: ...
+
+    def followed(self, tools: Sequence[BoundTool], emit: Emit) -> AbstractAsyncContextManager[None]: ...
 
 
 def model_of(agent: Agent) -> str:

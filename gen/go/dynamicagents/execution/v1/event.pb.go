@@ -7,6 +7,7 @@
 package executionv1
 
 import (
+	v1 "github.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/tools/v1"
 	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -56,6 +57,7 @@ type ExecuteEvent struct {
 	//	*ExecuteEvent_Heartbeat
 	//	*ExecuteEvent_CitationsReported
 	//	*ExecuteEvent_InputReceived
+	//	*ExecuteEvent_ToolSourceChanged
 	//	*ExecuteEvent_HandedOff
 	//	*ExecuteEvent_ExecutionCompleted
 	//	*ExecuteEvent_ExecutionFailed
@@ -265,6 +267,15 @@ func (x *ExecuteEvent) GetInputReceived() *InputReceived {
 	return nil
 }
 
+func (x *ExecuteEvent) GetToolSourceChanged() *ToolSourceChanged {
+	if x != nil {
+		if x, ok := x.Event.(*ExecuteEvent_ToolSourceChanged); ok {
+			return x.ToolSourceChanged
+		}
+	}
+	return nil
+}
+
 func (x *ExecuteEvent) GetHandedOff() *HandedOff {
 	if x != nil {
 		if x, ok := x.Event.(*ExecuteEvent_HandedOff); ok {
@@ -380,6 +391,11 @@ type ExecuteEvent_InputReceived struct {
 	InputReceived *InputReceived `protobuf:"bytes,26,opt,name=input_received,json=inputReceived,proto3,oneof"`
 }
 
+type ExecuteEvent_ToolSourceChanged struct {
+	// A source of the agent's tools was lost, or is back.
+	ToolSourceChanged *ToolSourceChanged `protobuf:"bytes,27,opt,name=tool_source_changed,json=toolSourceChanged,proto3,oneof"`
+}
+
 type ExecuteEvent_HandedOff struct {
 	// The conversation was handed over.
 	HandedOff *HandedOff `protobuf:"bytes,28,opt,name=handed_off,json=handedOff,proto3,oneof"`
@@ -429,6 +445,8 @@ func (*ExecuteEvent_Heartbeat) isExecuteEvent_Event() {}
 func (*ExecuteEvent_CitationsReported) isExecuteEvent_Event() {}
 
 func (*ExecuteEvent_InputReceived) isExecuteEvent_Event() {}
+
+func (*ExecuteEvent_ToolSourceChanged) isExecuteEvent_Event() {}
 
 func (*ExecuteEvent_HandedOff) isExecuteEvent_Event() {}
 
@@ -833,6 +851,71 @@ func (x *ToolCallCompleted) GetCached() bool {
 	return false
 }
 
+// ToolSourceChanged says that a source of the agent's tools, such as an MCP server, was lost or is back. The run goes on;
+// calls of its tools fail meanwhile.
+type ToolSourceChanged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Part of the tools' ids, e.g. "mcp/crm".
+	SourceId string `protobuf:"bytes,1,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
+	// TOOL_SOURCE_STATE_FAILED, or TOOL_SOURCE_STATE_READY.
+	State v1.ToolSourceState `protobuf:"varint,2,opt,name=state,proto3,enum=dynamicagents.tools.v1.ToolSourceState" json:"state,omitempty"`
+	// Why.
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolSourceChanged) Reset() {
+	*x = ToolSourceChanged{}
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolSourceChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolSourceChanged) ProtoMessage() {}
+
+func (x *ToolSourceChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolSourceChanged.ProtoReflect.Descriptor instead.
+func (*ToolSourceChanged) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ToolSourceChanged) GetSourceId() string {
+	if x != nil {
+		return x.SourceId
+	}
+	return ""
+}
+
+func (x *ToolSourceChanged) GetState() v1.ToolSourceState {
+	if x != nil {
+		return x.State
+	}
+	return v1.ToolSourceState(0)
+}
+
+func (x *ToolSourceChanged) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // UsageReported says what one model call took.
 type UsageReported struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -858,7 +941,7 @@ type UsageReported struct {
 
 func (x *UsageReported) Reset() {
 	*x = UsageReported{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[7]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +953,7 @@ func (x *UsageReported) String() string {
 func (*UsageReported) ProtoMessage() {}
 
 func (x *UsageReported) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[7]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +966,7 @@ func (x *UsageReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageReported.ProtoReflect.Descriptor instead.
 func (*UsageReported) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{7}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UsageReported) GetInputTokens() int64 {
@@ -963,7 +1046,7 @@ type MemberStarted struct {
 
 func (x *MemberStarted) Reset() {
 	*x = MemberStarted{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[8]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1058,7 @@ func (x *MemberStarted) String() string {
 func (*MemberStarted) ProtoMessage() {}
 
 func (x *MemberStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[8]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1071,7 @@ func (x *MemberStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberStarted.ProtoReflect.Descriptor instead.
 func (*MemberStarted) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *MemberStarted) GetMember() isMemberStarted_Member {
@@ -1083,7 +1166,7 @@ type MemberCompleted struct {
 
 func (x *MemberCompleted) Reset() {
 	*x = MemberCompleted{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[9]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1178,7 @@ func (x *MemberCompleted) String() string {
 func (*MemberCompleted) ProtoMessage() {}
 
 func (x *MemberCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[9]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1191,7 @@ func (x *MemberCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberCompleted.ProtoReflect.Descriptor instead.
 func (*MemberCompleted) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{9}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MemberCompleted) GetOutput() string {
@@ -1162,7 +1245,7 @@ type HandedOff struct {
 
 func (x *HandedOff) Reset() {
 	*x = HandedOff{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1257,7 @@ func (x *HandedOff) String() string {
 func (*HandedOff) ProtoMessage() {}
 
 func (x *HandedOff) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[10]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1270,7 @@ func (x *HandedOff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandedOff.ProtoReflect.Descriptor instead.
 func (*HandedOff) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{10}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HandedOff) GetFromId() string {
@@ -1222,7 +1305,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1317,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[11]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1330,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{11}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Heartbeat) GetQueuePosition() int32 {
@@ -1276,7 +1359,7 @@ type ToolCallProgress struct {
 
 func (x *ToolCallProgress) Reset() {
 	*x = ToolCallProgress{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1371,7 @@ func (x *ToolCallProgress) String() string {
 func (*ToolCallProgress) ProtoMessage() {}
 
 func (x *ToolCallProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1384,7 @@ func (x *ToolCallProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCallProgress.ProtoReflect.Descriptor instead.
 func (*ToolCallProgress) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{12}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ToolCallProgress) GetCallId() string {
@@ -1351,7 +1434,7 @@ type ContentRestarted struct {
 
 func (x *ContentRestarted) Reset() {
 	*x = ContentRestarted{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1446,7 @@ func (x *ContentRestarted) String() string {
 func (*ContentRestarted) ProtoMessage() {}
 
 func (x *ContentRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1459,7 @@ func (x *ContentRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentRestarted.ProtoReflect.Descriptor instead.
 func (*ContentRestarted) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{13}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ContentRestarted) GetFromSequence() int64 {
@@ -1399,7 +1482,7 @@ type StateChanged struct {
 
 func (x *StateChanged) Reset() {
 	*x = StateChanged{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1494,7 @@ func (x *StateChanged) String() string {
 func (*StateChanged) ProtoMessage() {}
 
 func (x *StateChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1507,7 @@ func (x *StateChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateChanged.ProtoReflect.Descriptor instead.
 func (*StateChanged) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{14}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StateChanged) GetState() *structpb.Struct {
@@ -1452,7 +1535,7 @@ type CitationsReported struct {
 
 func (x *CitationsReported) Reset() {
 	*x = CitationsReported{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1547,7 @@ func (x *CitationsReported) String() string {
 func (*CitationsReported) ProtoMessage() {}
 
 func (x *CitationsReported) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1560,7 @@ func (x *CitationsReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CitationsReported.ProtoReflect.Descriptor instead.
 func (*CitationsReported) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{15}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CitationsReported) GetCitations() []*Citation {
@@ -1502,7 +1585,7 @@ type Citation struct {
 
 func (x *Citation) Reset() {
 	*x = Citation{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1597,7 @@ func (x *Citation) String() string {
 func (*Citation) ProtoMessage() {}
 
 func (x *Citation) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1610,7 @@ func (x *Citation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Citation.ProtoReflect.Descriptor instead.
 func (*Citation) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{16}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Citation) GetUrl() string {
@@ -1568,7 +1651,7 @@ type InputReceived struct {
 
 func (x *InputReceived) Reset() {
 	*x = InputReceived{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1580,7 +1663,7 @@ func (x *InputReceived) String() string {
 func (*InputReceived) ProtoMessage() {}
 
 func (x *InputReceived) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1593,7 +1676,7 @@ func (x *InputReceived) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputReceived.ProtoReflect.Descriptor instead.
 func (*InputReceived) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{17}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *InputReceived) GetInputId() string {
@@ -1641,7 +1724,7 @@ type ExecutionCompleted struct {
 
 func (x *ExecutionCompleted) Reset() {
 	*x = ExecutionCompleted{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[18]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +1736,7 @@ func (x *ExecutionCompleted) String() string {
 func (*ExecutionCompleted) ProtoMessage() {}
 
 func (x *ExecutionCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[18]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +1749,7 @@ func (x *ExecutionCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionCompleted.ProtoReflect.Descriptor instead.
 func (*ExecutionCompleted) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{18}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExecutionCompleted) GetOutput() string {
@@ -1712,7 +1795,7 @@ type ExecutionFailed struct {
 
 func (x *ExecutionFailed) Reset() {
 	*x = ExecutionFailed{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[19]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +1807,7 @@ func (x *ExecutionFailed) String() string {
 func (*ExecutionFailed) ProtoMessage() {}
 
 func (x *ExecutionFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[19]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +1820,7 @@ func (x *ExecutionFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionFailed.ProtoReflect.Descriptor instead.
 func (*ExecutionFailed) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{19}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExecutionFailed) GetError() *status.Status {
@@ -1774,7 +1857,7 @@ type ExecutionCancelled struct {
 
 func (x *ExecutionCancelled) Reset() {
 	*x = ExecutionCancelled{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[20]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1786,7 +1869,7 @@ func (x *ExecutionCancelled) String() string {
 func (*ExecutionCancelled) ProtoMessage() {}
 
 func (x *ExecutionCancelled) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[20]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1799,7 +1882,7 @@ func (x *ExecutionCancelled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionCancelled.ProtoReflect.Descriptor instead.
 func (*ExecutionCancelled) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{20}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExecutionCancelled) GetReason() string {
@@ -1820,7 +1903,7 @@ var File_dynamicagents_execution_v1_event_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"&dynamicagents/execution/v1/event.proto\x12\x1adynamicagents.execution.v1\x1a*dynamicagents/execution/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xc8\x0e\n" +
+	"&dynamicagents/execution/v1/event.proto\x12\x1adynamicagents.execution.v1\x1a*dynamicagents/execution/v1/execution.proto\x1a!dynamicagents/tools/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xa9\x0f\n" +
 	"\fExecuteEvent\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12.\n" +
@@ -1841,7 +1924,8 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\x0eusage_reported\x18\x17 \x01(\v2).dynamicagents.execution.v1.UsageReportedH\x00R\rusageReported\x12E\n" +
 	"\theartbeat\x18\x18 \x01(\v2%.dynamicagents.execution.v1.HeartbeatH\x00R\theartbeat\x12^\n" +
 	"\x12citations_reported\x18\x19 \x01(\v2-.dynamicagents.execution.v1.CitationsReportedH\x00R\x11citationsReported\x12R\n" +
-	"\x0einput_received\x18\x1a \x01(\v2).dynamicagents.execution.v1.InputReceivedH\x00R\rinputReceived\x12F\n" +
+	"\x0einput_received\x18\x1a \x01(\v2).dynamicagents.execution.v1.InputReceivedH\x00R\rinputReceived\x12_\n" +
+	"\x13tool_source_changed\x18\x1b \x01(\v2-.dynamicagents.execution.v1.ToolSourceChangedH\x00R\x11toolSourceChanged\x12F\n" +
 	"\n" +
 	"handed_off\x18\x1c \x01(\v2%.dynamicagents.execution.v1.HandedOffH\x00R\thandedOff\x12a\n" +
 	"\x13execution_completed\x18\x1e \x01(\v2..dynamicagents.execution.v1.ExecutionCompletedH\x00R\x12executionCompleted\x12X\n" +
@@ -1874,7 +1958,11 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\x06output\x18\x03 \x01(\tR\x06output\x12\x19\n" +
 	"\bis_error\x18\x04 \x01(\bR\aisError\x125\n" +
 	"\bduration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x16\n" +
-	"\x06cached\x18\x06 \x01(\bR\x06cached\"\xb4\x02\n" +
+	"\x06cached\x18\x06 \x01(\bR\x06cached\"\x89\x01\n" +
+	"\x11ToolSourceChanged\x12\x1b\n" +
+	"\tsource_id\x18\x01 \x01(\tR\bsourceId\x12=\n" +
+	"\x05state\x18\x02 \x01(\x0e2'.dynamicagents.tools.v1.ToolSourceStateR\x05state\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\xb4\x02\n" +
 	"\rUsageReported\x12!\n" +
 	"\finput_tokens\x18\x01 \x01(\x03R\vinputTokens\x12#\n" +
 	"\routput_tokens\x18\x02 \x01(\x03R\foutputTokens\x12.\n" +
@@ -1955,7 +2043,7 @@ func file_dynamicagents_execution_v1_event_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_execution_v1_event_proto_rawDescData
 }
 
-var file_dynamicagents_execution_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_dynamicagents_execution_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_dynamicagents_execution_v1_event_proto_goTypes = []any{
 	(*ExecuteEvent)(nil),          // 0: dynamicagents.execution.v1.ExecuteEvent
 	(*Source)(nil),                // 1: dynamicagents.execution.v1.Source
@@ -1964,67 +2052,71 @@ var file_dynamicagents_execution_v1_event_proto_goTypes = []any{
 	(*ReasoningDelta)(nil),        // 4: dynamicagents.execution.v1.ReasoningDelta
 	(*ToolCallStarted)(nil),       // 5: dynamicagents.execution.v1.ToolCallStarted
 	(*ToolCallCompleted)(nil),     // 6: dynamicagents.execution.v1.ToolCallCompleted
-	(*UsageReported)(nil),         // 7: dynamicagents.execution.v1.UsageReported
-	(*MemberStarted)(nil),         // 8: dynamicagents.execution.v1.MemberStarted
-	(*MemberCompleted)(nil),       // 9: dynamicagents.execution.v1.MemberCompleted
-	(*HandedOff)(nil),             // 10: dynamicagents.execution.v1.HandedOff
-	(*Heartbeat)(nil),             // 11: dynamicagents.execution.v1.Heartbeat
-	(*ToolCallProgress)(nil),      // 12: dynamicagents.execution.v1.ToolCallProgress
-	(*ContentRestarted)(nil),      // 13: dynamicagents.execution.v1.ContentRestarted
-	(*StateChanged)(nil),          // 14: dynamicagents.execution.v1.StateChanged
-	(*CitationsReported)(nil),     // 15: dynamicagents.execution.v1.CitationsReported
-	(*Citation)(nil),              // 16: dynamicagents.execution.v1.Citation
-	(*InputReceived)(nil),         // 17: dynamicagents.execution.v1.InputReceived
-	(*ExecutionCompleted)(nil),    // 18: dynamicagents.execution.v1.ExecutionCompleted
-	(*ExecutionFailed)(nil),       // 19: dynamicagents.execution.v1.ExecutionFailed
-	(*ExecutionCancelled)(nil),    // 20: dynamicagents.execution.v1.ExecutionCancelled
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(*InputRequired)(nil),         // 22: dynamicagents.execution.v1.InputRequired
-	(*structpb.Struct)(nil),       // 23: google.protobuf.Struct
-	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
-	(*status.Status)(nil),         // 25: google.rpc.Status
-	(*ExecutionUsage)(nil),        // 26: dynamicagents.execution.v1.ExecutionUsage
+	(*ToolSourceChanged)(nil),     // 7: dynamicagents.execution.v1.ToolSourceChanged
+	(*UsageReported)(nil),         // 8: dynamicagents.execution.v1.UsageReported
+	(*MemberStarted)(nil),         // 9: dynamicagents.execution.v1.MemberStarted
+	(*MemberCompleted)(nil),       // 10: dynamicagents.execution.v1.MemberCompleted
+	(*HandedOff)(nil),             // 11: dynamicagents.execution.v1.HandedOff
+	(*Heartbeat)(nil),             // 12: dynamicagents.execution.v1.Heartbeat
+	(*ToolCallProgress)(nil),      // 13: dynamicagents.execution.v1.ToolCallProgress
+	(*ContentRestarted)(nil),      // 14: dynamicagents.execution.v1.ContentRestarted
+	(*StateChanged)(nil),          // 15: dynamicagents.execution.v1.StateChanged
+	(*CitationsReported)(nil),     // 16: dynamicagents.execution.v1.CitationsReported
+	(*Citation)(nil),              // 17: dynamicagents.execution.v1.Citation
+	(*InputReceived)(nil),         // 18: dynamicagents.execution.v1.InputReceived
+	(*ExecutionCompleted)(nil),    // 19: dynamicagents.execution.v1.ExecutionCompleted
+	(*ExecutionFailed)(nil),       // 20: dynamicagents.execution.v1.ExecutionFailed
+	(*ExecutionCancelled)(nil),    // 21: dynamicagents.execution.v1.ExecutionCancelled
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*InputRequired)(nil),         // 23: dynamicagents.execution.v1.InputRequired
+	(*structpb.Struct)(nil),       // 24: google.protobuf.Struct
+	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
+	(v1.ToolSourceState)(0),       // 26: dynamicagents.tools.v1.ToolSourceState
+	(*status.Status)(nil),         // 27: google.rpc.Status
+	(*ExecutionUsage)(nil),        // 28: dynamicagents.execution.v1.ExecutionUsage
 }
 var file_dynamicagents_execution_v1_event_proto_depIdxs = []int32{
-	21, // 0: dynamicagents.execution.v1.ExecuteEvent.time:type_name -> google.protobuf.Timestamp
+	22, // 0: dynamicagents.execution.v1.ExecuteEvent.time:type_name -> google.protobuf.Timestamp
 	1,  // 1: dynamicagents.execution.v1.ExecuteEvent.source:type_name -> dynamicagents.execution.v1.Source
 	2,  // 2: dynamicagents.execution.v1.ExecuteEvent.execution_started:type_name -> dynamicagents.execution.v1.ExecutionStarted
 	3,  // 3: dynamicagents.execution.v1.ExecuteEvent.content_delta:type_name -> dynamicagents.execution.v1.ContentDelta
 	4,  // 4: dynamicagents.execution.v1.ExecuteEvent.reasoning_delta:type_name -> dynamicagents.execution.v1.ReasoningDelta
 	5,  // 5: dynamicagents.execution.v1.ExecuteEvent.tool_call_started:type_name -> dynamicagents.execution.v1.ToolCallStarted
-	12, // 6: dynamicagents.execution.v1.ExecuteEvent.tool_call_progress:type_name -> dynamicagents.execution.v1.ToolCallProgress
+	13, // 6: dynamicagents.execution.v1.ExecuteEvent.tool_call_progress:type_name -> dynamicagents.execution.v1.ToolCallProgress
 	6,  // 7: dynamicagents.execution.v1.ExecuteEvent.tool_call_completed:type_name -> dynamicagents.execution.v1.ToolCallCompleted
-	8,  // 8: dynamicagents.execution.v1.ExecuteEvent.member_started:type_name -> dynamicagents.execution.v1.MemberStarted
-	9,  // 9: dynamicagents.execution.v1.ExecuteEvent.member_completed:type_name -> dynamicagents.execution.v1.MemberCompleted
-	22, // 10: dynamicagents.execution.v1.ExecuteEvent.input_required:type_name -> dynamicagents.execution.v1.InputRequired
-	13, // 11: dynamicagents.execution.v1.ExecuteEvent.content_restarted:type_name -> dynamicagents.execution.v1.ContentRestarted
-	14, // 12: dynamicagents.execution.v1.ExecuteEvent.state_changed:type_name -> dynamicagents.execution.v1.StateChanged
-	7,  // 13: dynamicagents.execution.v1.ExecuteEvent.usage_reported:type_name -> dynamicagents.execution.v1.UsageReported
-	11, // 14: dynamicagents.execution.v1.ExecuteEvent.heartbeat:type_name -> dynamicagents.execution.v1.Heartbeat
-	15, // 15: dynamicagents.execution.v1.ExecuteEvent.citations_reported:type_name -> dynamicagents.execution.v1.CitationsReported
-	17, // 16: dynamicagents.execution.v1.ExecuteEvent.input_received:type_name -> dynamicagents.execution.v1.InputReceived
-	10, // 17: dynamicagents.execution.v1.ExecuteEvent.handed_off:type_name -> dynamicagents.execution.v1.HandedOff
-	18, // 18: dynamicagents.execution.v1.ExecuteEvent.execution_completed:type_name -> dynamicagents.execution.v1.ExecutionCompleted
-	19, // 19: dynamicagents.execution.v1.ExecuteEvent.execution_failed:type_name -> dynamicagents.execution.v1.ExecutionFailed
-	20, // 20: dynamicagents.execution.v1.ExecuteEvent.execution_cancelled:type_name -> dynamicagents.execution.v1.ExecutionCancelled
-	23, // 21: dynamicagents.execution.v1.ToolCallStarted.arguments:type_name -> google.protobuf.Struct
-	24, // 22: dynamicagents.execution.v1.ToolCallCompleted.duration:type_name -> google.protobuf.Duration
-	23, // 23: dynamicagents.execution.v1.MemberCompleted.structured_output:type_name -> google.protobuf.Struct
-	25, // 24: dynamicagents.execution.v1.MemberCompleted.error:type_name -> google.rpc.Status
-	26, // 25: dynamicagents.execution.v1.MemberCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	24, // 26: dynamicagents.execution.v1.MemberCompleted.duration:type_name -> google.protobuf.Duration
-	23, // 27: dynamicagents.execution.v1.StateChanged.state:type_name -> google.protobuf.Struct
-	16, // 28: dynamicagents.execution.v1.CitationsReported.citations:type_name -> dynamicagents.execution.v1.Citation
-	23, // 29: dynamicagents.execution.v1.ExecutionCompleted.structured_output:type_name -> google.protobuf.Struct
-	26, // 30: dynamicagents.execution.v1.ExecutionCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	25, // 31: dynamicagents.execution.v1.ExecutionFailed.error:type_name -> google.rpc.Status
-	26, // 32: dynamicagents.execution.v1.ExecutionFailed.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	26, // 33: dynamicagents.execution.v1.ExecutionCancelled.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	9,  // 8: dynamicagents.execution.v1.ExecuteEvent.member_started:type_name -> dynamicagents.execution.v1.MemberStarted
+	10, // 9: dynamicagents.execution.v1.ExecuteEvent.member_completed:type_name -> dynamicagents.execution.v1.MemberCompleted
+	23, // 10: dynamicagents.execution.v1.ExecuteEvent.input_required:type_name -> dynamicagents.execution.v1.InputRequired
+	14, // 11: dynamicagents.execution.v1.ExecuteEvent.content_restarted:type_name -> dynamicagents.execution.v1.ContentRestarted
+	15, // 12: dynamicagents.execution.v1.ExecuteEvent.state_changed:type_name -> dynamicagents.execution.v1.StateChanged
+	8,  // 13: dynamicagents.execution.v1.ExecuteEvent.usage_reported:type_name -> dynamicagents.execution.v1.UsageReported
+	12, // 14: dynamicagents.execution.v1.ExecuteEvent.heartbeat:type_name -> dynamicagents.execution.v1.Heartbeat
+	16, // 15: dynamicagents.execution.v1.ExecuteEvent.citations_reported:type_name -> dynamicagents.execution.v1.CitationsReported
+	18, // 16: dynamicagents.execution.v1.ExecuteEvent.input_received:type_name -> dynamicagents.execution.v1.InputReceived
+	7,  // 17: dynamicagents.execution.v1.ExecuteEvent.tool_source_changed:type_name -> dynamicagents.execution.v1.ToolSourceChanged
+	11, // 18: dynamicagents.execution.v1.ExecuteEvent.handed_off:type_name -> dynamicagents.execution.v1.HandedOff
+	19, // 19: dynamicagents.execution.v1.ExecuteEvent.execution_completed:type_name -> dynamicagents.execution.v1.ExecutionCompleted
+	20, // 20: dynamicagents.execution.v1.ExecuteEvent.execution_failed:type_name -> dynamicagents.execution.v1.ExecutionFailed
+	21, // 21: dynamicagents.execution.v1.ExecuteEvent.execution_cancelled:type_name -> dynamicagents.execution.v1.ExecutionCancelled
+	24, // 22: dynamicagents.execution.v1.ToolCallStarted.arguments:type_name -> google.protobuf.Struct
+	25, // 23: dynamicagents.execution.v1.ToolCallCompleted.duration:type_name -> google.protobuf.Duration
+	26, // 24: dynamicagents.execution.v1.ToolSourceChanged.state:type_name -> dynamicagents.tools.v1.ToolSourceState
+	24, // 25: dynamicagents.execution.v1.MemberCompleted.structured_output:type_name -> google.protobuf.Struct
+	27, // 26: dynamicagents.execution.v1.MemberCompleted.error:type_name -> google.rpc.Status
+	28, // 27: dynamicagents.execution.v1.MemberCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	25, // 28: dynamicagents.execution.v1.MemberCompleted.duration:type_name -> google.protobuf.Duration
+	24, // 29: dynamicagents.execution.v1.StateChanged.state:type_name -> google.protobuf.Struct
+	17, // 30: dynamicagents.execution.v1.CitationsReported.citations:type_name -> dynamicagents.execution.v1.Citation
+	24, // 31: dynamicagents.execution.v1.ExecutionCompleted.structured_output:type_name -> google.protobuf.Struct
+	28, // 32: dynamicagents.execution.v1.ExecutionCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	27, // 33: dynamicagents.execution.v1.ExecutionFailed.error:type_name -> google.rpc.Status
+	28, // 34: dynamicagents.execution.v1.ExecutionFailed.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	28, // 35: dynamicagents.execution.v1.ExecutionCancelled.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_execution_v1_event_proto_init() }
@@ -2049,25 +2141,26 @@ func file_dynamicagents_execution_v1_event_proto_init() {
 		(*ExecuteEvent_Heartbeat)(nil),
 		(*ExecuteEvent_CitationsReported)(nil),
 		(*ExecuteEvent_InputReceived)(nil),
+		(*ExecuteEvent_ToolSourceChanged)(nil),
 		(*ExecuteEvent_HandedOff)(nil),
 		(*ExecuteEvent_ExecutionCompleted)(nil),
 		(*ExecuteEvent_ExecutionFailed)(nil),
 		(*ExecuteEvent_ExecutionCancelled)(nil),
 	}
-	file_dynamicagents_execution_v1_event_proto_msgTypes[7].OneofWrappers = []any{}
-	file_dynamicagents_execution_v1_event_proto_msgTypes[8].OneofWrappers = []any{
+	file_dynamicagents_execution_v1_event_proto_msgTypes[8].OneofWrappers = []any{}
+	file_dynamicagents_execution_v1_event_proto_msgTypes[9].OneofWrappers = []any{
 		(*MemberStarted_AgentId)(nil),
 		(*MemberStarted_TeamId)(nil),
 		(*MemberStarted_WorkflowId)(nil),
 	}
-	file_dynamicagents_execution_v1_event_proto_msgTypes[17].OneofWrappers = []any{}
+	file_dynamicagents_execution_v1_event_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_execution_v1_event_proto_rawDesc), len(file_dynamicagents_execution_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -23,13 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from dynamicagents.execution.v1 import execution_pb2 as dynamicagents_dot_execution_dot_v1_dot_execution__pb2
+from dynamicagents.tools.v1 import tool_pb2 as dynamicagents_dot_tools_dot_v1_dot_tool__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&dynamicagents/execution/v1/event.proto\x12\x1a\x64ynamicagents.execution.v1\x1a*dynamicagents/execution/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xee\x0b\n\x0c\x45xecuteEvent\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x06source\x18\x04 \x01(\x0b\x32\".dynamicagents.execution.v1.Source\x12I\n\x11\x65xecution_started\x18\n \x01(\x0b\x32,.dynamicagents.execution.v1.ExecutionStartedH\x00\x12\x41\n\rcontent_delta\x18\x0b \x01(\x0b\x32(.dynamicagents.execution.v1.ContentDeltaH\x00\x12\x45\n\x0freasoning_delta\x18\x0c \x01(\x0b\x32*.dynamicagents.execution.v1.ReasoningDeltaH\x00\x12H\n\x11tool_call_started\x18\r \x01(\x0b\x32+.dynamicagents.execution.v1.ToolCallStartedH\x00\x12J\n\x12tool_call_progress\x18\x0e \x01(\x0b\x32,.dynamicagents.execution.v1.ToolCallProgressH\x00\x12L\n\x13tool_call_completed\x18\x0f \x01(\x0b\x32-.dynamicagents.execution.v1.ToolCallCompletedH\x00\x12\x43\n\x0emember_started\x18\x10 \x01(\x0b\x32).dynamicagents.execution.v1.MemberStartedH\x00\x12G\n\x10member_completed\x18\x11 \x01(\x0b\x32+.dynamicagents.execution.v1.MemberCompletedH\x00\x12\x43\n\x0einput_required\x18\x14 \x01(\x0b\x32).dynamicagents.execution.v1.InputRequiredH\x00\x12I\n\x11\x63ontent_restarted\x18\x15 \x01(\x0b\x32,.dynamicagents.execution.v1.ContentRestartedH\x00\x12\x41\n\rstate_changed\x18\x16 \x01(\x0b\x32(.dynamicagents.execution.v1.StateChangedH\x00\x12\x43\n\x0eusage_reported\x18\x17 \x01(\x0b\x32).dynamicagents.execution.v1.UsageReportedH\x00\x12:\n\theartbeat\x18\x18 \x01(\x0b\x32%.dynamicagents.execution.v1.HeartbeatH\x00\x12K\n\x12\x63itations_reported\x18\x19 \x01(\x0b\x32-.dynamicagents.execution.v1.CitationsReportedH\x00\x12\x43\n\x0einput_received\x18\x1a \x01(\x0b\x32).dynamicagents.execution.v1.InputReceivedH\x00\x12;\n\nhanded_off\x18\x1c \x01(\x0b\x32%.dynamicagents.execution.v1.HandedOffH\x00\x12M\n\x13\x65xecution_completed\x18\x1e \x01(\x0b\x32..dynamicagents.execution.v1.ExecutionCompletedH\x00\x12G\n\x10\x65xecution_failed\x18\x1f \x01(\x0b\x32+.dynamicagents.execution.v1.ExecutionFailedH\x00\x12M\n\x13\x65xecution_cancelled\x18  \x01(\x0b\x32..dynamicagents.execution.v1.ExecutionCancelledH\x00\x42\x07\n\x05\x65vent\"4\n\x06Source\x12\x0c\n\x04path\x18\x01 \x03(\t\x12\r\n\x05\x64\x65pth\x18\x02 \x01(\x05\x12\r\n\x05scope\x18\x03 \x01(\t\"p\n\x10\x45xecutionStarted\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x0f\n\x07team_id\x18\x04 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x05 \x01(\t\"\x1c\n\x0c\x43ontentDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x1e\n\x0eReasoningDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"_\n\x0fToolCallStarted\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0f\n\x07tool_id\x18\x02 \x01(\t\x12*\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x94\x01\n\x11ToolCallCompleted\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0f\n\x07tool_id\x18\x02 \x01(\t\x12\x0e\n\x06output\x18\x03 \x01(\t\x12\x10\n\x08is_error\x18\x04 \x01(\x08\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x63\x61\x63hed\x18\x06 \x01(\x08\"\xce\x01\n\rUsageReported\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x03\x12\x15\n\x08\x63ost_usd\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rdeployment_id\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12\x0f\n\x07offline\x18\x08 \x01(\x08\x42\x0b\n\t_cost_usd\"x\n\rMemberStarted\x12\x12\n\x08\x61gent_id\x18\x01 \x01(\tH\x00\x12\x11\n\x07team_id\x18\x02 \x01(\tH\x00\x12\x15\n\x0bworkflow_id\x18\x03 \x01(\tH\x00\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\r\n\x05input\x18\x05 \x01(\tB\x08\n\x06member\"\xe0\x01\n\x0fMemberCompleted\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x32\n\x11structured_output\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\x12\x39\n\x05usage\x18\x04 \x01(\x0b\x32*.dynamicagents.execution.v1.ExecutionUsage\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\tHandedOff\x12\x0f\n\x07\x66rom_id\x18\x01 \x01(\t\x12\r\n\x05to_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"#\n\tHeartbeat\x12\x16\n\x0equeue_position\x18\x01 \x01(\x05\"f\n\x10ToolCallProgress\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0f\n\x07tool_id\x18\x02 \x01(\t\x12\x10\n\x08progress\x18\x03 \x01(\x01\x12\r\n\x05total\x18\x04 \x01(\x01\x12\x0f\n\x07message\x18\x05 \x01(\t\")\n\x10\x43ontentRestarted\x12\x15\n\rfrom_sequence\x18\x01 \x01(\x03\"G\n\x0cStateChanged\x12&\n\x05state\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07version\x18\x02 \x01(\x03\"L\n\x11\x43itationsReported\x12\x37\n\tcitations\x18\x01 \x03(\x0b\x32$.dynamicagents.execution.v1.Citation\"5\n\x08\x43itation\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05quote\x18\x03 \x01(\t\"g\n\rInputReceived\x12\x10\n\x08input_id\x18\x01 \x01(\t\x12\x15\n\x08\x61pproved\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0f\n\x07\x65xpired\x18\x04 \x01(\x08\x42\x0b\n\t_approved\"\xa6\x01\n\x12\x45xecutionCompleted\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x32\n\x11structured_output\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x39\n\x05usage\x18\x03 \x01(\x0b\x32*.dynamicagents.execution.v1.ExecutionUsage\x12\x11\n\tfollowups\x18\x04 \x03(\t\"\x83\x01\n\x0f\x45xecutionFailed\x12!\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x39\n\x05usage\x18\x02 \x01(\x0b\x32*.dynamicagents.execution.v1.ExecutionUsage\x12\x12\n\nraw_output\x18\x03 \x01(\t\"_\n\x12\x45xecutionCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x39\n\x05usage\x18\x02 \x01(\x0b\x32*.dynamicagents.execution.v1.ExecutionUsageBz\n\x1e\x64\x65v.dynamicagents.execution.v1P\x01ZVgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/execution/v1;executionv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&dynamicagents/execution/v1/event.proto\x12\x1a\x64ynamicagents.execution.v1\x1a*dynamicagents/execution/v1/execution.proto\x1a!dynamicagents/tools/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xbc\x0c\n\x0c\x45xecuteEvent\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x06source\x18\x04 \x01(\x0b\x32\".dynamicagents.execution.v1.Source\x12I\n\x11\x65xecution_started\x18\n \x01(\x0b\x32,.dynamicagents.execution.v1.ExecutionStartedH\x00\x12\x41\n\rcontent_delta\x18\x0b \x01(\x0b\x32(.dynamicagents.execution.v1.ContentDeltaH\x00\x12\x45\n\x0freasoning_delta\x18\x0c \x01(\x0b\x32*.dynamicagents.execution.v1.ReasoningDeltaH\x00\x12H\n\x11tool_call_started\x18\r \x01(\x0b\x32+.dynamicagents.execution.v1.ToolCallStartedH\x00\x12J\n\x12tool_call_progress\x18\x0e \x01(\x0b\x32,.dynamicagents.execution.v1.ToolCallProgressH\x00\x12L\n\x13tool_call_completed\x18\x0f \x01(\x0b\x32-.dynamicagents.execution.v1.ToolCallCompletedH\x00\x12\x43\n\x0emember_started\x18\x10 \x01(\x0b\x32).dynamicagents.execution.v1.MemberStartedH\x00\x12G\n\x10member_completed\x18\x11 \x01(\x0b\x32+.dynamicagents.execution.v1.MemberCompletedH\x00\x12\x43\n\x0einput_required\x18\x14 \x01(\x0b\x32).dynamicagents.execution.v1.InputRequiredH\x00\x12I\n\x11\x63ontent_restarted\x18\x15 \x01(\x0b\x32,.dynamicagents.execution.v1.ContentRestartedH\x00\x12\x41\n\rstate_changed\x18\x16 \x01(\x0b\x32(.dynamicagents.execution.v1.StateChangedH\x00\x12\x43\n\x0eusage_reported\x18\x17 \x01(\x0b\x32).dynamicagents.execution.v1.UsageReportedH\x00\x12:\n\theartbeat\x18\x18 \x01(\x0b\x32%.dynamicagents.execution.v1.HeartbeatH\x00\x12K\n\x12\x63itations_reported\x18\x19 \x01(\x0b\x32-.dynamicagents.execution.v1.CitationsReportedH\x00\x12\x43\n\x0einput_received\x18\x1a \x01(\x0b\x32).dynamicagents.execution.v1.InputReceivedH\x00\x12L\n\x13tool_source_changed\x18\x1b \x01(\x0b\x32-.dynamicagents.execution.v1.ToolSourceChangedH\x00\x12;\n\nhanded_off\x18\x1c \x01(\x0b\x32%.dynamicagents.execution.v1.HandedOffH\x00\x12M\n\x13\x65xecution_completed\x18\x1e \x01(\x0b\x32..dynamicagents.execution.v1.ExecutionCompletedH\x00\x12G\n\x10\x65xecution_failed\x18\x1f \x01(\x0b\x32+.dynamicagents.execution.v1.ExecutionFailedH\x00\x12M\n\x13\x65xecution_cancelled\x18  \x01(\x0b\x32..dynamicagents.execution.v1.ExecutionCancelledH\x00\x42\x07\n\x05\x65vent\"4\n\x06Source\x12\x0c\n\x04path\x18\x01 \x03(\t\x12\r\n\x05\x64\x65pth\x18\x02 \x01(\x05\x12\r\n\x05scope\x18\x03 \x01(\t\"p\n\x10\x45xecutionStarted\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x0f\n\x07team_id\x18\x04 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x05 \x01(\t\"\x1c\n\x0c\x43ontentDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x1e\n\x0eReasoningDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"_\n\x0fToolCallStarted\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0f\n\x07tool_id\x18\x02 \x01(\t\x12*\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x94\x01\n\x11ToolCallCompleted\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0f\n\x07tool_id\x18\x02 \x01(\t\x12\x0e\n\x06output\x18\x03 \x01(\t\x12\x10\n\x08is_error\x18\x04 \x01(\x08\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x63\x61\x63hed\x18\x06 \x01(\x08\"o\n\x11ToolSourceChanged\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12\x36\n\x05state\x18\x02 \x01(\x0e\x32\'.dynamicagents.tools.v1.ToolSourceState\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xce\x01\n\rUsageReported\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x03\x12\x15\n\x08\x63ost_usd\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rdeployment_id\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12\x0f\n\x07offline\x18\x08 \x01(\x08\x42\x0b\n\t_cost_usd\"x\n\rMemberStarted\x12\x12\n\x08\x61gent_id\x18\x01 \x01(\tH\x00\x12\x11\n\x07team_id\x18\x02 \x01(\tH\x00\x12\x15\n\x0bworkflow_id\x18\x03 \x01(\tH\x00\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\r\n\x05input\x18\x05 \x01(\tB\x08\n\x06member\"\xe0\x01\n\x0fMemberCompleted\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x32\n\x11structured_output\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\x12\x39\n\x05usage\x18\x04 \x01(\x0b\x32*.dynamicagents.execution.v1.ExecutionUsage\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\tHandedOff\x12\x0f\n\x07\x66rom_id\x18\x01 \x01(\t\x12\r\n\x05to_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"#\n\tHeartbeat\x12\x16\n\x0equeue_position\x18\x01 \x01(\x05\"f\n\x10ToolCallProgress\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0f\n\x07tool_id\x18\x02 \x01(\t\x12\x10\n\x08progress\x18\x03 \x01(\x01\x12\r\n\x05total\x18\x04 \x01(\x01\x12\x0f\n\x07message\x18\x05 \x01(\t\")\n\x10\x43ontentRestarted\x12\x15\n\rfrom_sequence\x18\x01 \x01(\x03\"G\n\x0cStateChanged\x12&\n\x05state\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07version\x18\x02 \x01(\x03\"L\n\x11\x43itationsReported\x12\x37\n\tcitations\x18\x01 \x03(\x0b\x32$.dynamicagents.execution.v1.Citation\"5\n\x08\x43itation\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05quote\x18\x03 \x01(\t\"g\n\rInputReceived\x12\x10\n\x08input_id\x18\x01 \x01(\t\x12\x15\n\x08\x61pproved\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0f\n\x07\x65xpired\x18\x04 \x01(\x08\x42\x0b\n\t_approved\"\xa6\x01\n\x12\x45xecutionCompleted\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x32\n\x11structured_output\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x39\n\x05usage\x18\x03 \x01(\x0b\x32*.dynamicagents.execution.v1.ExecutionUsage\x12\x11\n\tfollowups\x18\x04 \x03(\t\"\x83\x01\n\x0f\x45xecutionFailed\x12!\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x39\n\x05usage\x18\x02 \x01(\x0b\x32*.dynamicagents.execution.v1.ExecutionUsage\x12\x12\n\nraw_output\x18\x03 \x01(\t\"_\n\x12\x45xecutionCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x39\n\x05usage\x18\x02 \x01(\x0b\x32*.dynamicagents.execution.v1.ExecutionUsageBz\n\x1e\x64\x65v.dynamicagents.execution.v1P\x01ZVgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/execution/v1;executionv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,46 +38,48 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dynamicagents.execution.v1.
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\036dev.dynamicagents.execution.v1P\001ZVgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/execution/v1;executionv1'
-  _globals['_EXECUTEEVENT']._serialized_start=235
-  _globals['_EXECUTEEVENT']._serialized_end=1753
-  _globals['_SOURCE']._serialized_start=1755
-  _globals['_SOURCE']._serialized_end=1807
-  _globals['_EXECUTIONSTARTED']._serialized_start=1809
-  _globals['_EXECUTIONSTARTED']._serialized_end=1921
-  _globals['_CONTENTDELTA']._serialized_start=1923
-  _globals['_CONTENTDELTA']._serialized_end=1951
-  _globals['_REASONINGDELTA']._serialized_start=1953
-  _globals['_REASONINGDELTA']._serialized_end=1983
-  _globals['_TOOLCALLSTARTED']._serialized_start=1985
-  _globals['_TOOLCALLSTARTED']._serialized_end=2080
-  _globals['_TOOLCALLCOMPLETED']._serialized_start=2083
-  _globals['_TOOLCALLCOMPLETED']._serialized_end=2231
-  _globals['_USAGEREPORTED']._serialized_start=2234
-  _globals['_USAGEREPORTED']._serialized_end=2440
-  _globals['_MEMBERSTARTED']._serialized_start=2442
-  _globals['_MEMBERSTARTED']._serialized_end=2562
-  _globals['_MEMBERCOMPLETED']._serialized_start=2565
-  _globals['_MEMBERCOMPLETED']._serialized_end=2789
-  _globals['_HANDEDOFF']._serialized_start=2791
-  _globals['_HANDEDOFF']._serialized_end=2850
-  _globals['_HEARTBEAT']._serialized_start=2852
-  _globals['_HEARTBEAT']._serialized_end=2887
-  _globals['_TOOLCALLPROGRESS']._serialized_start=2889
-  _globals['_TOOLCALLPROGRESS']._serialized_end=2991
-  _globals['_CONTENTRESTARTED']._serialized_start=2993
-  _globals['_CONTENTRESTARTED']._serialized_end=3034
-  _globals['_STATECHANGED']._serialized_start=3036
-  _globals['_STATECHANGED']._serialized_end=3107
-  _globals['_CITATIONSREPORTED']._serialized_start=3109
-  _globals['_CITATIONSREPORTED']._serialized_end=3185
-  _globals['_CITATION']._serialized_start=3187
-  _globals['_CITATION']._serialized_end=3240
-  _globals['_INPUTRECEIVED']._serialized_start=3242
-  _globals['_INPUTRECEIVED']._serialized_end=3345
-  _globals['_EXECUTIONCOMPLETED']._serialized_start=3348
-  _globals['_EXECUTIONCOMPLETED']._serialized_end=3514
-  _globals['_EXECUTIONFAILED']._serialized_start=3517
-  _globals['_EXECUTIONFAILED']._serialized_end=3648
-  _globals['_EXECUTIONCANCELLED']._serialized_start=3650
-  _globals['_EXECUTIONCANCELLED']._serialized_end=3745
+  _globals['_EXECUTEEVENT']._serialized_start=270
+  _globals['_EXECUTEEVENT']._serialized_end=1866
+  _globals['_SOURCE']._serialized_start=1868
+  _globals['_SOURCE']._serialized_end=1920
+  _globals['_EXECUTIONSTARTED']._serialized_start=1922
+  _globals['_EXECUTIONSTARTED']._serialized_end=2034
+  _globals['_CONTENTDELTA']._serialized_start=2036
+  _globals['_CONTENTDELTA']._serialized_end=2064
+  _globals['_REASONINGDELTA']._serialized_start=2066
+  _globals['_REASONINGDELTA']._serialized_end=2096
+  _globals['_TOOLCALLSTARTED']._serialized_start=2098
+  _globals['_TOOLCALLSTARTED']._serialized_end=2193
+  _globals['_TOOLCALLCOMPLETED']._serialized_start=2196
+  _globals['_TOOLCALLCOMPLETED']._serialized_end=2344
+  _globals['_TOOLSOURCECHANGED']._serialized_start=2346
+  _globals['_TOOLSOURCECHANGED']._serialized_end=2457
+  _globals['_USAGEREPORTED']._serialized_start=2460
+  _globals['_USAGEREPORTED']._serialized_end=2666
+  _globals['_MEMBERSTARTED']._serialized_start=2668
+  _globals['_MEMBERSTARTED']._serialized_end=2788
+  _globals['_MEMBERCOMPLETED']._serialized_start=2791
+  _globals['_MEMBERCOMPLETED']._serialized_end=3015
+  _globals['_HANDEDOFF']._serialized_start=3017
+  _globals['_HANDEDOFF']._serialized_end=3076
+  _globals['_HEARTBEAT']._serialized_start=3078
+  _globals['_HEARTBEAT']._serialized_end=3113
+  _globals['_TOOLCALLPROGRESS']._serialized_start=3115
+  _globals['_TOOLCALLPROGRESS']._serialized_end=3217
+  _globals['_CONTENTRESTARTED']._serialized_start=3219
+  _globals['_CONTENTRESTARTED']._serialized_end=3260
+  _globals['_STATECHANGED']._serialized_start=3262
+  _globals['_STATECHANGED']._serialized_end=3333
+  _globals['_CITATIONSREPORTED']._serialized_start=3335
+  _globals['_CITATIONSREPORTED']._serialized_end=3411
+  _globals['_CITATION']._serialized_start=3413
+  _globals['_CITATION']._serialized_end=3466
+  _globals['_INPUTRECEIVED']._serialized_start=3468
+  _globals['_INPUTRECEIVED']._serialized_end=3571
+  _globals['_EXECUTIONCOMPLETED']._serialized_start=3574
+  _globals['_EXECUTIONCOMPLETED']._serialized_end=3740
+  _globals['_EXECUTIONFAILED']._serialized_start=3743
+  _globals['_EXECUTIONFAILED']._serialized_end=3874
+  _globals['_EXECUTIONCANCELLED']._serialized_start=3876
+  _globals['_EXECUTIONCANCELLED']._serialized_end=3971
 # @@protoc_insertion_point(module_scope)

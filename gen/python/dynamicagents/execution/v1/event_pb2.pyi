@@ -1,6 +1,7 @@
 import datetime
 
 from dynamicagents.execution.v1 import execution_pb2 as _execution_pb2
+from dynamicagents.tools.v1 import tool_pb2 as _tool_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -14,7 +15,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ExecuteEvent(_message.Message):
-    __slots__ = ("execution_id", "sequence", "time", "source", "execution_started", "content_delta", "reasoning_delta", "tool_call_started", "tool_call_progress", "tool_call_completed", "member_started", "member_completed", "input_required", "content_restarted", "state_changed", "usage_reported", "heartbeat", "citations_reported", "input_received", "handed_off", "execution_completed", "execution_failed", "execution_cancelled")
+    __slots__ = ("execution_id", "sequence", "time", "source", "execution_started", "content_delta", "reasoning_delta", "tool_call_started", "tool_call_progress", "tool_call_completed", "member_started", "member_completed", "input_required", "content_restarted", "state_changed", "usage_reported", "heartbeat", "citations_reported", "input_received", "tool_source_changed", "handed_off", "execution_completed", "execution_failed", "execution_cancelled")
     EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +35,7 @@ class ExecuteEvent(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     CITATIONS_REPORTED_FIELD_NUMBER: _ClassVar[int]
     INPUT_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    TOOL_SOURCE_CHANGED_FIELD_NUMBER: _ClassVar[int]
     HANDED_OFF_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_COMPLETED_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_FAILED_FIELD_NUMBER: _ClassVar[int]
@@ -57,11 +59,12 @@ class ExecuteEvent(_message.Message):
     heartbeat: Heartbeat
     citations_reported: CitationsReported
     input_received: InputReceived
+    tool_source_changed: ToolSourceChanged
     handed_off: HandedOff
     execution_completed: ExecutionCompleted
     execution_failed: ExecutionFailed
     execution_cancelled: ExecutionCancelled
-    def __init__(self, execution_id: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., execution_started: _Optional[_Union[ExecutionStarted, _Mapping]] = ..., content_delta: _Optional[_Union[ContentDelta, _Mapping]] = ..., reasoning_delta: _Optional[_Union[ReasoningDelta, _Mapping]] = ..., tool_call_started: _Optional[_Union[ToolCallStarted, _Mapping]] = ..., tool_call_progress: _Optional[_Union[ToolCallProgress, _Mapping]] = ..., tool_call_completed: _Optional[_Union[ToolCallCompleted, _Mapping]] = ..., member_started: _Optional[_Union[MemberStarted, _Mapping]] = ..., member_completed: _Optional[_Union[MemberCompleted, _Mapping]] = ..., input_required: _Optional[_Union[_execution_pb2.InputRequired, _Mapping]] = ..., content_restarted: _Optional[_Union[ContentRestarted, _Mapping]] = ..., state_changed: _Optional[_Union[StateChanged, _Mapping]] = ..., usage_reported: _Optional[_Union[UsageReported, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., citations_reported: _Optional[_Union[CitationsReported, _Mapping]] = ..., input_received: _Optional[_Union[InputReceived, _Mapping]] = ..., handed_off: _Optional[_Union[HandedOff, _Mapping]] = ..., execution_completed: _Optional[_Union[ExecutionCompleted, _Mapping]] = ..., execution_failed: _Optional[_Union[ExecutionFailed, _Mapping]] = ..., execution_cancelled: _Optional[_Union[ExecutionCancelled, _Mapping]] = ...) -> None: ...
+    def __init__(self, execution_id: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., execution_started: _Optional[_Union[ExecutionStarted, _Mapping]] = ..., content_delta: _Optional[_Union[ContentDelta, _Mapping]] = ..., reasoning_delta: _Optional[_Union[ReasoningDelta, _Mapping]] = ..., tool_call_started: _Optional[_Union[ToolCallStarted, _Mapping]] = ..., tool_call_progress: _Optional[_Union[ToolCallProgress, _Mapping]] = ..., tool_call_completed: _Optional[_Union[ToolCallCompleted, _Mapping]] = ..., member_started: _Optional[_Union[MemberStarted, _Mapping]] = ..., member_completed: _Optional[_Union[MemberCompleted, _Mapping]] = ..., input_required: _Optional[_Union[_execution_pb2.InputRequired, _Mapping]] = ..., content_restarted: _Optional[_Union[ContentRestarted, _Mapping]] = ..., state_changed: _Optional[_Union[StateChanged, _Mapping]] = ..., usage_reported: _Optional[_Union[UsageReported, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., citations_reported: _Optional[_Union[CitationsReported, _Mapping]] = ..., input_received: _Optional[_Union[InputReceived, _Mapping]] = ..., tool_source_changed: _Optional[_Union[ToolSourceChanged, _Mapping]] = ..., handed_off: _Optional[_Union[HandedOff, _Mapping]] = ..., execution_completed: _Optional[_Union[ExecutionCompleted, _Mapping]] = ..., execution_failed: _Optional[_Union[ExecutionFailed, _Mapping]] = ..., execution_cancelled: _Optional[_Union[ExecutionCancelled, _Mapping]] = ...) -> None: ...
 
 class Source(_message.Message):
     __slots__ = ("path", "depth", "scope")
@@ -124,6 +127,16 @@ class ToolCallCompleted(_message.Message):
     duration: _duration_pb2.Duration
     cached: bool
     def __init__(self, call_id: _Optional[str] = ..., tool_id: _Optional[str] = ..., output: _Optional[str] = ..., is_error: _Optional[bool] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cached: _Optional[bool] = ...) -> None: ...
+
+class ToolSourceChanged(_message.Message):
+    __slots__ = ("source_id", "state", "message")
+    SOURCE_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    source_id: str
+    state: _tool_pb2.ToolSourceState
+    message: str
+    def __init__(self, source_id: _Optional[str] = ..., state: _Optional[_Union[_tool_pb2.ToolSourceState, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class UsageReported(_message.Message):
     __slots__ = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens", "cost_usd", "deployment_id", "model", "offline")
