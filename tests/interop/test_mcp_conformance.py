@@ -55,7 +55,7 @@ async def test_our_client(suite_of_checks: list[str], revision: str, tmp_path: P
     scenarios = [line.strip().removeprefix("- ") for line in scored.splitlines() if line.startswith("  - ")]
     assert "tools_call" in scenarios
     expected = yaml.safe_load((HERE / f"client-{revision}.yaml").read_text())["client"]
-    ours, said = f"{sys.executable} {HERE / 'client.py'}", {}
+    said = {}
     for scenario in scenarios:
         asked = ("client", "--command", f"{sys.executable} {HERE / 'client.py'}", "--scenario", scenario)
         code, words = await run(
