@@ -16,7 +16,10 @@ import uvloop
 
 from bench.report import Report, compare, machine
 
-SCENARIOS: Final = ("registry", "secrets", "router", "execution", "providers", "hosts", "builtin_tools")
+SCENARIOS: Final = (
+    *("registry", "secrets", "router", "execution"),
+    *("providers", "hosts", "builtin_tools", "mcp_tools"),
+)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 

@@ -1,4 +1,4 @@
-"""What CallTool adds to a tool of an MCP server: `.venv/bin/python -m bench.mcp_tools [--quick]`.
+"""What CallTool adds to a tool of an MCP server.
 
 The same server, on stdio and on streamable HTTP, is called by the bare client of MCP's SDK and through Execution, in
 rounds that alternate, in one run. Execution, Registry, the server and the load are processes of their own.
@@ -11,7 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
+from bench.report import Report
 from bench.streams import free_port, process
 
 _SERVER: Final = ["-P", str(Path(__file__).with_name("mcp_server.py"))]
@@ -30,10 +31,13 @@ _SERVER: Final = ["-P", str(Path(__file__).with_name("mcp_server.py"))]
 _AIM: Final = 3.0
 """Milliseconds that may be added to a call over stdio, at the median."""
 _AT_ONCE: Final = 16
+_BARE: Final = "MCP's own client"
+_IDS: Final = {"stdio": "mcp/stdio/say", "streamable HTTP": "mcp/http/say"}
 Call = Callable[[], Awaitable[Any]]
 
 
-async def main(rounds: int, calls: int) -> None:
+async def run(report: Report, *, quick: bool) -> None:
+    rounds, calls = (2, 200) if quick else (5, 500)
     async with AsyncExitStack() as stack:
         port = free_port()
         await stack.enter_async_context(process(sys.executable, *_SERVER, str(port)))
@@ -41,21 +45,26 @@ async def main(rounds: int, calls: int) -> None:
         await _until_open(port)
         tools = await stack.enter_async_context(_execution(url))
         stdio = StdioServerParameters(command=sys.executable, args=_SERVER)
-        ways: dict[str, Call] = {}
-        for transport, target in (("stdio", stdio_client(stdio)), ("http", url)):
-            bare: Any = await stack.enter_async_context(Client(target, cache=None))
-            ways[f"{transport}, bare"] = _bare(bare)
-            ways[f"{transport}, CallTool"] = _through(tools, f"mcp/{transport}/say")
-        for call in ways.values():
-            await _measured(call, 50)
-        found: dict[str, list[float]] = {name: [] for name in ways}
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(rounds):
-            for name, call in ways.items():
-                found[name] += await _measured(call, calls)
-            for name, call in ways.items():
-                rates[name].append(await _rate(call, calls))
-    _report(found, rates)
+        for transport, target in (("stdio", stdio_client(stdio)), ("streamable HTTP", url)):
+            bare = await stack.enter_async_context(Client(target, cache=None))
+            await _compare(report, transport, _bare(bare), _through(tools, _IDS[transport]), rounds, calls)
+
+
+async def _compare(report: Report, transport: str, bare: Call, ours: Call, rounds: int, calls: int) -> None:
+    taken: dict[Call, list[float]] = {bare: [], ours: []}
+    rates: dict[Call, list[float]] = {bare: [], ours: []}
+    for call in taken:
+        await _median(call, 50)
+    for _ in range(rounds):
+        for call in taken:
+            taken[call].append(await _median(call, calls))
+        for call in rates:
+            rates[call].append(await _rate(call, calls))
+    name = f"CallTool over {transport}"
+    report.note("mcp_tools", f"{name}, p50", "ms", taken[ours], against=_BARE, baseline=taken[bare])
+    report.note("mcp_tools", f"{name}, {_AT_ONCE} at once", "calls/s", rates[ours], against=_BARE, baseline=rates[bare])
+    added = [one - other for one, other in zip(taken[ours], taken[bare], strict=True)]
+    report.note("mcp_tools", f"{name}, p50 added", "ms", added, most=_AIM if transport == "stdio" else None)
 
 
 def _bare(client: Any) -> Call:
@@ -75,14 +84,14 @@ def _through(tools: tool_service_pb2_grpc.ToolServiceAsyncStub, tool_id: str) ->
     return call
 
 
-async def _measured(call: Call, calls: int) -> list[float]:
-    """Milliseconds of each, one after the other."""
+async def _median(call: Call, calls: int) -> float:
+    """Milliseconds, one call after the other."""
     taken = []
     for _ in range(calls):
         started = time.perf_counter()
         await call()
         taken.append((time.perf_counter() - started) * 1000)
-    return taken
+    return statistics.median(taken)
 
 
 async def _rate(call: Call, calls: int) -> float:
@@ -95,17 +104,6 @@ async def _rate(call: Call, calls: int) -> float:
 
     await asyncio.gather(*(some() for _ in range(_AT_ONCE)))
     return calls // _AT_ONCE * _AT_ONCE / (time.perf_counter() - started)
-
-
-def _report(found: Mapping[str, list[float]], rates: Mapping[str, list[float]]) -> None:
-    print(f"{'':18}{'p50 ms':>9}{'p99 ms':>9}{'calls/s':>9}")
-    for name, taken in found.items():
-        p99 = statistics.quantiles(taken, n=100)[98]
-        print(f"{name:18}{statistics.median(taken):9.2f}{p99:9.2f}{statistics.median(rates[name]):9.0f}")
-    for transport in ("stdio", "http"):
-        added = statistics.median(found[f"{transport}, CallTool"]) - statistics.median(found[f"{transport}, bare"])
-        aim = f", aim under {_AIM:g} ms: {'met' if added < _AIM else 'missed'}" if transport == "stdio" else ""
-        print(f"added over {transport}: {added:.2f} ms at the median{aim}")
 
 
 @asynccontextmanager
@@ -162,7 +160,3 @@ async def _until_open(port: int) -> None:
             else:
                 writer.close()
                 return
-
-
-if __name__ == "__main__":
-    asyncio.run(main(*((2, 200) if "--quick" in sys.argv else (5, 500))))
