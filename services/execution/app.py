@@ -21,9 +21,9 @@ from libs.server import Drain, Server, Servicer, listening
 from services.execution.config import ExecutionSettings
 from services.execution.gateways.agno import toolkits
 from services.execution.gateways.agno.runner import AgnoRunner
+from services.execution.gateways.cards import RegistryCards
 from services.execution.gateways.http_fetch import HttpFetch
 from services.execution.gateways.http_fetch import Limits as FetchLimits
-from services.execution.gateways.cards import RegistryCards
 from services.execution.gateways.mcp.source import McpTools
 from services.execution.gateways.mcp.targets import Bounds as McpBounds
 from services.execution.gateways.providers.source import GrpcTools

@@ -23,11 +23,11 @@ from services.execution.model.events import (
     ToolCallStarted,
 )
 from services.execution.model.executions import ExecuteRequest, OnDisconnect
-from services.execution.model.tools import AgentCard, Progress, Tool
+from services.execution.model.tools import ASK_USER, AgentCard, Progress, Tool
 from services.execution.service.catalogue import Catalogue, Quiet, SnapshotComplete
 from services.execution.service.names import told_apart
 from services.execution.service.sources import DEPTH, OnProgress, enter_depth, progress_told
-from services.execution.service.tools import ASK_USER, Tools, parse_object, violations
+from services.execution.service.tools import Tools, parse_object, violations
 
 _AGENT: Final = "agent/"
 _NAME: Final = "agent_"
