@@ -36,12 +36,15 @@ def free_port() -> int:
 
 
 async def serving(bench: Bench, **settings: Any) -> ExecutionBench:
-    at: ExecutionBench = await bench(mcp_port=free_port(), **settings)
+    at: ExecutionBench = await bench(**{"mcp_port": free_port(), "mcp_server_tools": OFFERED, **settings})
     return at
 
 
 def url(at: ExecutionBench) -> str:
     return f"http://127.0.0.1:{at.settings.mcp_port}/mcp"
+
+
+OFFERED = ("builtin/calculator", "builtin/current_time", "agent/*")
 
 
 @asynccontextmanager
