@@ -141,6 +141,8 @@ def test_bad_expressions(step: dict[str, Any], field: str) -> None:
     ("steps", "expected"),
     [
         ([run("a", input="steps.nobody")], f"{AT}[0].input"),
+        ([{**run("a"), "output_schema": {"type": "nothing"}}], f"{AT}[0].output_schema"),
+        ([{**run("a"), "output_schema": {"$ref": "https://example.com"}}], f"{AT}[0].output_schema"),
         ([run("a", input="steps.b"), run("b")], f"{AT}[0].input"),
         ([run("a", input="steps.a")], f"{AT}[0].input"),
         ([parallel("p", run("a"), run("b", input="steps.a"))], f"{AT}[0].parallel.branches[1].steps[0].input"),

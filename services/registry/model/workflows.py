@@ -66,6 +66,8 @@ def _check_shape(place: Placed) -> Iterator[Violation]:
         yield Violation(f"{field}.fallback", "is required with ON_ERROR_FALLBACK")
     if "fallback" in step and not wants_fallback:
         yield Violation(f"{field}.fallback", "is only for ON_ERROR_FALLBACK")
+    if "output_schema" in step:
+        yield from check_schema(step["output_schema"], f"{field}.output_schema")
     if "function" in step and (problem := problem_of_tool_id(step["function"]["tool_id"])):
         yield Violation(f"{field}.function.tool_id", problem)
     router = step.get("router", {})

@@ -161,6 +161,18 @@ const (
 	ErrorReason_ERROR_REASON_NESTED_TOO_DEEP ErrorReason = 70
 	// Agents hand a conversation to each other in circles. Code ABORTED. Metadata: `path`.
 	ErrorReason_ERROR_REASON_HANDOFF_LOOP ErrorReason = 71
+	// A tool that a workflow's step called says that it failed. Code FAILED_PRECONDITION. Metadata: `tool_id`, `step_id`.
+	ErrorReason_ERROR_REASON_TOOL_FAILED ErrorReason = 80
+	// An expression of a workflow cannot be evaluated, or gives something of another type than is demanded. Code
+	// FAILED_PRECONDITION. Metadata: `expression`, and `step_id` where it is a step's.
+	ErrorReason_ERROR_REASON_EXPRESSION_FAILED ErrorReason = 81
+	// A step of a workflow failed, and not all that was done could be undone. Code ABORTED. Metadata: `step_id` and `cause`
+	// (the reason) of the failure, `not_compensated`, the steps that are not undone, e.g. "book,pay".
+	ErrorReason_ERROR_REASON_COMPENSATION_FAILED ErrorReason = 82
+	// The selector of a router step names a choice that there is not. Code FAILED_PRECONDITION. Metadata: `choice`, `step_id`.
+	ErrorReason_ERROR_REASON_CHOICE_UNKNOWN ErrorReason = 83
+	// The execution keeps as many signals as it may. Code RESOURCE_EXHAUSTED. Metadata: `limit`.
+	ErrorReason_ERROR_REASON_TOO_MANY_SIGNALS ErrorReason = 84
 	// A wrapping token of Secrets gives nothing. Code FAILED_PRECONDITION. Metadata: `cause`, one of "unknown", "expired",
 	// "spent" (somebody else has the values: rotate them) and "creation_path".
 	ErrorReason_ERROR_REASON_WRAPPING_TOKEN_INVALID ErrorReason = 60
@@ -225,6 +237,11 @@ var (
 		58: "ERROR_REASON_TOOL_ASKS",
 		70: "ERROR_REASON_NESTED_TOO_DEEP",
 		71: "ERROR_REASON_HANDOFF_LOOP",
+		80: "ERROR_REASON_TOOL_FAILED",
+		81: "ERROR_REASON_EXPRESSION_FAILED",
+		82: "ERROR_REASON_COMPENSATION_FAILED",
+		83: "ERROR_REASON_CHOICE_UNKNOWN",
+		84: "ERROR_REASON_TOO_MANY_SIGNALS",
 		60: "ERROR_REASON_WRAPPING_TOKEN_INVALID",
 		61: "ERROR_REASON_LEASE_ENDED",
 	}
@@ -282,6 +299,11 @@ var (
 		"ERROR_REASON_TOOL_ASKS":               58,
 		"ERROR_REASON_NESTED_TOO_DEEP":         70,
 		"ERROR_REASON_HANDOFF_LOOP":            71,
+		"ERROR_REASON_TOOL_FAILED":             80,
+		"ERROR_REASON_EXPRESSION_FAILED":       81,
+		"ERROR_REASON_COMPENSATION_FAILED":     82,
+		"ERROR_REASON_CHOICE_UNKNOWN":          83,
+		"ERROR_REASON_TOO_MANY_SIGNALS":        84,
 		"ERROR_REASON_WRAPPING_TOKEN_INVALID":  60,
 		"ERROR_REASON_LEASE_ENDED":             61,
 	}
@@ -318,7 +340,7 @@ var File_dynamicagents_errors_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\xe9\x0e\n" +
+	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\x95\x10\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12#\n" +
@@ -373,7 +395,12 @@ const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"\x1aERROR_REASON_HOST_REPLACED\x109\x12\x1a\n" +
 	"\x16ERROR_REASON_TOOL_ASKS\x10:\x12 \n" +
 	"\x1cERROR_REASON_NESTED_TOO_DEEP\x10F\x12\x1d\n" +
-	"\x19ERROR_REASON_HANDOFF_LOOP\x10G\x12'\n" +
+	"\x19ERROR_REASON_HANDOFF_LOOP\x10G\x12\x1c\n" +
+	"\x18ERROR_REASON_TOOL_FAILED\x10P\x12\"\n" +
+	"\x1eERROR_REASON_EXPRESSION_FAILED\x10Q\x12$\n" +
+	" ERROR_REASON_COMPENSATION_FAILED\x10R\x12\x1f\n" +
+	"\x1bERROR_REASON_CHOICE_UNKNOWN\x10S\x12!\n" +
+	"\x1dERROR_REASON_TOO_MANY_SIGNALS\x10T\x12'\n" +
 	"#ERROR_REASON_WRAPPING_TOKEN_INVALID\x10<\x12\x1c\n" +
 	"\x18ERROR_REASON_LEASE_ENDED\x10=Bq\n" +
 	"\x1bdev.dynamicagents.errors.v1P\x01ZPgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/errors/v1;errorsv1b\x06proto3"

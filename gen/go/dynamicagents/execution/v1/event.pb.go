@@ -26,6 +26,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// StepOutcome says how a step has ended. It has failed or it has not: there is nothing between.
+type StepOutcome int32
+
+const (
+	// Never sent.
+	StepOutcome_STEP_OUTCOME_UNSPECIFIED StepOutcome = 0
+	// It has an output.
+	StepOutcome_STEP_OUTCOME_COMPLETED StepOutcome = 1
+	// It failed. Another try, its fallback or the end of what it is in follows.
+	StepOutcome_STEP_OUTCOME_FAILED StepOutcome = 2
+	// It failed, and the next step runs.
+	StepOutcome_STEP_OUTCOME_SKIPPED StepOutcome = 3
+	// It had completed, and its compensation has undone it.
+	StepOutcome_STEP_OUTCOME_COMPENSATED StepOutcome = 4
+)
+
+// Enum value maps for StepOutcome.
+var (
+	StepOutcome_name = map[int32]string{
+		0: "STEP_OUTCOME_UNSPECIFIED",
+		1: "STEP_OUTCOME_COMPLETED",
+		2: "STEP_OUTCOME_FAILED",
+		3: "STEP_OUTCOME_SKIPPED",
+		4: "STEP_OUTCOME_COMPENSATED",
+	}
+	StepOutcome_value = map[string]int32{
+		"STEP_OUTCOME_UNSPECIFIED": 0,
+		"STEP_OUTCOME_COMPLETED":   1,
+		"STEP_OUTCOME_FAILED":      2,
+		"STEP_OUTCOME_SKIPPED":     3,
+		"STEP_OUTCOME_COMPENSATED": 4,
+	}
+)
+
+func (x StepOutcome) Enum() *StepOutcome {
+	p := new(StepOutcome)
+	*p = x
+	return p
+}
+
+func (x StepOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StepOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_dynamicagents_execution_v1_event_proto_enumTypes[0].Descriptor()
+}
+
+func (StepOutcome) Type() protoreflect.EnumType {
+	return &file_dynamicagents_execution_v1_event_proto_enumTypes[0]
+}
+
+func (x StepOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StepOutcome.Descriptor instead.
+func (StepOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{0}
+}
+
 // ExecuteEvent is one thing that happened in an execution. Events are numbered, stored before they are sent, and end with
 // exactly one of execution_completed, execution_failed and execution_cancelled; nothing follows it.
 type ExecuteEvent struct {
@@ -50,6 +111,8 @@ type ExecuteEvent struct {
 	//	*ExecuteEvent_ToolCallCompleted
 	//	*ExecuteEvent_MemberStarted
 	//	*ExecuteEvent_MemberCompleted
+	//	*ExecuteEvent_StepStarted
+	//	*ExecuteEvent_StepCompleted
 	//	*ExecuteEvent_InputRequired
 	//	*ExecuteEvent_ContentRestarted
 	//	*ExecuteEvent_StateChanged
@@ -59,6 +122,8 @@ type ExecuteEvent struct {
 	//	*ExecuteEvent_InputReceived
 	//	*ExecuteEvent_ToolSourceChanged
 	//	*ExecuteEvent_HandedOff
+	//	*ExecuteEvent_WaitStarted
+	//	*ExecuteEvent_SignalReceived
 	//	*ExecuteEvent_ExecutionCompleted
 	//	*ExecuteEvent_ExecutionFailed
 	//	*ExecuteEvent_ExecutionCancelled
@@ -204,6 +269,24 @@ func (x *ExecuteEvent) GetMemberCompleted() *MemberCompleted {
 	return nil
 }
 
+func (x *ExecuteEvent) GetStepStarted() *StepStarted {
+	if x != nil {
+		if x, ok := x.Event.(*ExecuteEvent_StepStarted); ok {
+			return x.StepStarted
+		}
+	}
+	return nil
+}
+
+func (x *ExecuteEvent) GetStepCompleted() *StepCompleted {
+	if x != nil {
+		if x, ok := x.Event.(*ExecuteEvent_StepCompleted); ok {
+			return x.StepCompleted
+		}
+	}
+	return nil
+}
+
 func (x *ExecuteEvent) GetInputRequired() *InputRequired {
 	if x != nil {
 		if x, ok := x.Event.(*ExecuteEvent_InputRequired); ok {
@@ -285,6 +368,24 @@ func (x *ExecuteEvent) GetHandedOff() *HandedOff {
 	return nil
 }
 
+func (x *ExecuteEvent) GetWaitStarted() *WaitStarted {
+	if x != nil {
+		if x, ok := x.Event.(*ExecuteEvent_WaitStarted); ok {
+			return x.WaitStarted
+		}
+	}
+	return nil
+}
+
+func (x *ExecuteEvent) GetSignalReceived() *SignalReceived {
+	if x != nil {
+		if x, ok := x.Event.(*ExecuteEvent_SignalReceived); ok {
+			return x.SignalReceived
+		}
+	}
+	return nil
+}
+
 func (x *ExecuteEvent) GetExecutionCompleted() *ExecutionCompleted {
 	if x != nil {
 		if x, ok := x.Event.(*ExecuteEvent_ExecutionCompleted); ok {
@@ -356,6 +457,16 @@ type ExecuteEvent_MemberCompleted struct {
 	MemberCompleted *MemberCompleted `protobuf:"bytes,17,opt,name=member_completed,json=memberCompleted,proto3,oneof"`
 }
 
+type ExecuteEvent_StepStarted struct {
+	// A step of a workflow begins.
+	StepStarted *StepStarted `protobuf:"bytes,18,opt,name=step_started,json=stepStarted,proto3,oneof"`
+}
+
+type ExecuteEvent_StepCompleted struct {
+	// A step of a workflow has ended, or was undone.
+	StepCompleted *StepCompleted `protobuf:"bytes,19,opt,name=step_completed,json=stepCompleted,proto3,oneof"`
+}
+
 type ExecuteEvent_InputRequired struct {
 	// The run waits for ContinueExecution; its status is EXECUTION_STATUS_INPUT_REQUIRED.
 	InputRequired *InputRequired `protobuf:"bytes,20,opt,name=input_required,json=inputRequired,proto3,oneof"`
@@ -401,6 +512,16 @@ type ExecuteEvent_HandedOff struct {
 	HandedOff *HandedOff `protobuf:"bytes,28,opt,name=handed_off,json=handedOff,proto3,oneof"`
 }
 
+type ExecuteEvent_WaitStarted struct {
+	// A step of a workflow waits for a time or a signal.
+	WaitStarted *WaitStarted `protobuf:"bytes,29,opt,name=wait_started,json=waitStarted,proto3,oneof"`
+}
+
+type ExecuteEvent_SignalReceived struct {
+	// A step of a workflow has taken a signal.
+	SignalReceived *SignalReceived `protobuf:"bytes,33,opt,name=signal_received,json=signalReceived,proto3,oneof"`
+}
+
 type ExecuteEvent_ExecutionCompleted struct {
 	// Terminal: there is an answer.
 	ExecutionCompleted *ExecutionCompleted `protobuf:"bytes,30,opt,name=execution_completed,json=executionCompleted,proto3,oneof"`
@@ -432,6 +553,10 @@ func (*ExecuteEvent_MemberStarted) isExecuteEvent_Event() {}
 
 func (*ExecuteEvent_MemberCompleted) isExecuteEvent_Event() {}
 
+func (*ExecuteEvent_StepStarted) isExecuteEvent_Event() {}
+
+func (*ExecuteEvent_StepCompleted) isExecuteEvent_Event() {}
+
 func (*ExecuteEvent_InputRequired) isExecuteEvent_Event() {}
 
 func (*ExecuteEvent_ContentRestarted) isExecuteEvent_Event() {}
@@ -449,6 +574,10 @@ func (*ExecuteEvent_InputReceived) isExecuteEvent_Event() {}
 func (*ExecuteEvent_ToolSourceChanged) isExecuteEvent_Event() {}
 
 func (*ExecuteEvent_HandedOff) isExecuteEvent_Event() {}
+
+func (*ExecuteEvent_WaitStarted) isExecuteEvent_Event() {}
+
+func (*ExecuteEvent_SignalReceived) isExecuteEvent_Event() {}
 
 func (*ExecuteEvent_ExecutionCompleted) isExecuteEvent_Event() {}
 
@@ -1294,6 +1423,300 @@ func (x *HandedOff) GetReason() string {
 	return ""
 }
 
+// StepStarted opens a try at a step of a workflow; what happens within it, and step_completed, carry its source, or one below.
+type StepStarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The step.
+	StepId string `protobuf:"bytes,1,opt,name=step_id,json=stepId,proto3" json:"step_id,omitempty"`
+	// The name of its kind in WorkflowStep: "agent", "team", "function", "parallel", "condition", "loop", "router",
+	// "workflow", "approval" or "wait".
+	StepKind string `protobuf:"bytes,2,opt,name=step_kind,json=stepKind,proto3" json:"step_kind,omitempty"`
+	// From 1, +1 with each try of its retry policy.
+	Attempt int32 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// Inside a loop: its round, from 1; otherwise 0.
+	Iteration     int32 `protobuf:"varint,4,opt,name=iteration,proto3" json:"iteration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepStarted) Reset() {
+	*x = StepStarted{}
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepStarted) ProtoMessage() {}
+
+func (x *StepStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepStarted.ProtoReflect.Descriptor instead.
+func (*StepStarted) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *StepStarted) GetStepId() string {
+	if x != nil {
+		return x.StepId
+	}
+	return ""
+}
+
+func (x *StepStarted) GetStepKind() string {
+	if x != nil {
+		return x.StepKind
+	}
+	return ""
+}
+
+func (x *StepStarted) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *StepStarted) GetIteration() int32 {
+	if x != nil {
+		return x.Iteration
+	}
+	return 0
+}
+
+// StepCompleted ends a try at a step of a workflow, or says that the step was undone.
+type StepCompleted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The step.
+	StepId string `protobuf:"bytes,1,opt,name=step_id,json=stepId,proto3" json:"step_id,omitempty"`
+	// How it has ended.
+	Outcome StepOutcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=dynamicagents.execution.v1.StepOutcome" json:"outcome,omitempty"`
+	// What it gave, where it completed.
+	Output *structpb.Value `protobuf:"bytes,3,opt,name=output,proto3" json:"output,omitempty"`
+	// Why it failed, where it did; ErrorInfo names the innermost step as `step_id`.
+	Error *status.Status `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	// As in step_started.
+	Attempt int32 `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// As in step_started.
+	Iteration     int32 `protobuf:"varint,6,opt,name=iteration,proto3" json:"iteration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepCompleted) Reset() {
+	*x = StepCompleted{}
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepCompleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepCompleted) ProtoMessage() {}
+
+func (x *StepCompleted) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepCompleted.ProtoReflect.Descriptor instead.
+func (*StepCompleted) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *StepCompleted) GetStepId() string {
+	if x != nil {
+		return x.StepId
+	}
+	return ""
+}
+
+func (x *StepCompleted) GetOutcome() StepOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return StepOutcome_STEP_OUTCOME_UNSPECIFIED
+}
+
+func (x *StepCompleted) GetOutput() *structpb.Value {
+	if x != nil {
+		return x.Output
+	}
+	return nil
+}
+
+func (x *StepCompleted) GetError() *status.Status {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *StepCompleted) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *StepCompleted) GetIteration() int32 {
+	if x != nil {
+		return x.Iteration
+	}
+	return 0
+}
+
+// WaitStarted says that a step waits. Once nothing else of the workflow is at work it holds no process meanwhile, and its
+// status is EXECUTION_STATUS_WAITING.
+type WaitStarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Until when at most; unset: without end.
+	WakeTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=wake_time,json=wakeTime,proto3" json:"wake_time,omitempty"`
+	// For which signal; empty: for the time alone.
+	Signal        string `protobuf:"bytes,2,opt,name=signal,proto3" json:"signal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitStarted) Reset() {
+	*x = WaitStarted{}
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitStarted) ProtoMessage() {}
+
+func (x *WaitStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitStarted.ProtoReflect.Descriptor instead.
+func (*WaitStarted) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *WaitStarted) GetWakeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WakeTime
+	}
+	return nil
+}
+
+func (x *WaitStarted) GetSignal() string {
+	if x != nil {
+		return x.Signal
+	}
+	return ""
+}
+
+// SignalReceived says that a step has taken a signal of SignalExecution.
+type SignalReceived struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its request_id, or an id of the server's own.
+	SignalId string `protobuf:"bytes,2,opt,name=signal_id,json=signalId,proto3" json:"signal_id,omitempty"`
+	// What it carries.
+	Payload *structpb.Value `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Subject of the token of who sent it.
+	Subject       string `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignalReceived) Reset() {
+	*x = SignalReceived{}
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignalReceived) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignalReceived) ProtoMessage() {}
+
+func (x *SignalReceived) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignalReceived.ProtoReflect.Descriptor instead.
+func (*SignalReceived) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SignalReceived) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SignalReceived) GetSignalId() string {
+	if x != nil {
+		return x.SignalId
+	}
+	return ""
+}
+
+func (x *SignalReceived) GetPayload() *structpb.Value {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *SignalReceived) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
 // Heartbeat keeps a quiet stream alive.
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1305,7 +1728,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1740,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[12]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1753,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{12}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Heartbeat) GetQueuePosition() int32 {
@@ -1359,7 +1782,7 @@ type ToolCallProgress struct {
 
 func (x *ToolCallProgress) Reset() {
 	*x = ToolCallProgress{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1371,7 +1794,7 @@ func (x *ToolCallProgress) String() string {
 func (*ToolCallProgress) ProtoMessage() {}
 
 func (x *ToolCallProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[13]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1384,7 +1807,7 @@ func (x *ToolCallProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCallProgress.ProtoReflect.Descriptor instead.
 func (*ToolCallProgress) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{13}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ToolCallProgress) GetCallId() string {
@@ -1434,7 +1857,7 @@ type ContentRestarted struct {
 
 func (x *ContentRestarted) Reset() {
 	*x = ContentRestarted{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1446,7 +1869,7 @@ func (x *ContentRestarted) String() string {
 func (*ContentRestarted) ProtoMessage() {}
 
 func (x *ContentRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[14]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1459,7 +1882,7 @@ func (x *ContentRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentRestarted.ProtoReflect.Descriptor instead.
 func (*ContentRestarted) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{14}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ContentRestarted) GetFromSequence() int64 {
@@ -1482,7 +1905,7 @@ type StateChanged struct {
 
 func (x *StateChanged) Reset() {
 	*x = StateChanged{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +1917,7 @@ func (x *StateChanged) String() string {
 func (*StateChanged) ProtoMessage() {}
 
 func (x *StateChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[15]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +1930,7 @@ func (x *StateChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateChanged.ProtoReflect.Descriptor instead.
 func (*StateChanged) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{15}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StateChanged) GetState() *structpb.Struct {
@@ -1535,7 +1958,7 @@ type CitationsReported struct {
 
 func (x *CitationsReported) Reset() {
 	*x = CitationsReported{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1970,7 @@ func (x *CitationsReported) String() string {
 func (*CitationsReported) ProtoMessage() {}
 
 func (x *CitationsReported) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[16]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1983,7 @@ func (x *CitationsReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CitationsReported.ProtoReflect.Descriptor instead.
 func (*CitationsReported) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{16}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CitationsReported) GetCitations() []*Citation {
@@ -1585,7 +2008,7 @@ type Citation struct {
 
 func (x *Citation) Reset() {
 	*x = Citation{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +2020,7 @@ func (x *Citation) String() string {
 func (*Citation) ProtoMessage() {}
 
 func (x *Citation) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[17]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +2033,7 @@ func (x *Citation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Citation.ProtoReflect.Descriptor instead.
 func (*Citation) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{17}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Citation) GetUrl() string {
@@ -1651,7 +2074,7 @@ type InputReceived struct {
 
 func (x *InputReceived) Reset() {
 	*x = InputReceived{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[18]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +2086,7 @@ func (x *InputReceived) String() string {
 func (*InputReceived) ProtoMessage() {}
 
 func (x *InputReceived) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[18]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +2099,7 @@ func (x *InputReceived) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputReceived.ProtoReflect.Descriptor instead.
 func (*InputReceived) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{18}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *InputReceived) GetInputId() string {
@@ -1724,7 +2147,7 @@ type ExecutionCompleted struct {
 
 func (x *ExecutionCompleted) Reset() {
 	*x = ExecutionCompleted{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[19]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +2159,7 @@ func (x *ExecutionCompleted) String() string {
 func (*ExecutionCompleted) ProtoMessage() {}
 
 func (x *ExecutionCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[19]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +2172,7 @@ func (x *ExecutionCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionCompleted.ProtoReflect.Descriptor instead.
 func (*ExecutionCompleted) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{19}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExecutionCompleted) GetOutput() string {
@@ -1795,7 +2218,7 @@ type ExecutionFailed struct {
 
 func (x *ExecutionFailed) Reset() {
 	*x = ExecutionFailed{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[20]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +2230,7 @@ func (x *ExecutionFailed) String() string {
 func (*ExecutionFailed) ProtoMessage() {}
 
 func (x *ExecutionFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[20]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1820,7 +2243,7 @@ func (x *ExecutionFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionFailed.ProtoReflect.Descriptor instead.
 func (*ExecutionFailed) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{20}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExecutionFailed) GetError() *status.Status {
@@ -1857,7 +2280,7 @@ type ExecutionCancelled struct {
 
 func (x *ExecutionCancelled) Reset() {
 	*x = ExecutionCancelled{}
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[21]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +2292,7 @@ func (x *ExecutionCancelled) String() string {
 func (*ExecutionCancelled) ProtoMessage() {}
 
 func (x *ExecutionCancelled) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[21]
+	mi := &file_dynamicagents_execution_v1_event_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +2305,7 @@ func (x *ExecutionCancelled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionCancelled.ProtoReflect.Descriptor instead.
 func (*ExecutionCancelled) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{21}
+	return file_dynamicagents_execution_v1_event_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExecutionCancelled) GetReason() string {
@@ -1903,7 +2326,7 @@ var File_dynamicagents_execution_v1_event_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"&dynamicagents/execution/v1/event.proto\x12\x1adynamicagents.execution.v1\x1a*dynamicagents/execution/v1/execution.proto\x1a!dynamicagents/tools/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xa9\x0f\n" +
+	"&dynamicagents/execution/v1/event.proto\x12\x1adynamicagents.execution.v1\x1a*dynamicagents/execution/v1/execution.proto\x1a!dynamicagents/tools/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xf0\x11\n" +
 	"\fExecuteEvent\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12.\n" +
@@ -1917,7 +2340,9 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\x12tool_call_progress\x18\x0e \x01(\v2,.dynamicagents.execution.v1.ToolCallProgressH\x00R\x10toolCallProgress\x12_\n" +
 	"\x13tool_call_completed\x18\x0f \x01(\v2-.dynamicagents.execution.v1.ToolCallCompletedH\x00R\x11toolCallCompleted\x12R\n" +
 	"\x0emember_started\x18\x10 \x01(\v2).dynamicagents.execution.v1.MemberStartedH\x00R\rmemberStarted\x12X\n" +
-	"\x10member_completed\x18\x11 \x01(\v2+.dynamicagents.execution.v1.MemberCompletedH\x00R\x0fmemberCompleted\x12R\n" +
+	"\x10member_completed\x18\x11 \x01(\v2+.dynamicagents.execution.v1.MemberCompletedH\x00R\x0fmemberCompleted\x12L\n" +
+	"\fstep_started\x18\x12 \x01(\v2'.dynamicagents.execution.v1.StepStartedH\x00R\vstepStarted\x12R\n" +
+	"\x0estep_completed\x18\x13 \x01(\v2).dynamicagents.execution.v1.StepCompletedH\x00R\rstepCompleted\x12R\n" +
 	"\x0einput_required\x18\x14 \x01(\v2).dynamicagents.execution.v1.InputRequiredH\x00R\rinputRequired\x12[\n" +
 	"\x11content_restarted\x18\x15 \x01(\v2,.dynamicagents.execution.v1.ContentRestartedH\x00R\x10contentRestarted\x12O\n" +
 	"\rstate_changed\x18\x16 \x01(\v2(.dynamicagents.execution.v1.StateChangedH\x00R\fstateChanged\x12R\n" +
@@ -1927,7 +2352,9 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\x0einput_received\x18\x1a \x01(\v2).dynamicagents.execution.v1.InputReceivedH\x00R\rinputReceived\x12_\n" +
 	"\x13tool_source_changed\x18\x1b \x01(\v2-.dynamicagents.execution.v1.ToolSourceChangedH\x00R\x11toolSourceChanged\x12F\n" +
 	"\n" +
-	"handed_off\x18\x1c \x01(\v2%.dynamicagents.execution.v1.HandedOffH\x00R\thandedOff\x12a\n" +
+	"handed_off\x18\x1c \x01(\v2%.dynamicagents.execution.v1.HandedOffH\x00R\thandedOff\x12L\n" +
+	"\fwait_started\x18\x1d \x01(\v2'.dynamicagents.execution.v1.WaitStartedH\x00R\vwaitStarted\x12U\n" +
+	"\x0fsignal_received\x18! \x01(\v2*.dynamicagents.execution.v1.SignalReceivedH\x00R\x0esignalReceived\x12a\n" +
 	"\x13execution_completed\x18\x1e \x01(\v2..dynamicagents.execution.v1.ExecutionCompletedH\x00R\x12executionCompleted\x12X\n" +
 	"\x10execution_failed\x18\x1f \x01(\v2+.dynamicagents.execution.v1.ExecutionFailedH\x00R\x0fexecutionFailed\x12a\n" +
 	"\x13execution_cancelled\x18  \x01(\v2..dynamicagents.execution.v1.ExecutionCancelledH\x00R\x12executionCancelledB\a\n" +
@@ -1990,7 +2417,27 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"\tHandedOff\x12\x17\n" +
 	"\afrom_id\x18\x01 \x01(\tR\x06fromId\x12\x13\n" +
 	"\x05to_id\x18\x02 \x01(\tR\x04toId\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"2\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"{\n" +
+	"\vStepStarted\x12\x17\n" +
+	"\astep_id\x18\x01 \x01(\tR\x06stepId\x12\x1b\n" +
+	"\tstep_kind\x18\x02 \x01(\tR\bstepKind\x12\x18\n" +
+	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12\x1c\n" +
+	"\titeration\x18\x04 \x01(\x05R\titeration\"\xfd\x01\n" +
+	"\rStepCompleted\x12\x17\n" +
+	"\astep_id\x18\x01 \x01(\tR\x06stepId\x12A\n" +
+	"\aoutcome\x18\x02 \x01(\x0e2'.dynamicagents.execution.v1.StepOutcomeR\aoutcome\x12.\n" +
+	"\x06output\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\x06output\x12(\n" +
+	"\x05error\x18\x04 \x01(\v2\x12.google.rpc.StatusR\x05error\x12\x18\n" +
+	"\aattempt\x18\x05 \x01(\x05R\aattempt\x12\x1c\n" +
+	"\titeration\x18\x06 \x01(\x05R\titeration\"^\n" +
+	"\vWaitStarted\x127\n" +
+	"\twake_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bwakeTime\x12\x16\n" +
+	"\x06signal\x18\x02 \x01(\tR\x06signal\"\x8d\x01\n" +
+	"\x0eSignalReceived\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
+	"\tsignal_id\x18\x02 \x01(\tR\bsignalId\x120\n" +
+	"\apayload\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\apayload\x12\x18\n" +
+	"\asubject\x18\x04 \x01(\tR\asubject\"2\n" +
 	"\tHeartbeat\x12%\n" +
 	"\x0equeue_position\x18\x01 \x01(\x05R\rqueuePosition\"\x90\x01\n" +
 	"\x10ToolCallProgress\x12\x17\n" +
@@ -2028,7 +2475,13 @@ const file_dynamicagents_execution_v1_event_proto_rawDesc = "" +
 	"raw_output\x18\x03 \x01(\tR\trawOutput\"n\n" +
 	"\x12ExecutionCancelled\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12@\n" +
-	"\x05usage\x18\x02 \x01(\v2*.dynamicagents.execution.v1.ExecutionUsageR\x05usageBz\n" +
+	"\x05usage\x18\x02 \x01(\v2*.dynamicagents.execution.v1.ExecutionUsageR\x05usage*\x98\x01\n" +
+	"\vStepOutcome\x12\x1c\n" +
+	"\x18STEP_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16STEP_OUTCOME_COMPLETED\x10\x01\x12\x17\n" +
+	"\x13STEP_OUTCOME_FAILED\x10\x02\x12\x18\n" +
+	"\x14STEP_OUTCOME_SKIPPED\x10\x03\x12\x1c\n" +
+	"\x18STEP_OUTCOME_COMPENSATED\x10\x04Bz\n" +
 	"\x1edev.dynamicagents.execution.v1P\x01ZVgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/execution/v1;executionv1b\x06proto3"
 
 var (
@@ -2043,80 +2496,96 @@ func file_dynamicagents_execution_v1_event_proto_rawDescGZIP() []byte {
 	return file_dynamicagents_execution_v1_event_proto_rawDescData
 }
 
-var file_dynamicagents_execution_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_dynamicagents_execution_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_dynamicagents_execution_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_dynamicagents_execution_v1_event_proto_goTypes = []any{
-	(*ExecuteEvent)(nil),          // 0: dynamicagents.execution.v1.ExecuteEvent
-	(*Source)(nil),                // 1: dynamicagents.execution.v1.Source
-	(*ExecutionStarted)(nil),      // 2: dynamicagents.execution.v1.ExecutionStarted
-	(*ContentDelta)(nil),          // 3: dynamicagents.execution.v1.ContentDelta
-	(*ReasoningDelta)(nil),        // 4: dynamicagents.execution.v1.ReasoningDelta
-	(*ToolCallStarted)(nil),       // 5: dynamicagents.execution.v1.ToolCallStarted
-	(*ToolCallCompleted)(nil),     // 6: dynamicagents.execution.v1.ToolCallCompleted
-	(*ToolSourceChanged)(nil),     // 7: dynamicagents.execution.v1.ToolSourceChanged
-	(*UsageReported)(nil),         // 8: dynamicagents.execution.v1.UsageReported
-	(*MemberStarted)(nil),         // 9: dynamicagents.execution.v1.MemberStarted
-	(*MemberCompleted)(nil),       // 10: dynamicagents.execution.v1.MemberCompleted
-	(*HandedOff)(nil),             // 11: dynamicagents.execution.v1.HandedOff
-	(*Heartbeat)(nil),             // 12: dynamicagents.execution.v1.Heartbeat
-	(*ToolCallProgress)(nil),      // 13: dynamicagents.execution.v1.ToolCallProgress
-	(*ContentRestarted)(nil),      // 14: dynamicagents.execution.v1.ContentRestarted
-	(*StateChanged)(nil),          // 15: dynamicagents.execution.v1.StateChanged
-	(*CitationsReported)(nil),     // 16: dynamicagents.execution.v1.CitationsReported
-	(*Citation)(nil),              // 17: dynamicagents.execution.v1.Citation
-	(*InputReceived)(nil),         // 18: dynamicagents.execution.v1.InputReceived
-	(*ExecutionCompleted)(nil),    // 19: dynamicagents.execution.v1.ExecutionCompleted
-	(*ExecutionFailed)(nil),       // 20: dynamicagents.execution.v1.ExecutionFailed
-	(*ExecutionCancelled)(nil),    // 21: dynamicagents.execution.v1.ExecutionCancelled
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*InputRequired)(nil),         // 23: dynamicagents.execution.v1.InputRequired
-	(*structpb.Struct)(nil),       // 24: google.protobuf.Struct
-	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
-	(v1.ToolSourceState)(0),       // 26: dynamicagents.tools.v1.ToolSourceState
-	(*status.Status)(nil),         // 27: google.rpc.Status
-	(*ExecutionUsage)(nil),        // 28: dynamicagents.execution.v1.ExecutionUsage
+	(StepOutcome)(0),              // 0: dynamicagents.execution.v1.StepOutcome
+	(*ExecuteEvent)(nil),          // 1: dynamicagents.execution.v1.ExecuteEvent
+	(*Source)(nil),                // 2: dynamicagents.execution.v1.Source
+	(*ExecutionStarted)(nil),      // 3: dynamicagents.execution.v1.ExecutionStarted
+	(*ContentDelta)(nil),          // 4: dynamicagents.execution.v1.ContentDelta
+	(*ReasoningDelta)(nil),        // 5: dynamicagents.execution.v1.ReasoningDelta
+	(*ToolCallStarted)(nil),       // 6: dynamicagents.execution.v1.ToolCallStarted
+	(*ToolCallCompleted)(nil),     // 7: dynamicagents.execution.v1.ToolCallCompleted
+	(*ToolSourceChanged)(nil),     // 8: dynamicagents.execution.v1.ToolSourceChanged
+	(*UsageReported)(nil),         // 9: dynamicagents.execution.v1.UsageReported
+	(*MemberStarted)(nil),         // 10: dynamicagents.execution.v1.MemberStarted
+	(*MemberCompleted)(nil),       // 11: dynamicagents.execution.v1.MemberCompleted
+	(*HandedOff)(nil),             // 12: dynamicagents.execution.v1.HandedOff
+	(*StepStarted)(nil),           // 13: dynamicagents.execution.v1.StepStarted
+	(*StepCompleted)(nil),         // 14: dynamicagents.execution.v1.StepCompleted
+	(*WaitStarted)(nil),           // 15: dynamicagents.execution.v1.WaitStarted
+	(*SignalReceived)(nil),        // 16: dynamicagents.execution.v1.SignalReceived
+	(*Heartbeat)(nil),             // 17: dynamicagents.execution.v1.Heartbeat
+	(*ToolCallProgress)(nil),      // 18: dynamicagents.execution.v1.ToolCallProgress
+	(*ContentRestarted)(nil),      // 19: dynamicagents.execution.v1.ContentRestarted
+	(*StateChanged)(nil),          // 20: dynamicagents.execution.v1.StateChanged
+	(*CitationsReported)(nil),     // 21: dynamicagents.execution.v1.CitationsReported
+	(*Citation)(nil),              // 22: dynamicagents.execution.v1.Citation
+	(*InputReceived)(nil),         // 23: dynamicagents.execution.v1.InputReceived
+	(*ExecutionCompleted)(nil),    // 24: dynamicagents.execution.v1.ExecutionCompleted
+	(*ExecutionFailed)(nil),       // 25: dynamicagents.execution.v1.ExecutionFailed
+	(*ExecutionCancelled)(nil),    // 26: dynamicagents.execution.v1.ExecutionCancelled
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(*InputRequired)(nil),         // 28: dynamicagents.execution.v1.InputRequired
+	(*structpb.Struct)(nil),       // 29: google.protobuf.Struct
+	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
+	(v1.ToolSourceState)(0),       // 31: dynamicagents.tools.v1.ToolSourceState
+	(*status.Status)(nil),         // 32: google.rpc.Status
+	(*ExecutionUsage)(nil),        // 33: dynamicagents.execution.v1.ExecutionUsage
+	(*structpb.Value)(nil),        // 34: google.protobuf.Value
 }
 var file_dynamicagents_execution_v1_event_proto_depIdxs = []int32{
-	22, // 0: dynamicagents.execution.v1.ExecuteEvent.time:type_name -> google.protobuf.Timestamp
-	1,  // 1: dynamicagents.execution.v1.ExecuteEvent.source:type_name -> dynamicagents.execution.v1.Source
-	2,  // 2: dynamicagents.execution.v1.ExecuteEvent.execution_started:type_name -> dynamicagents.execution.v1.ExecutionStarted
-	3,  // 3: dynamicagents.execution.v1.ExecuteEvent.content_delta:type_name -> dynamicagents.execution.v1.ContentDelta
-	4,  // 4: dynamicagents.execution.v1.ExecuteEvent.reasoning_delta:type_name -> dynamicagents.execution.v1.ReasoningDelta
-	5,  // 5: dynamicagents.execution.v1.ExecuteEvent.tool_call_started:type_name -> dynamicagents.execution.v1.ToolCallStarted
-	13, // 6: dynamicagents.execution.v1.ExecuteEvent.tool_call_progress:type_name -> dynamicagents.execution.v1.ToolCallProgress
-	6,  // 7: dynamicagents.execution.v1.ExecuteEvent.tool_call_completed:type_name -> dynamicagents.execution.v1.ToolCallCompleted
-	9,  // 8: dynamicagents.execution.v1.ExecuteEvent.member_started:type_name -> dynamicagents.execution.v1.MemberStarted
-	10, // 9: dynamicagents.execution.v1.ExecuteEvent.member_completed:type_name -> dynamicagents.execution.v1.MemberCompleted
-	23, // 10: dynamicagents.execution.v1.ExecuteEvent.input_required:type_name -> dynamicagents.execution.v1.InputRequired
-	14, // 11: dynamicagents.execution.v1.ExecuteEvent.content_restarted:type_name -> dynamicagents.execution.v1.ContentRestarted
-	15, // 12: dynamicagents.execution.v1.ExecuteEvent.state_changed:type_name -> dynamicagents.execution.v1.StateChanged
-	8,  // 13: dynamicagents.execution.v1.ExecuteEvent.usage_reported:type_name -> dynamicagents.execution.v1.UsageReported
-	12, // 14: dynamicagents.execution.v1.ExecuteEvent.heartbeat:type_name -> dynamicagents.execution.v1.Heartbeat
-	16, // 15: dynamicagents.execution.v1.ExecuteEvent.citations_reported:type_name -> dynamicagents.execution.v1.CitationsReported
-	18, // 16: dynamicagents.execution.v1.ExecuteEvent.input_received:type_name -> dynamicagents.execution.v1.InputReceived
-	7,  // 17: dynamicagents.execution.v1.ExecuteEvent.tool_source_changed:type_name -> dynamicagents.execution.v1.ToolSourceChanged
-	11, // 18: dynamicagents.execution.v1.ExecuteEvent.handed_off:type_name -> dynamicagents.execution.v1.HandedOff
-	19, // 19: dynamicagents.execution.v1.ExecuteEvent.execution_completed:type_name -> dynamicagents.execution.v1.ExecutionCompleted
-	20, // 20: dynamicagents.execution.v1.ExecuteEvent.execution_failed:type_name -> dynamicagents.execution.v1.ExecutionFailed
-	21, // 21: dynamicagents.execution.v1.ExecuteEvent.execution_cancelled:type_name -> dynamicagents.execution.v1.ExecutionCancelled
-	24, // 22: dynamicagents.execution.v1.ToolCallStarted.arguments:type_name -> google.protobuf.Struct
-	25, // 23: dynamicagents.execution.v1.ToolCallCompleted.duration:type_name -> google.protobuf.Duration
-	26, // 24: dynamicagents.execution.v1.ToolSourceChanged.state:type_name -> dynamicagents.tools.v1.ToolSourceState
-	24, // 25: dynamicagents.execution.v1.MemberCompleted.structured_output:type_name -> google.protobuf.Struct
-	27, // 26: dynamicagents.execution.v1.MemberCompleted.error:type_name -> google.rpc.Status
-	28, // 27: dynamicagents.execution.v1.MemberCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	25, // 28: dynamicagents.execution.v1.MemberCompleted.duration:type_name -> google.protobuf.Duration
-	24, // 29: dynamicagents.execution.v1.StateChanged.state:type_name -> google.protobuf.Struct
-	17, // 30: dynamicagents.execution.v1.CitationsReported.citations:type_name -> dynamicagents.execution.v1.Citation
-	24, // 31: dynamicagents.execution.v1.ExecutionCompleted.structured_output:type_name -> google.protobuf.Struct
-	28, // 32: dynamicagents.execution.v1.ExecutionCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	27, // 33: dynamicagents.execution.v1.ExecutionFailed.error:type_name -> google.rpc.Status
-	28, // 34: dynamicagents.execution.v1.ExecutionFailed.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	28, // 35: dynamicagents.execution.v1.ExecutionCancelled.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	27, // 0: dynamicagents.execution.v1.ExecuteEvent.time:type_name -> google.protobuf.Timestamp
+	2,  // 1: dynamicagents.execution.v1.ExecuteEvent.source:type_name -> dynamicagents.execution.v1.Source
+	3,  // 2: dynamicagents.execution.v1.ExecuteEvent.execution_started:type_name -> dynamicagents.execution.v1.ExecutionStarted
+	4,  // 3: dynamicagents.execution.v1.ExecuteEvent.content_delta:type_name -> dynamicagents.execution.v1.ContentDelta
+	5,  // 4: dynamicagents.execution.v1.ExecuteEvent.reasoning_delta:type_name -> dynamicagents.execution.v1.ReasoningDelta
+	6,  // 5: dynamicagents.execution.v1.ExecuteEvent.tool_call_started:type_name -> dynamicagents.execution.v1.ToolCallStarted
+	18, // 6: dynamicagents.execution.v1.ExecuteEvent.tool_call_progress:type_name -> dynamicagents.execution.v1.ToolCallProgress
+	7,  // 7: dynamicagents.execution.v1.ExecuteEvent.tool_call_completed:type_name -> dynamicagents.execution.v1.ToolCallCompleted
+	10, // 8: dynamicagents.execution.v1.ExecuteEvent.member_started:type_name -> dynamicagents.execution.v1.MemberStarted
+	11, // 9: dynamicagents.execution.v1.ExecuteEvent.member_completed:type_name -> dynamicagents.execution.v1.MemberCompleted
+	13, // 10: dynamicagents.execution.v1.ExecuteEvent.step_started:type_name -> dynamicagents.execution.v1.StepStarted
+	14, // 11: dynamicagents.execution.v1.ExecuteEvent.step_completed:type_name -> dynamicagents.execution.v1.StepCompleted
+	28, // 12: dynamicagents.execution.v1.ExecuteEvent.input_required:type_name -> dynamicagents.execution.v1.InputRequired
+	19, // 13: dynamicagents.execution.v1.ExecuteEvent.content_restarted:type_name -> dynamicagents.execution.v1.ContentRestarted
+	20, // 14: dynamicagents.execution.v1.ExecuteEvent.state_changed:type_name -> dynamicagents.execution.v1.StateChanged
+	9,  // 15: dynamicagents.execution.v1.ExecuteEvent.usage_reported:type_name -> dynamicagents.execution.v1.UsageReported
+	17, // 16: dynamicagents.execution.v1.ExecuteEvent.heartbeat:type_name -> dynamicagents.execution.v1.Heartbeat
+	21, // 17: dynamicagents.execution.v1.ExecuteEvent.citations_reported:type_name -> dynamicagents.execution.v1.CitationsReported
+	23, // 18: dynamicagents.execution.v1.ExecuteEvent.input_received:type_name -> dynamicagents.execution.v1.InputReceived
+	8,  // 19: dynamicagents.execution.v1.ExecuteEvent.tool_source_changed:type_name -> dynamicagents.execution.v1.ToolSourceChanged
+	12, // 20: dynamicagents.execution.v1.ExecuteEvent.handed_off:type_name -> dynamicagents.execution.v1.HandedOff
+	15, // 21: dynamicagents.execution.v1.ExecuteEvent.wait_started:type_name -> dynamicagents.execution.v1.WaitStarted
+	16, // 22: dynamicagents.execution.v1.ExecuteEvent.signal_received:type_name -> dynamicagents.execution.v1.SignalReceived
+	24, // 23: dynamicagents.execution.v1.ExecuteEvent.execution_completed:type_name -> dynamicagents.execution.v1.ExecutionCompleted
+	25, // 24: dynamicagents.execution.v1.ExecuteEvent.execution_failed:type_name -> dynamicagents.execution.v1.ExecutionFailed
+	26, // 25: dynamicagents.execution.v1.ExecuteEvent.execution_cancelled:type_name -> dynamicagents.execution.v1.ExecutionCancelled
+	29, // 26: dynamicagents.execution.v1.ToolCallStarted.arguments:type_name -> google.protobuf.Struct
+	30, // 27: dynamicagents.execution.v1.ToolCallCompleted.duration:type_name -> google.protobuf.Duration
+	31, // 28: dynamicagents.execution.v1.ToolSourceChanged.state:type_name -> dynamicagents.tools.v1.ToolSourceState
+	29, // 29: dynamicagents.execution.v1.MemberCompleted.structured_output:type_name -> google.protobuf.Struct
+	32, // 30: dynamicagents.execution.v1.MemberCompleted.error:type_name -> google.rpc.Status
+	33, // 31: dynamicagents.execution.v1.MemberCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	30, // 32: dynamicagents.execution.v1.MemberCompleted.duration:type_name -> google.protobuf.Duration
+	0,  // 33: dynamicagents.execution.v1.StepCompleted.outcome:type_name -> dynamicagents.execution.v1.StepOutcome
+	34, // 34: dynamicagents.execution.v1.StepCompleted.output:type_name -> google.protobuf.Value
+	32, // 35: dynamicagents.execution.v1.StepCompleted.error:type_name -> google.rpc.Status
+	27, // 36: dynamicagents.execution.v1.WaitStarted.wake_time:type_name -> google.protobuf.Timestamp
+	34, // 37: dynamicagents.execution.v1.SignalReceived.payload:type_name -> google.protobuf.Value
+	29, // 38: dynamicagents.execution.v1.StateChanged.state:type_name -> google.protobuf.Struct
+	22, // 39: dynamicagents.execution.v1.CitationsReported.citations:type_name -> dynamicagents.execution.v1.Citation
+	29, // 40: dynamicagents.execution.v1.ExecutionCompleted.structured_output:type_name -> google.protobuf.Struct
+	33, // 41: dynamicagents.execution.v1.ExecutionCompleted.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	32, // 42: dynamicagents.execution.v1.ExecutionFailed.error:type_name -> google.rpc.Status
+	33, // 43: dynamicagents.execution.v1.ExecutionFailed.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	33, // 44: dynamicagents.execution.v1.ExecutionCancelled.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_execution_v1_event_proto_init() }
@@ -2134,6 +2603,8 @@ func file_dynamicagents_execution_v1_event_proto_init() {
 		(*ExecuteEvent_ToolCallCompleted)(nil),
 		(*ExecuteEvent_MemberStarted)(nil),
 		(*ExecuteEvent_MemberCompleted)(nil),
+		(*ExecuteEvent_StepStarted)(nil),
+		(*ExecuteEvent_StepCompleted)(nil),
 		(*ExecuteEvent_InputRequired)(nil),
 		(*ExecuteEvent_ContentRestarted)(nil),
 		(*ExecuteEvent_StateChanged)(nil),
@@ -2143,6 +2614,8 @@ func file_dynamicagents_execution_v1_event_proto_init() {
 		(*ExecuteEvent_InputReceived)(nil),
 		(*ExecuteEvent_ToolSourceChanged)(nil),
 		(*ExecuteEvent_HandedOff)(nil),
+		(*ExecuteEvent_WaitStarted)(nil),
+		(*ExecuteEvent_SignalReceived)(nil),
 		(*ExecuteEvent_ExecutionCompleted)(nil),
 		(*ExecuteEvent_ExecutionFailed)(nil),
 		(*ExecuteEvent_ExecutionCancelled)(nil),
@@ -2153,19 +2626,20 @@ func file_dynamicagents_execution_v1_event_proto_init() {
 		(*MemberStarted_TeamId)(nil),
 		(*MemberStarted_WorkflowId)(nil),
 	}
-	file_dynamicagents_execution_v1_event_proto_msgTypes[18].OneofWrappers = []any{}
+	file_dynamicagents_execution_v1_event_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_execution_v1_event_proto_rawDesc), len(file_dynamicagents_execution_v1_event_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   22,
+			NumEnums:      1,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_dynamicagents_execution_v1_event_proto_goTypes,
 		DependencyIndexes: file_dynamicagents_execution_v1_event_proto_depIdxs,
+		EnumInfos:         file_dynamicagents_execution_v1_event_proto_enumTypes,
 		MessageInfos:      file_dynamicagents_execution_v1_event_proto_msgTypes,
 	}.Build()
 	File_dynamicagents_execution_v1_event_proto = out.File

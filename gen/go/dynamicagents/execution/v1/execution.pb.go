@@ -43,6 +43,8 @@ const (
 	ExecutionStatus_EXECUTION_STATUS_QUEUED ExecutionStatus = 5
 	// It waits for ContinueExecution: an approval, a user's input or a tool's result. It holds no process meanwhile.
 	ExecutionStatus_EXECUTION_STATUS_INPUT_REQUIRED ExecutionStatus = 6
+	// It waits for a time or for SignalExecution, and holds no process meanwhile.
+	ExecutionStatus_EXECUTION_STATUS_WAITING ExecutionStatus = 7
 )
 
 // Enum value maps for ExecutionStatus.
@@ -55,6 +57,7 @@ var (
 		4: "EXECUTION_STATUS_CANCELLED",
 		5: "EXECUTION_STATUS_QUEUED",
 		6: "EXECUTION_STATUS_INPUT_REQUIRED",
+		7: "EXECUTION_STATUS_WAITING",
 	}
 	ExecutionStatus_value = map[string]int32{
 		"EXECUTION_STATUS_UNSPECIFIED":    0,
@@ -64,6 +67,7 @@ var (
 		"EXECUTION_STATUS_CANCELLED":      4,
 		"EXECUTION_STATUS_QUEUED":         5,
 		"EXECUTION_STATUS_INPUT_REQUIRED": 6,
+		"EXECUTION_STATUS_WAITING":        7,
 	}
 )
 
@@ -143,7 +147,7 @@ type Execution struct {
 	Budget *Budget `protobuf:"bytes,21,opt,name=budget,proto3" json:"budget,omitempty"`
 	// Order among the tenant's queued executions; higher first.
 	Priority int32 `protobuf:"varint,22,opt,name=priority,proto3" json:"priority,omitempty"`
-	// The steps so far. Only in GetExecution.
+	// The steps so far, the last 5,000 of them. Only in GetExecution.
 	Steps []*Step `protobuf:"bytes,23,rep,name=steps,proto3" json:"steps,omitempty"`
 	// Questions to go on with, where the agent proposes some.
 	Followups     []string `protobuf:"bytes,24,rep,name=followups,proto3" json:"followups,omitempty"`
@@ -399,6 +403,9 @@ type Step struct {
 	//	*Step_Model
 	//	*Step_ToolId
 	//	*Step_Member
+	//	*Step_WorkflowStep
+	//	*Step_Wait
+	//	*Step_Signal
 	Kind isStep_Kind `protobuf_oneof:"kind"`
 	// Tool calls: as in tool_call_started.
 	CallId string `protobuf:"bytes,4,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
@@ -489,6 +496,33 @@ func (x *Step) GetMember() string {
 	return ""
 }
 
+func (x *Step) GetWorkflowStep() string {
+	if x != nil {
+		if x, ok := x.Kind.(*Step_WorkflowStep); ok {
+			return x.WorkflowStep
+		}
+	}
+	return ""
+}
+
+func (x *Step) GetWait() string {
+	if x != nil {
+		if x, ok := x.Kind.(*Step_Wait); ok {
+			return x.Wait
+		}
+	}
+	return ""
+}
+
+func (x *Step) GetSignal() string {
+	if x != nil {
+		if x, ok := x.Kind.(*Step_Signal); ok {
+			return x.Signal
+		}
+	}
+	return ""
+}
+
 func (x *Step) GetCallId() string {
 	if x != nil {
 		return x.CallId
@@ -558,11 +592,32 @@ type Step_Member struct {
 	Member string `protobuf:"bytes,11,opt,name=member,proto3,oneof"`
 }
 
+type Step_WorkflowStep struct {
+	// A try at a step of a workflow, its step_id; the scope is its own.
+	WorkflowStep string `protobuf:"bytes,12,opt,name=workflow_step,json=workflowStep,proto3,oneof"`
+}
+
+type Step_Wait struct {
+	// A wait of a step: "timer", "retry" or "approval".
+	Wait string `protobuf:"bytes,13,opt,name=wait,proto3,oneof"`
+}
+
+type Step_Signal struct {
+	// A wait for a signal: its name.
+	Signal string `protobuf:"bytes,14,opt,name=signal,proto3,oneof"`
+}
+
 func (*Step_Model) isStep_Kind() {}
 
 func (*Step_ToolId) isStep_Kind() {}
 
 func (*Step_Member) isStep_Kind() {}
+
+func (*Step_WorkflowStep) isStep_Kind() {}
+
+func (*Step_Wait) isStep_Kind() {}
+
+func (*Step_Signal) isStep_Kind() {}
 
 // Budget bounds a run. A field of 0 is no limit. Checked before each step; a run that is over fails with BUDGET_EXCEEDED.
 type Budget struct {
@@ -713,6 +768,7 @@ type InputRequest struct {
 	//	*InputRequest_Approval
 	//	*InputRequest_UserInput
 	//	*InputRequest_ExternalTool
+	//	*InputRequest_StepApproval
 	Kind isInputRequest_Kind `protobuf_oneof:"kind"`
 	// When the question is answered by itself, with a no; set where an approval is waited for less long than the run waits.
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
@@ -791,6 +847,15 @@ func (x *InputRequest) GetExternalTool() *ExternalToolCall {
 	return nil
 }
 
+func (x *InputRequest) GetStepApproval() *StepApproval {
+	if x != nil {
+		if x, ok := x.Kind.(*InputRequest_StepApproval); ok {
+			return x.StepApproval
+		}
+	}
+	return nil
+}
+
 func (x *InputRequest) GetExpireTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ExpireTime
@@ -817,11 +882,18 @@ type InputRequest_ExternalTool struct {
 	ExternalTool *ExternalToolCall `protobuf:"bytes,4,opt,name=external_tool,json=externalTool,proto3,oneof"`
 }
 
+type InputRequest_StepApproval struct {
+	// May the workflow go on? Of approval steps; answered with `approval`, whose arguments are unset.
+	StepApproval *StepApproval `protobuf:"bytes,6,opt,name=step_approval,json=stepApproval,proto3,oneof"`
+}
+
 func (*InputRequest_Approval) isInputRequest_Kind() {}
 
 func (*InputRequest_UserInput) isInputRequest_Kind() {}
 
 func (*InputRequest_ExternalTool) isInputRequest_Kind() {}
+
+func (*InputRequest_StepApproval) isInputRequest_Kind() {}
 
 // ToolApproval asks whether a tool may be called.
 type ToolApproval struct {
@@ -887,6 +959,71 @@ func (x *ToolApproval) GetArguments() *structpb.Struct {
 	return nil
 }
 
+// StepApproval asks for somebody's yes or no.
+type StepApproval struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The step that asks.
+	StepId string `protobuf:"bytes,1,opt,name=step_id,json=stepId,proto3" json:"step_id,omitempty"`
+	// What is asked.
+	Question string `protobuf:"bytes,2,opt,name=question,proto3" json:"question,omitempty"`
+	// No answer by then is a no, or, where the step has a timeout, its failure; the run goes on. Unset: expire_time of
+	// InputRequired holds.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepApproval) Reset() {
+	*x = StepApproval{}
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepApproval) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepApproval) ProtoMessage() {}
+
+func (x *StepApproval) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepApproval.ProtoReflect.Descriptor instead.
+func (*StepApproval) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *StepApproval) GetStepId() string {
+	if x != nil {
+		return x.StepId
+	}
+	return ""
+}
+
+func (x *StepApproval) GetQuestion() string {
+	if x != nil {
+		return x.Question
+	}
+	return ""
+}
+
+func (x *StepApproval) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 // UserInput asks the user.
 type UserInput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -900,7 +1037,7 @@ type UserInput struct {
 
 func (x *UserInput) Reset() {
 	*x = UserInput{}
-	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[6]
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -912,7 +1049,7 @@ func (x *UserInput) String() string {
 func (*UserInput) ProtoMessage() {}
 
 func (x *UserInput) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[6]
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -925,7 +1062,7 @@ func (x *UserInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserInput.ProtoReflect.Descriptor instead.
 func (*UserInput) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{6}
+	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *UserInput) GetPrompt() string {
@@ -957,7 +1094,7 @@ type ExternalToolCall struct {
 
 func (x *ExternalToolCall) Reset() {
 	*x = ExternalToolCall{}
-	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[7]
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1106,7 @@ func (x *ExternalToolCall) String() string {
 func (*ExternalToolCall) ProtoMessage() {}
 
 func (x *ExternalToolCall) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[7]
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1119,7 @@ func (x *ExternalToolCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExternalToolCall.ProtoReflect.Descriptor instead.
 func (*ExternalToolCall) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{7}
+	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ExternalToolCall) GetCallId() string {
@@ -1031,7 +1168,7 @@ type ExecutionUsage struct {
 
 func (x *ExecutionUsage) Reset() {
 	*x = ExecutionUsage{}
-	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[8]
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1180,7 @@ func (x *ExecutionUsage) String() string {
 func (*ExecutionUsage) ProtoMessage() {}
 
 func (x *ExecutionUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[8]
+	mi := &file_dynamicagents_execution_v1_execution_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1193,7 @@ func (x *ExecutionUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionUsage.ProtoReflect.Descriptor instead.
 func (*ExecutionUsage) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{8}
+	return file_dynamicagents_execution_v1_execution_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExecutionUsage) GetInputTokens() int64 {
@@ -1152,12 +1289,15 @@ const file_dynamicagents_execution_v1_execution_proto_rawDesc = "" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
-	"\x06target\"\xf0\x02\n" +
+	"\x06target\"\xc7\x03\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x05R\x04step\x12\x16\n" +
 	"\x05model\x18\x02 \x01(\tH\x00R\x05model\x12\x19\n" +
 	"\atool_id\x18\x03 \x01(\tH\x00R\x06toolId\x12\x18\n" +
-	"\x06member\x18\v \x01(\tH\x00R\x06member\x12\x17\n" +
+	"\x06member\x18\v \x01(\tH\x00R\x06member\x12%\n" +
+	"\rworkflow_step\x18\f \x01(\tH\x00R\fworkflowStep\x12\x14\n" +
+	"\x04wait\x18\r \x01(\tH\x00R\x04wait\x12\x18\n" +
+	"\x06signal\x18\x0e \x01(\tH\x00R\x06signal\x12\x17\n" +
 	"\acall_id\x18\x04 \x01(\tR\x06callId\x12%\n" +
 	"\x0erequest_digest\x18\x05 \x01(\tR\rrequestDigest\x12\x1c\n" +
 	"\tcompleted\x18\x06 \x01(\bR\tcompleted\x12\x19\n" +
@@ -1178,20 +1318,26 @@ const file_dynamicagents_execution_v1_execution_proto_rawDesc = "" +
 	"\rInputRequired\x12D\n" +
 	"\brequests\x18\x01 \x03(\v2(.dynamicagents.execution.v1.InputRequestR\brequests\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\xd3\x02\n" +
+	"expireTime\"\xa4\x03\n" +
 	"\fInputRequest\x12\x19\n" +
 	"\binput_id\x18\x01 \x01(\tR\ainputId\x12F\n" +
 	"\bapproval\x18\x02 \x01(\v2(.dynamicagents.execution.v1.ToolApprovalH\x00R\bapproval\x12F\n" +
 	"\n" +
 	"user_input\x18\x03 \x01(\v2%.dynamicagents.execution.v1.UserInputH\x00R\tuserInput\x12S\n" +
-	"\rexternal_tool\x18\x04 \x01(\v2,.dynamicagents.execution.v1.ExternalToolCallH\x00R\fexternalTool\x12;\n" +
+	"\rexternal_tool\x18\x04 \x01(\v2,.dynamicagents.execution.v1.ExternalToolCallH\x00R\fexternalTool\x12O\n" +
+	"\rstep_approval\x18\x06 \x01(\v2(.dynamicagents.execution.v1.StepApprovalH\x00R\fstepApproval\x12;\n" +
 	"\vexpire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTimeB\x06\n" +
 	"\x04kind\"w\n" +
 	"\fToolApproval\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
 	"\atool_id\x18\x02 \x01(\tR\x06toolId\x125\n" +
-	"\targuments\x18\x03 \x01(\v2\x17.google.protobuf.StructR\targuments\"T\n" +
+	"\targuments\x18\x03 \x01(\v2\x17.google.protobuf.StructR\targuments\"\x80\x01\n" +
+	"\fStepApproval\x12\x17\n" +
+	"\astep_id\x18\x01 \x01(\tR\x06stepId\x12\x1a\n" +
+	"\bquestion\x18\x02 \x01(\tR\bquestion\x12;\n" +
+	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"T\n" +
 	"\tUserInput\x12\x16\n" +
 	"\x06prompt\x18\x01 \x01(\tR\x06prompt\x12/\n" +
 	"\x06schema\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x06schema\"{\n" +
@@ -1209,7 +1355,7 @@ const file_dynamicagents_execution_v1_execution_proto_rawDesc = "" +
 	"\vmodel_calls\x18\a \x01(\x05R\n" +
 	"modelCalls\x12\x1d\n" +
 	"\n" +
-	"tool_calls\x18\b \x01(\x05R\ttoolCalls*\xf0\x01\n" +
+	"tool_calls\x18\b \x01(\x05R\ttoolCalls*\x8e\x02\n" +
 	"\x0fExecutionStatus\x12 \n" +
 	"\x1cEXECUTION_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18EXECUTION_STATUS_RUNNING\x10\x01\x12\x1e\n" +
@@ -1217,7 +1363,8 @@ const file_dynamicagents_execution_v1_execution_proto_rawDesc = "" +
 	"\x17EXECUTION_STATUS_FAILED\x10\x03\x12\x1e\n" +
 	"\x1aEXECUTION_STATUS_CANCELLED\x10\x04\x12\x1b\n" +
 	"\x17EXECUTION_STATUS_QUEUED\x10\x05\x12#\n" +
-	"\x1fEXECUTION_STATUS_INPUT_REQUIRED\x10\x06Bz\n" +
+	"\x1fEXECUTION_STATUS_INPUT_REQUIRED\x10\x06\x12\x1c\n" +
+	"\x18EXECUTION_STATUS_WAITING\x10\aBz\n" +
 	"\x1edev.dynamicagents.execution.v1P\x01ZVgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/execution/v1;executionv1b\x06proto3"
 
 var (
@@ -1233,7 +1380,7 @@ func file_dynamicagents_execution_v1_execution_proto_rawDescGZIP() []byte {
 }
 
 var file_dynamicagents_execution_v1_execution_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dynamicagents_execution_v1_execution_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_dynamicagents_execution_v1_execution_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_dynamicagents_execution_v1_execution_proto_goTypes = []any{
 	(ExecutionStatus)(0),          // 0: dynamicagents.execution.v1.ExecutionStatus
 	(*Execution)(nil),             // 1: dynamicagents.execution.v1.Execution
@@ -1242,41 +1389,44 @@ var file_dynamicagents_execution_v1_execution_proto_goTypes = []any{
 	(*InputRequired)(nil),         // 4: dynamicagents.execution.v1.InputRequired
 	(*InputRequest)(nil),          // 5: dynamicagents.execution.v1.InputRequest
 	(*ToolApproval)(nil),          // 6: dynamicagents.execution.v1.ToolApproval
-	(*UserInput)(nil),             // 7: dynamicagents.execution.v1.UserInput
-	(*ExternalToolCall)(nil),      // 8: dynamicagents.execution.v1.ExternalToolCall
-	(*ExecutionUsage)(nil),        // 9: dynamicagents.execution.v1.ExecutionUsage
-	nil,                           // 10: dynamicagents.execution.v1.Execution.MetadataEntry
-	(*structpb.Struct)(nil),       // 11: google.protobuf.Struct
-	(*status.Status)(nil),         // 12: google.rpc.Status
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*StepApproval)(nil),          // 7: dynamicagents.execution.v1.StepApproval
+	(*UserInput)(nil),             // 8: dynamicagents.execution.v1.UserInput
+	(*ExternalToolCall)(nil),      // 9: dynamicagents.execution.v1.ExternalToolCall
+	(*ExecutionUsage)(nil),        // 10: dynamicagents.execution.v1.ExecutionUsage
+	nil,                           // 11: dynamicagents.execution.v1.Execution.MetadataEntry
+	(*structpb.Struct)(nil),       // 12: google.protobuf.Struct
+	(*status.Status)(nil),         // 13: google.rpc.Status
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
 }
 var file_dynamicagents_execution_v1_execution_proto_depIdxs = []int32{
 	0,  // 0: dynamicagents.execution.v1.Execution.status:type_name -> dynamicagents.execution.v1.ExecutionStatus
-	11, // 1: dynamicagents.execution.v1.Execution.structured_output:type_name -> google.protobuf.Struct
-	12, // 2: dynamicagents.execution.v1.Execution.error:type_name -> google.rpc.Status
-	9,  // 3: dynamicagents.execution.v1.Execution.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
-	10, // 4: dynamicagents.execution.v1.Execution.metadata:type_name -> dynamicagents.execution.v1.Execution.MetadataEntry
-	13, // 5: dynamicagents.execution.v1.Execution.create_time:type_name -> google.protobuf.Timestamp
-	13, // 6: dynamicagents.execution.v1.Execution.end_time:type_name -> google.protobuf.Timestamp
+	12, // 1: dynamicagents.execution.v1.Execution.structured_output:type_name -> google.protobuf.Struct
+	13, // 2: dynamicagents.execution.v1.Execution.error:type_name -> google.rpc.Status
+	10, // 3: dynamicagents.execution.v1.Execution.usage:type_name -> dynamicagents.execution.v1.ExecutionUsage
+	11, // 4: dynamicagents.execution.v1.Execution.metadata:type_name -> dynamicagents.execution.v1.Execution.MetadataEntry
+	14, // 5: dynamicagents.execution.v1.Execution.create_time:type_name -> google.protobuf.Timestamp
+	14, // 6: dynamicagents.execution.v1.Execution.end_time:type_name -> google.protobuf.Timestamp
 	4,  // 7: dynamicagents.execution.v1.Execution.input_required:type_name -> dynamicagents.execution.v1.InputRequired
 	3,  // 8: dynamicagents.execution.v1.Execution.budget:type_name -> dynamicagents.execution.v1.Budget
 	2,  // 9: dynamicagents.execution.v1.Execution.steps:type_name -> dynamicagents.execution.v1.Step
-	13, // 10: dynamicagents.execution.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	13, // 11: dynamicagents.execution.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	14, // 10: dynamicagents.execution.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	14, // 11: dynamicagents.execution.v1.Step.end_time:type_name -> google.protobuf.Timestamp
 	5,  // 12: dynamicagents.execution.v1.InputRequired.requests:type_name -> dynamicagents.execution.v1.InputRequest
-	13, // 13: dynamicagents.execution.v1.InputRequired.expire_time:type_name -> google.protobuf.Timestamp
+	14, // 13: dynamicagents.execution.v1.InputRequired.expire_time:type_name -> google.protobuf.Timestamp
 	6,  // 14: dynamicagents.execution.v1.InputRequest.approval:type_name -> dynamicagents.execution.v1.ToolApproval
-	7,  // 15: dynamicagents.execution.v1.InputRequest.user_input:type_name -> dynamicagents.execution.v1.UserInput
-	8,  // 16: dynamicagents.execution.v1.InputRequest.external_tool:type_name -> dynamicagents.execution.v1.ExternalToolCall
-	13, // 17: dynamicagents.execution.v1.InputRequest.expire_time:type_name -> google.protobuf.Timestamp
-	11, // 18: dynamicagents.execution.v1.ToolApproval.arguments:type_name -> google.protobuf.Struct
-	11, // 19: dynamicagents.execution.v1.UserInput.schema:type_name -> google.protobuf.Struct
-	11, // 20: dynamicagents.execution.v1.ExternalToolCall.arguments:type_name -> google.protobuf.Struct
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	8,  // 15: dynamicagents.execution.v1.InputRequest.user_input:type_name -> dynamicagents.execution.v1.UserInput
+	9,  // 16: dynamicagents.execution.v1.InputRequest.external_tool:type_name -> dynamicagents.execution.v1.ExternalToolCall
+	7,  // 17: dynamicagents.execution.v1.InputRequest.step_approval:type_name -> dynamicagents.execution.v1.StepApproval
+	14, // 18: dynamicagents.execution.v1.InputRequest.expire_time:type_name -> google.protobuf.Timestamp
+	12, // 19: dynamicagents.execution.v1.ToolApproval.arguments:type_name -> google.protobuf.Struct
+	14, // 20: dynamicagents.execution.v1.StepApproval.expire_time:type_name -> google.protobuf.Timestamp
+	12, // 21: dynamicagents.execution.v1.UserInput.schema:type_name -> google.protobuf.Struct
+	12, // 22: dynamicagents.execution.v1.ExternalToolCall.arguments:type_name -> google.protobuf.Struct
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_execution_v1_execution_proto_init() }
@@ -1293,11 +1443,15 @@ func file_dynamicagents_execution_v1_execution_proto_init() {
 		(*Step_Model)(nil),
 		(*Step_ToolId)(nil),
 		(*Step_Member)(nil),
+		(*Step_WorkflowStep)(nil),
+		(*Step_Wait)(nil),
+		(*Step_Signal)(nil),
 	}
 	file_dynamicagents_execution_v1_execution_proto_msgTypes[4].OneofWrappers = []any{
 		(*InputRequest_Approval)(nil),
 		(*InputRequest_UserInput)(nil),
 		(*InputRequest_ExternalTool)(nil),
+		(*InputRequest_StepApproval)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1305,7 +1459,7 @@ func file_dynamicagents_execution_v1_execution_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_execution_v1_execution_proto_rawDesc), len(file_dynamicagents_execution_v1_execution_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -161,9 +161,9 @@ type ExecuteRequest struct {
 	// Idempotency key of the caller's choosing, at most 128 characters: a second request with it gives the first one's
 	// execution. Empty: none.
 	RequestId string `protobuf:"bytes,9,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Longest time of the run; then it fails with DEADLINE_EXCEEDED. Time in the queue counts, time of waiting for input
-	// does not. The call's own deadline bounds it too, unless on_disconnect is ON_DISCONNECT_CONTINUE. Unset: 10 min. At
-	// most 24 h.
+	// Longest time of the run; then it fails with DEADLINE_EXCEEDED. Time in the queue counts, time of waiting for input,
+	// or for a time or a signal, does not. The call's own deadline bounds it too, unless on_disconnect is
+	// ON_DISCONNECT_CONTINUE. Unset: what the limits of a team or workflow say, else 10 min. At most 24 h.
 	Timeout *durationpb.Duration `protobuf:"bytes,10,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// What becomes of the run when its caller vanishes.
 	OnDisconnect OnDisconnect `protobuf:"varint,11,opt,name=on_disconnect,json=onDisconnect,proto3,enum=dynamicagents.execution.v1.OnDisconnect" json:"on_disconnect,omitempty"`
@@ -1310,6 +1310,125 @@ func (x *ContinueExecutionResponse) GetExecution() *Execution {
 	return nil
 }
 
+// SignalExecutionRequest carries a signal.
+type SignalExecutionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution. Required.
+	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// Its name, as in a WaitStep. Required.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// What the step that takes it gives. At most 256 KiB as JSON. Unset: null.
+	Payload *structpb.Value `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Idempotency key, unique within the execution, at most 128 characters. Empty: none.
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignalExecutionRequest) Reset() {
+	*x = SignalExecutionRequest{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignalExecutionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignalExecutionRequest) ProtoMessage() {}
+
+func (x *SignalExecutionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignalExecutionRequest.ProtoReflect.Descriptor instead.
+func (*SignalExecutionRequest) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SignalExecutionRequest) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+func (x *SignalExecutionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SignalExecutionRequest) GetPayload() *structpb.Value {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *SignalExecutionRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// SignalExecutionResponse carries the run.
+type SignalExecutionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution.
+	Execution     *Execution `protobuf:"bytes,1,opt,name=execution,proto3" json:"execution,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignalExecutionResponse) Reset() {
+	*x = SignalExecutionResponse{}
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignalExecutionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignalExecutionResponse) ProtoMessage() {}
+
+func (x *SignalExecutionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignalExecutionResponse.ProtoReflect.Descriptor instead.
+func (*SignalExecutionResponse) Descriptor() ([]byte, []int) {
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SignalExecutionResponse) GetExecution() *Execution {
+	if x != nil {
+		return x.Execution
+	}
+	return nil
+}
+
 // ReplayExecutionRequest asks for a run from the journal.
 type ReplayExecutionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1321,7 +1440,7 @@ type ReplayExecutionRequest struct {
 
 func (x *ReplayExecutionRequest) Reset() {
 	*x = ReplayExecutionRequest{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[16]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1452,7 @@ func (x *ReplayExecutionRequest) String() string {
 func (*ReplayExecutionRequest) ProtoMessage() {}
 
 func (x *ReplayExecutionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[16]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1465,7 @@ func (x *ReplayExecutionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayExecutionRequest.ProtoReflect.Descriptor instead.
 func (*ReplayExecutionRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{16}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReplayExecutionRequest) GetExecutionId() string {
@@ -1367,7 +1486,7 @@ type ReplayExecutionResponse struct {
 
 func (x *ReplayExecutionResponse) Reset() {
 	*x = ReplayExecutionResponse{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[17]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1498,7 @@ func (x *ReplayExecutionResponse) String() string {
 func (*ReplayExecutionResponse) ProtoMessage() {}
 
 func (x *ReplayExecutionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[17]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1511,7 @@ func (x *ReplayExecutionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayExecutionResponse.ProtoReflect.Descriptor instead.
 func (*ReplayExecutionResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{17}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReplayExecutionResponse) GetEvent() *ExecuteEvent {
@@ -1419,7 +1538,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[18]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1431,7 +1550,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[18]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1444,7 +1563,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{18}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListSessionsRequest) GetPageSize() int32 {
@@ -1488,7 +1607,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[19]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1619,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[19]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1632,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{19}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -1545,7 +1664,7 @@ type GetSessionRequest struct {
 
 func (x *GetSessionRequest) Reset() {
 	*x = GetSessionRequest{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[20]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1557,7 +1676,7 @@ func (x *GetSessionRequest) String() string {
 func (*GetSessionRequest) ProtoMessage() {}
 
 func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[20]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1570,7 +1689,7 @@ func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionRequest.ProtoReflect.Descriptor instead.
 func (*GetSessionRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{20}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetSessionRequest) GetSessionId() string {
@@ -1607,7 +1726,7 @@ type GetSessionResponse struct {
 
 func (x *GetSessionResponse) Reset() {
 	*x = GetSessionResponse{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[21]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1738,7 @@ func (x *GetSessionResponse) String() string {
 func (*GetSessionResponse) ProtoMessage() {}
 
 func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[21]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1751,7 @@ func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionResponse.ProtoReflect.Descriptor instead.
 func (*GetSessionResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{21}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetSessionResponse) GetSession() *Session {
@@ -1666,7 +1785,7 @@ type ListStateChangesRequest struct {
 
 func (x *ListStateChangesRequest) Reset() {
 	*x = ListStateChangesRequest{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[22]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1797,7 @@ func (x *ListStateChangesRequest) String() string {
 func (*ListStateChangesRequest) ProtoMessage() {}
 
 func (x *ListStateChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[22]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1810,7 @@ func (x *ListStateChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListStateChangesRequest.ProtoReflect.Descriptor instead.
 func (*ListStateChangesRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{22}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListStateChangesRequest) GetPageSize() int32 {
@@ -1735,7 +1854,7 @@ type ListStateChangesResponse struct {
 
 func (x *ListStateChangesResponse) Reset() {
 	*x = ListStateChangesResponse{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[23]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +1866,7 @@ func (x *ListStateChangesResponse) String() string {
 func (*ListStateChangesResponse) ProtoMessage() {}
 
 func (x *ListStateChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[23]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +1879,7 @@ func (x *ListStateChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListStateChangesResponse.ProtoReflect.Descriptor instead.
 func (*ListStateChangesResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{23}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListStateChangesResponse) GetChanges() []*StateChange {
@@ -1790,7 +1909,7 @@ type UpdateSessionRequest struct {
 
 func (x *UpdateSessionRequest) Reset() {
 	*x = UpdateSessionRequest{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[24]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +1921,7 @@ func (x *UpdateSessionRequest) String() string {
 func (*UpdateSessionRequest) ProtoMessage() {}
 
 func (x *UpdateSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[24]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +1934,7 @@ func (x *UpdateSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateSessionRequest.ProtoReflect.Descriptor instead.
 func (*UpdateSessionRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{24}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UpdateSessionRequest) GetSession() *Session {
@@ -1843,7 +1962,7 @@ type UpdateSessionResponse struct {
 
 func (x *UpdateSessionResponse) Reset() {
 	*x = UpdateSessionResponse{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[25]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +1974,7 @@ func (x *UpdateSessionResponse) String() string {
 func (*UpdateSessionResponse) ProtoMessage() {}
 
 func (x *UpdateSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[25]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +1987,7 @@ func (x *UpdateSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateSessionResponse.ProtoReflect.Descriptor instead.
 func (*UpdateSessionResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{25}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UpdateSessionResponse) GetSession() *Session {
@@ -1889,7 +2008,7 @@ type DeleteSessionRequest struct {
 
 func (x *DeleteSessionRequest) Reset() {
 	*x = DeleteSessionRequest{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[26]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +2020,7 @@ func (x *DeleteSessionRequest) String() string {
 func (*DeleteSessionRequest) ProtoMessage() {}
 
 func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[26]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2033,7 @@ func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSessionRequest) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{26}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeleteSessionRequest) GetSessionId() string {
@@ -1935,7 +2054,7 @@ type DeleteSessionResponse struct {
 
 func (x *DeleteSessionResponse) Reset() {
 	*x = DeleteSessionResponse{}
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[27]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +2066,7 @@ func (x *DeleteSessionResponse) String() string {
 func (*DeleteSessionResponse) ProtoMessage() {}
 
 func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[27]
+	mi := &file_dynamicagents_execution_v1_execution_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +2079,7 @@ func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSessionResponse) Descriptor() ([]byte, []int) {
-	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{27}
+	return file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeleteSessionResponse) GetDeletedExecutions() int32 {
@@ -2067,6 +2186,14 @@ const file_dynamicagents_execution_v1_execution_service_proto_rawDesc = "" +
 	"\x06output\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=R\x06output\x12\x19\n" +
 	"\bis_error\x18\x02 \x01(\bR\aisError\"`\n" +
 	"\x19ContinueExecutionResponse\x12C\n" +
+	"\texecution\x18\x01 \x01(\v2%.dynamicagents.execution.v1.ExecutionR\texecution\"\xdc\x01\n" +
+	"\x16SignalExecutionRequest\x12,\n" +
+	"\fexecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\vexecutionId\x129\n" +
+	"\x04name\x18\x02 \x01(\tB%\xbaH\"r 2\x1e^[A-Za-z][A-Za-z0-9_.-]{0,62}$R\x04name\x120\n" +
+	"\apayload\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\apayload\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"^\n" +
+	"\x17SignalExecutionResponse\x12C\n" +
 	"\texecution\x18\x01 \x01(\v2%.dynamicagents.execution.v1.ExecutionR\texecution\"F\n" +
 	"\x16ReplayExecutionRequest\x12,\n" +
 	"\fexecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\vexecutionId\"Y\n" +
@@ -2123,7 +2250,7 @@ const file_dynamicagents_execution_v1_execution_service_proto_rawDesc = "" +
 	"\fOnDisconnect\x12\x1d\n" +
 	"\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x1a\n" +
-	"\x16ON_DISCONNECT_CONTINUE\x10\x022\x8e\f\n" +
+	"\x16ON_DISCONNECT_CONTINUE\x10\x022\x8a\r\n" +
 	"\x10ExecutionService\x12b\n" +
 	"\aExecute\x12*.dynamicagents.execution.v1.ExecuteRequest\x1a+.dynamicagents.execution.v1.ExecuteResponse\x12g\n" +
 	"\rExecuteStream\x12*.dynamicagents.execution.v1.ExecuteRequest\x1a(.dynamicagents.execution.v1.ExecuteEvent0\x01\x12y\n" +
@@ -2131,7 +2258,8 @@ const file_dynamicagents_execution_v1_execution_service_proto_rawDesc = "" +
 	"\fGetExecution\x12/.dynamicagents.execution.v1.GetExecutionRequest\x1a0.dynamicagents.execution.v1.GetExecutionResponse\x12z\n" +
 	"\x0fCancelExecution\x122.dynamicagents.execution.v1.CancelExecutionRequest\x1a3.dynamicagents.execution.v1.CancelExecutionResponse\x12w\n" +
 	"\x0eListExecutions\x121.dynamicagents.execution.v1.ListExecutionsRequest\x1a2.dynamicagents.execution.v1.ListExecutionsResponse\x12\x80\x01\n" +
-	"\x11ContinueExecution\x124.dynamicagents.execution.v1.ContinueExecutionRequest\x1a5.dynamicagents.execution.v1.ContinueExecutionResponse\x12|\n" +
+	"\x11ContinueExecution\x124.dynamicagents.execution.v1.ContinueExecutionRequest\x1a5.dynamicagents.execution.v1.ContinueExecutionResponse\x12z\n" +
+	"\x0fSignalExecution\x122.dynamicagents.execution.v1.SignalExecutionRequest\x1a3.dynamicagents.execution.v1.SignalExecutionResponse\x12|\n" +
 	"\x0fReplayExecution\x122.dynamicagents.execution.v1.ReplayExecutionRequest\x1a3.dynamicagents.execution.v1.ReplayExecutionResponse0\x01\x12q\n" +
 	"\fListSessions\x12/.dynamicagents.execution.v1.ListSessionsRequest\x1a0.dynamicagents.execution.v1.ListSessionsResponse\x12k\n" +
 	"\n" +
@@ -2154,7 +2282,7 @@ func file_dynamicagents_execution_v1_execution_service_proto_rawDescGZIP() []byt
 }
 
 var file_dynamicagents_execution_v1_execution_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_dynamicagents_execution_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_dynamicagents_execution_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_dynamicagents_execution_v1_execution_service_proto_goTypes = []any{
 	(SessionPolicy)(0),                // 0: dynamicagents.execution.v1.SessionPolicy
 	(OnDisconnect)(0),                 // 1: dynamicagents.execution.v1.OnDisconnect
@@ -2174,98 +2302,105 @@ var file_dynamicagents_execution_v1_execution_service_proto_goTypes = []any{
 	(*UserInputAnswer)(nil),           // 15: dynamicagents.execution.v1.UserInputAnswer
 	(*ExternalToolResult)(nil),        // 16: dynamicagents.execution.v1.ExternalToolResult
 	(*ContinueExecutionResponse)(nil), // 17: dynamicagents.execution.v1.ContinueExecutionResponse
-	(*ReplayExecutionRequest)(nil),    // 18: dynamicagents.execution.v1.ReplayExecutionRequest
-	(*ReplayExecutionResponse)(nil),   // 19: dynamicagents.execution.v1.ReplayExecutionResponse
-	(*ListSessionsRequest)(nil),       // 20: dynamicagents.execution.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),      // 21: dynamicagents.execution.v1.ListSessionsResponse
-	(*GetSessionRequest)(nil),         // 22: dynamicagents.execution.v1.GetSessionRequest
-	(*GetSessionResponse)(nil),        // 23: dynamicagents.execution.v1.GetSessionResponse
-	(*ListStateChangesRequest)(nil),   // 24: dynamicagents.execution.v1.ListStateChangesRequest
-	(*ListStateChangesResponse)(nil),  // 25: dynamicagents.execution.v1.ListStateChangesResponse
-	(*UpdateSessionRequest)(nil),      // 26: dynamicagents.execution.v1.UpdateSessionRequest
-	(*UpdateSessionResponse)(nil),     // 27: dynamicagents.execution.v1.UpdateSessionResponse
-	(*DeleteSessionRequest)(nil),      // 28: dynamicagents.execution.v1.DeleteSessionRequest
-	(*DeleteSessionResponse)(nil),     // 29: dynamicagents.execution.v1.DeleteSessionResponse
-	nil,                               // 30: dynamicagents.execution.v1.ExecuteRequest.MetadataEntry
-	(*durationpb.Duration)(nil),       // 31: google.protobuf.Duration
-	(*Budget)(nil),                    // 32: dynamicagents.execution.v1.Budget
-	(*v1.MediaPart)(nil),              // 33: dynamicagents.router.v1.MediaPart
-	(*structpb.Struct)(nil),           // 34: google.protobuf.Struct
-	(*v1.ChatMessage)(nil),            // 35: dynamicagents.router.v1.ChatMessage
-	(*Execution)(nil),                 // 36: dynamicagents.execution.v1.Execution
-	(*ExecuteEvent)(nil),              // 37: dynamicagents.execution.v1.ExecuteEvent
-	(ExecutionStatus)(0),              // 38: dynamicagents.execution.v1.ExecutionStatus
-	(*timestamppb.Timestamp)(nil),     // 39: google.protobuf.Timestamp
-	(*Session)(nil),                   // 40: dynamicagents.execution.v1.Session
-	(*SessionMessage)(nil),            // 41: dynamicagents.execution.v1.SessionMessage
-	(*StateChange)(nil),               // 42: dynamicagents.execution.v1.StateChange
-	(*fieldmaskpb.FieldMask)(nil),     // 43: google.protobuf.FieldMask
+	(*SignalExecutionRequest)(nil),    // 18: dynamicagents.execution.v1.SignalExecutionRequest
+	(*SignalExecutionResponse)(nil),   // 19: dynamicagents.execution.v1.SignalExecutionResponse
+	(*ReplayExecutionRequest)(nil),    // 20: dynamicagents.execution.v1.ReplayExecutionRequest
+	(*ReplayExecutionResponse)(nil),   // 21: dynamicagents.execution.v1.ReplayExecutionResponse
+	(*ListSessionsRequest)(nil),       // 22: dynamicagents.execution.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),      // 23: dynamicagents.execution.v1.ListSessionsResponse
+	(*GetSessionRequest)(nil),         // 24: dynamicagents.execution.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),        // 25: dynamicagents.execution.v1.GetSessionResponse
+	(*ListStateChangesRequest)(nil),   // 26: dynamicagents.execution.v1.ListStateChangesRequest
+	(*ListStateChangesResponse)(nil),  // 27: dynamicagents.execution.v1.ListStateChangesResponse
+	(*UpdateSessionRequest)(nil),      // 28: dynamicagents.execution.v1.UpdateSessionRequest
+	(*UpdateSessionResponse)(nil),     // 29: dynamicagents.execution.v1.UpdateSessionResponse
+	(*DeleteSessionRequest)(nil),      // 30: dynamicagents.execution.v1.DeleteSessionRequest
+	(*DeleteSessionResponse)(nil),     // 31: dynamicagents.execution.v1.DeleteSessionResponse
+	nil,                               // 32: dynamicagents.execution.v1.ExecuteRequest.MetadataEntry
+	(*durationpb.Duration)(nil),       // 33: google.protobuf.Duration
+	(*Budget)(nil),                    // 34: dynamicagents.execution.v1.Budget
+	(*v1.MediaPart)(nil),              // 35: dynamicagents.router.v1.MediaPart
+	(*structpb.Struct)(nil),           // 36: google.protobuf.Struct
+	(*v1.ChatMessage)(nil),            // 37: dynamicagents.router.v1.ChatMessage
+	(*Execution)(nil),                 // 38: dynamicagents.execution.v1.Execution
+	(*ExecuteEvent)(nil),              // 39: dynamicagents.execution.v1.ExecuteEvent
+	(ExecutionStatus)(0),              // 40: dynamicagents.execution.v1.ExecutionStatus
+	(*timestamppb.Timestamp)(nil),     // 41: google.protobuf.Timestamp
+	(*structpb.Value)(nil),            // 42: google.protobuf.Value
+	(*Session)(nil),                   // 43: dynamicagents.execution.v1.Session
+	(*SessionMessage)(nil),            // 44: dynamicagents.execution.v1.SessionMessage
+	(*StateChange)(nil),               // 45: dynamicagents.execution.v1.StateChange
+	(*fieldmaskpb.FieldMask)(nil),     // 46: google.protobuf.FieldMask
 }
 var file_dynamicagents_execution_v1_execution_service_proto_depIdxs = []int32{
-	30, // 0: dynamicagents.execution.v1.ExecuteRequest.metadata:type_name -> dynamicagents.execution.v1.ExecuteRequest.MetadataEntry
-	31, // 1: dynamicagents.execution.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
+	32, // 0: dynamicagents.execution.v1.ExecuteRequest.metadata:type_name -> dynamicagents.execution.v1.ExecuteRequest.MetadataEntry
+	33, // 1: dynamicagents.execution.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
 	1,  // 2: dynamicagents.execution.v1.ExecuteRequest.on_disconnect:type_name -> dynamicagents.execution.v1.OnDisconnect
-	32, // 3: dynamicagents.execution.v1.ExecuteRequest.budget:type_name -> dynamicagents.execution.v1.Budget
-	33, // 4: dynamicagents.execution.v1.ExecuteRequest.media:type_name -> dynamicagents.router.v1.MediaPart
-	34, // 5: dynamicagents.execution.v1.ExecuteRequest.output_schema:type_name -> google.protobuf.Struct
-	34, // 6: dynamicagents.execution.v1.ExecuteRequest.session_state:type_name -> google.protobuf.Struct
-	35, // 7: dynamicagents.execution.v1.ExecuteRequest.history:type_name -> dynamicagents.router.v1.ChatMessage
+	34, // 3: dynamicagents.execution.v1.ExecuteRequest.budget:type_name -> dynamicagents.execution.v1.Budget
+	35, // 4: dynamicagents.execution.v1.ExecuteRequest.media:type_name -> dynamicagents.router.v1.MediaPart
+	36, // 5: dynamicagents.execution.v1.ExecuteRequest.output_schema:type_name -> google.protobuf.Struct
+	36, // 6: dynamicagents.execution.v1.ExecuteRequest.session_state:type_name -> google.protobuf.Struct
+	37, // 7: dynamicagents.execution.v1.ExecuteRequest.history:type_name -> dynamicagents.router.v1.ChatMessage
 	0,  // 8: dynamicagents.execution.v1.ExecuteRequest.session_policy:type_name -> dynamicagents.execution.v1.SessionPolicy
-	36, // 9: dynamicagents.execution.v1.ExecuteResponse.execution:type_name -> dynamicagents.execution.v1.Execution
-	37, // 10: dynamicagents.execution.v1.WatchExecutionResponse.event:type_name -> dynamicagents.execution.v1.ExecuteEvent
-	36, // 11: dynamicagents.execution.v1.GetExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
-	36, // 12: dynamicagents.execution.v1.CancelExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
-	38, // 13: dynamicagents.execution.v1.ListExecutionsRequest.statuses:type_name -> dynamicagents.execution.v1.ExecutionStatus
-	39, // 14: dynamicagents.execution.v1.ListExecutionsRequest.created_from:type_name -> google.protobuf.Timestamp
-	39, // 15: dynamicagents.execution.v1.ListExecutionsRequest.created_before:type_name -> google.protobuf.Timestamp
-	36, // 16: dynamicagents.execution.v1.ListExecutionsResponse.executions:type_name -> dynamicagents.execution.v1.Execution
+	38, // 9: dynamicagents.execution.v1.ExecuteResponse.execution:type_name -> dynamicagents.execution.v1.Execution
+	39, // 10: dynamicagents.execution.v1.WatchExecutionResponse.event:type_name -> dynamicagents.execution.v1.ExecuteEvent
+	38, // 11: dynamicagents.execution.v1.GetExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
+	38, // 12: dynamicagents.execution.v1.CancelExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
+	40, // 13: dynamicagents.execution.v1.ListExecutionsRequest.statuses:type_name -> dynamicagents.execution.v1.ExecutionStatus
+	41, // 14: dynamicagents.execution.v1.ListExecutionsRequest.created_from:type_name -> google.protobuf.Timestamp
+	41, // 15: dynamicagents.execution.v1.ListExecutionsRequest.created_before:type_name -> google.protobuf.Timestamp
+	38, // 16: dynamicagents.execution.v1.ListExecutionsResponse.executions:type_name -> dynamicagents.execution.v1.Execution
 	13, // 17: dynamicagents.execution.v1.ContinueExecutionRequest.answers:type_name -> dynamicagents.execution.v1.InputAnswer
 	14, // 18: dynamicagents.execution.v1.InputAnswer.approval:type_name -> dynamicagents.execution.v1.ToolDecision
 	15, // 19: dynamicagents.execution.v1.InputAnswer.user_input:type_name -> dynamicagents.execution.v1.UserInputAnswer
 	16, // 20: dynamicagents.execution.v1.InputAnswer.tool_result:type_name -> dynamicagents.execution.v1.ExternalToolResult
-	34, // 21: dynamicagents.execution.v1.ToolDecision.arguments:type_name -> google.protobuf.Struct
-	34, // 22: dynamicagents.execution.v1.UserInputAnswer.values:type_name -> google.protobuf.Struct
-	36, // 23: dynamicagents.execution.v1.ContinueExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
-	37, // 24: dynamicagents.execution.v1.ReplayExecutionResponse.event:type_name -> dynamicagents.execution.v1.ExecuteEvent
-	40, // 25: dynamicagents.execution.v1.ListSessionsResponse.sessions:type_name -> dynamicagents.execution.v1.Session
-	39, // 26: dynamicagents.execution.v1.GetSessionRequest.state_at:type_name -> google.protobuf.Timestamp
-	40, // 27: dynamicagents.execution.v1.GetSessionResponse.session:type_name -> dynamicagents.execution.v1.Session
-	41, // 28: dynamicagents.execution.v1.GetSessionResponse.messages:type_name -> dynamicagents.execution.v1.SessionMessage
-	42, // 29: dynamicagents.execution.v1.ListStateChangesResponse.changes:type_name -> dynamicagents.execution.v1.StateChange
-	40, // 30: dynamicagents.execution.v1.UpdateSessionRequest.session:type_name -> dynamicagents.execution.v1.Session
-	43, // 31: dynamicagents.execution.v1.UpdateSessionRequest.update_mask:type_name -> google.protobuf.FieldMask
-	40, // 32: dynamicagents.execution.v1.UpdateSessionResponse.session:type_name -> dynamicagents.execution.v1.Session
-	2,  // 33: dynamicagents.execution.v1.ExecutionService.Execute:input_type -> dynamicagents.execution.v1.ExecuteRequest
-	2,  // 34: dynamicagents.execution.v1.ExecutionService.ExecuteStream:input_type -> dynamicagents.execution.v1.ExecuteRequest
-	4,  // 35: dynamicagents.execution.v1.ExecutionService.WatchExecution:input_type -> dynamicagents.execution.v1.WatchExecutionRequest
-	6,  // 36: dynamicagents.execution.v1.ExecutionService.GetExecution:input_type -> dynamicagents.execution.v1.GetExecutionRequest
-	8,  // 37: dynamicagents.execution.v1.ExecutionService.CancelExecution:input_type -> dynamicagents.execution.v1.CancelExecutionRequest
-	10, // 38: dynamicagents.execution.v1.ExecutionService.ListExecutions:input_type -> dynamicagents.execution.v1.ListExecutionsRequest
-	12, // 39: dynamicagents.execution.v1.ExecutionService.ContinueExecution:input_type -> dynamicagents.execution.v1.ContinueExecutionRequest
-	18, // 40: dynamicagents.execution.v1.ExecutionService.ReplayExecution:input_type -> dynamicagents.execution.v1.ReplayExecutionRequest
-	20, // 41: dynamicagents.execution.v1.ExecutionService.ListSessions:input_type -> dynamicagents.execution.v1.ListSessionsRequest
-	22, // 42: dynamicagents.execution.v1.ExecutionService.GetSession:input_type -> dynamicagents.execution.v1.GetSessionRequest
-	24, // 43: dynamicagents.execution.v1.ExecutionService.ListStateChanges:input_type -> dynamicagents.execution.v1.ListStateChangesRequest
-	26, // 44: dynamicagents.execution.v1.ExecutionService.UpdateSession:input_type -> dynamicagents.execution.v1.UpdateSessionRequest
-	28, // 45: dynamicagents.execution.v1.ExecutionService.DeleteSession:input_type -> dynamicagents.execution.v1.DeleteSessionRequest
-	3,  // 46: dynamicagents.execution.v1.ExecutionService.Execute:output_type -> dynamicagents.execution.v1.ExecuteResponse
-	37, // 47: dynamicagents.execution.v1.ExecutionService.ExecuteStream:output_type -> dynamicagents.execution.v1.ExecuteEvent
-	5,  // 48: dynamicagents.execution.v1.ExecutionService.WatchExecution:output_type -> dynamicagents.execution.v1.WatchExecutionResponse
-	7,  // 49: dynamicagents.execution.v1.ExecutionService.GetExecution:output_type -> dynamicagents.execution.v1.GetExecutionResponse
-	9,  // 50: dynamicagents.execution.v1.ExecutionService.CancelExecution:output_type -> dynamicagents.execution.v1.CancelExecutionResponse
-	11, // 51: dynamicagents.execution.v1.ExecutionService.ListExecutions:output_type -> dynamicagents.execution.v1.ListExecutionsResponse
-	17, // 52: dynamicagents.execution.v1.ExecutionService.ContinueExecution:output_type -> dynamicagents.execution.v1.ContinueExecutionResponse
-	19, // 53: dynamicagents.execution.v1.ExecutionService.ReplayExecution:output_type -> dynamicagents.execution.v1.ReplayExecutionResponse
-	21, // 54: dynamicagents.execution.v1.ExecutionService.ListSessions:output_type -> dynamicagents.execution.v1.ListSessionsResponse
-	23, // 55: dynamicagents.execution.v1.ExecutionService.GetSession:output_type -> dynamicagents.execution.v1.GetSessionResponse
-	25, // 56: dynamicagents.execution.v1.ExecutionService.ListStateChanges:output_type -> dynamicagents.execution.v1.ListStateChangesResponse
-	27, // 57: dynamicagents.execution.v1.ExecutionService.UpdateSession:output_type -> dynamicagents.execution.v1.UpdateSessionResponse
-	29, // 58: dynamicagents.execution.v1.ExecutionService.DeleteSession:output_type -> dynamicagents.execution.v1.DeleteSessionResponse
-	46, // [46:59] is the sub-list for method output_type
-	33, // [33:46] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	36, // 21: dynamicagents.execution.v1.ToolDecision.arguments:type_name -> google.protobuf.Struct
+	36, // 22: dynamicagents.execution.v1.UserInputAnswer.values:type_name -> google.protobuf.Struct
+	38, // 23: dynamicagents.execution.v1.ContinueExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
+	42, // 24: dynamicagents.execution.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Value
+	38, // 25: dynamicagents.execution.v1.SignalExecutionResponse.execution:type_name -> dynamicagents.execution.v1.Execution
+	39, // 26: dynamicagents.execution.v1.ReplayExecutionResponse.event:type_name -> dynamicagents.execution.v1.ExecuteEvent
+	43, // 27: dynamicagents.execution.v1.ListSessionsResponse.sessions:type_name -> dynamicagents.execution.v1.Session
+	41, // 28: dynamicagents.execution.v1.GetSessionRequest.state_at:type_name -> google.protobuf.Timestamp
+	43, // 29: dynamicagents.execution.v1.GetSessionResponse.session:type_name -> dynamicagents.execution.v1.Session
+	44, // 30: dynamicagents.execution.v1.GetSessionResponse.messages:type_name -> dynamicagents.execution.v1.SessionMessage
+	45, // 31: dynamicagents.execution.v1.ListStateChangesResponse.changes:type_name -> dynamicagents.execution.v1.StateChange
+	43, // 32: dynamicagents.execution.v1.UpdateSessionRequest.session:type_name -> dynamicagents.execution.v1.Session
+	46, // 33: dynamicagents.execution.v1.UpdateSessionRequest.update_mask:type_name -> google.protobuf.FieldMask
+	43, // 34: dynamicagents.execution.v1.UpdateSessionResponse.session:type_name -> dynamicagents.execution.v1.Session
+	2,  // 35: dynamicagents.execution.v1.ExecutionService.Execute:input_type -> dynamicagents.execution.v1.ExecuteRequest
+	2,  // 36: dynamicagents.execution.v1.ExecutionService.ExecuteStream:input_type -> dynamicagents.execution.v1.ExecuteRequest
+	4,  // 37: dynamicagents.execution.v1.ExecutionService.WatchExecution:input_type -> dynamicagents.execution.v1.WatchExecutionRequest
+	6,  // 38: dynamicagents.execution.v1.ExecutionService.GetExecution:input_type -> dynamicagents.execution.v1.GetExecutionRequest
+	8,  // 39: dynamicagents.execution.v1.ExecutionService.CancelExecution:input_type -> dynamicagents.execution.v1.CancelExecutionRequest
+	10, // 40: dynamicagents.execution.v1.ExecutionService.ListExecutions:input_type -> dynamicagents.execution.v1.ListExecutionsRequest
+	12, // 41: dynamicagents.execution.v1.ExecutionService.ContinueExecution:input_type -> dynamicagents.execution.v1.ContinueExecutionRequest
+	18, // 42: dynamicagents.execution.v1.ExecutionService.SignalExecution:input_type -> dynamicagents.execution.v1.SignalExecutionRequest
+	20, // 43: dynamicagents.execution.v1.ExecutionService.ReplayExecution:input_type -> dynamicagents.execution.v1.ReplayExecutionRequest
+	22, // 44: dynamicagents.execution.v1.ExecutionService.ListSessions:input_type -> dynamicagents.execution.v1.ListSessionsRequest
+	24, // 45: dynamicagents.execution.v1.ExecutionService.GetSession:input_type -> dynamicagents.execution.v1.GetSessionRequest
+	26, // 46: dynamicagents.execution.v1.ExecutionService.ListStateChanges:input_type -> dynamicagents.execution.v1.ListStateChangesRequest
+	28, // 47: dynamicagents.execution.v1.ExecutionService.UpdateSession:input_type -> dynamicagents.execution.v1.UpdateSessionRequest
+	30, // 48: dynamicagents.execution.v1.ExecutionService.DeleteSession:input_type -> dynamicagents.execution.v1.DeleteSessionRequest
+	3,  // 49: dynamicagents.execution.v1.ExecutionService.Execute:output_type -> dynamicagents.execution.v1.ExecuteResponse
+	39, // 50: dynamicagents.execution.v1.ExecutionService.ExecuteStream:output_type -> dynamicagents.execution.v1.ExecuteEvent
+	5,  // 51: dynamicagents.execution.v1.ExecutionService.WatchExecution:output_type -> dynamicagents.execution.v1.WatchExecutionResponse
+	7,  // 52: dynamicagents.execution.v1.ExecutionService.GetExecution:output_type -> dynamicagents.execution.v1.GetExecutionResponse
+	9,  // 53: dynamicagents.execution.v1.ExecutionService.CancelExecution:output_type -> dynamicagents.execution.v1.CancelExecutionResponse
+	11, // 54: dynamicagents.execution.v1.ExecutionService.ListExecutions:output_type -> dynamicagents.execution.v1.ListExecutionsResponse
+	17, // 55: dynamicagents.execution.v1.ExecutionService.ContinueExecution:output_type -> dynamicagents.execution.v1.ContinueExecutionResponse
+	19, // 56: dynamicagents.execution.v1.ExecutionService.SignalExecution:output_type -> dynamicagents.execution.v1.SignalExecutionResponse
+	21, // 57: dynamicagents.execution.v1.ExecutionService.ReplayExecution:output_type -> dynamicagents.execution.v1.ReplayExecutionResponse
+	23, // 58: dynamicagents.execution.v1.ExecutionService.ListSessions:output_type -> dynamicagents.execution.v1.ListSessionsResponse
+	25, // 59: dynamicagents.execution.v1.ExecutionService.GetSession:output_type -> dynamicagents.execution.v1.GetSessionResponse
+	27, // 60: dynamicagents.execution.v1.ExecutionService.ListStateChanges:output_type -> dynamicagents.execution.v1.ListStateChangesResponse
+	29, // 61: dynamicagents.execution.v1.ExecutionService.UpdateSession:output_type -> dynamicagents.execution.v1.UpdateSessionResponse
+	31, // 62: dynamicagents.execution.v1.ExecutionService.DeleteSession:output_type -> dynamicagents.execution.v1.DeleteSessionResponse
+	49, // [49:63] is the sub-list for method output_type
+	35, // [35:49] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_execution_v1_execution_service_proto_init() }
@@ -2292,7 +2427,7 @@ func file_dynamicagents_execution_v1_execution_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dynamicagents_execution_v1_execution_service_proto_rawDesc), len(file_dynamicagents_execution_v1_execution_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

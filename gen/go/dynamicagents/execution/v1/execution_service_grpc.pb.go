@@ -26,6 +26,7 @@ const (
 	ExecutionService_CancelExecution_FullMethodName   = "/dynamicagents.execution.v1.ExecutionService/CancelExecution"
 	ExecutionService_ListExecutions_FullMethodName    = "/dynamicagents.execution.v1.ExecutionService/ListExecutions"
 	ExecutionService_ContinueExecution_FullMethodName = "/dynamicagents.execution.v1.ExecutionService/ContinueExecution"
+	ExecutionService_SignalExecution_FullMethodName   = "/dynamicagents.execution.v1.ExecutionService/SignalExecution"
 	ExecutionService_ReplayExecution_FullMethodName   = "/dynamicagents.execution.v1.ExecutionService/ReplayExecution"
 	ExecutionService_ListSessions_FullMethodName      = "/dynamicagents.execution.v1.ExecutionService/ListSessions"
 	ExecutionService_GetSession_FullMethodName        = "/dynamicagents.execution.v1.ExecutionService/GetSession"
@@ -71,6 +72,11 @@ type ExecutionServiceClient interface {
 	// in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
 	// FAILED_PRECONDITION.
 	ContinueExecution(ctx context.Context, in *ContinueExecutionRequest, opts ...grpc.CallOption) (*ContinueExecutionResponse, error)
+	// Sends a signal to a workflow. The step that waits for one of its name takes it, the oldest first; one that comes before
+	// its wait is kept for it. The same signal with the same request_id is taken as a repeat. Codes: INVALID_ARGUMENT,
+	// NOT_FOUND, FAILED_PRECONDITION (NOT_WAITING: it has ended; NOT_SUPPORTED: it is no workflow), RESOURCE_EXHAUSTED
+	// (TOO_MANY_SIGNALS).
+	SignalExecution(ctx context.Context, in *SignalExecutionRequest, opts ...grpc.CallOption) (*SignalExecutionResponse, error)
 	// Runs an ended execution again from its journal alone: no model and no tool is called, and nothing is stored. The events
 	// are those that the run had, where it is deterministic. For debugging. Codes: INVALID_ARGUMENT, NOT_FOUND,
 	// FAILED_PRECONDITION (still running), OUT_OF_RANGE (EVENTS_EXPIRED), ABORTED (JOURNAL_MISMATCH).
@@ -185,6 +191,16 @@ func (c *executionServiceClient) ContinueExecution(ctx context.Context, in *Cont
 	return out, nil
 }
 
+func (c *executionServiceClient) SignalExecution(ctx context.Context, in *SignalExecutionRequest, opts ...grpc.CallOption) (*SignalExecutionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SignalExecutionResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_SignalExecution_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *executionServiceClient) ReplayExecution(ctx context.Context, in *ReplayExecutionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReplayExecutionResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ExecutionService_ServiceDesc.Streams[2], ExecutionService_ReplayExecution_FullMethodName, cOpts...)
@@ -291,6 +307,11 @@ type ExecutionServiceServer interface {
 	// in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
 	// FAILED_PRECONDITION.
 	ContinueExecution(context.Context, *ContinueExecutionRequest) (*ContinueExecutionResponse, error)
+	// Sends a signal to a workflow. The step that waits for one of its name takes it, the oldest first; one that comes before
+	// its wait is kept for it. The same signal with the same request_id is taken as a repeat. Codes: INVALID_ARGUMENT,
+	// NOT_FOUND, FAILED_PRECONDITION (NOT_WAITING: it has ended; NOT_SUPPORTED: it is no workflow), RESOURCE_EXHAUSTED
+	// (TOO_MANY_SIGNALS).
+	SignalExecution(context.Context, *SignalExecutionRequest) (*SignalExecutionResponse, error)
 	// Runs an ended execution again from its journal alone: no model and no tool is called, and nothing is stored. The events
 	// are those that the run had, where it is deterministic. For debugging. Codes: INVALID_ARGUMENT, NOT_FOUND,
 	// FAILED_PRECONDITION (still running), OUT_OF_RANGE (EVENTS_EXPIRED), ABORTED (JOURNAL_MISMATCH).
@@ -337,6 +358,9 @@ func (UnimplementedExecutionServiceServer) ListExecutions(context.Context, *List
 }
 func (UnimplementedExecutionServiceServer) ContinueExecution(context.Context, *ContinueExecutionRequest) (*ContinueExecutionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ContinueExecution not implemented")
+}
+func (UnimplementedExecutionServiceServer) SignalExecution(context.Context, *SignalExecutionRequest) (*SignalExecutionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SignalExecution not implemented")
 }
 func (UnimplementedExecutionServiceServer) ReplayExecution(*ReplayExecutionRequest, grpc.ServerStreamingServer[ReplayExecutionResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReplayExecution not implemented")
@@ -489,6 +513,24 @@ func _ExecutionService_ContinueExecution_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExecutionService_SignalExecution_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignalExecutionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).SignalExecution(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_SignalExecution_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).SignalExecution(ctx, req.(*SignalExecutionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExecutionService_ReplayExecution_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ReplayExecutionRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -616,6 +658,10 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ContinueExecution",
 			Handler:    _ExecutionService_ContinueExecution_Handler,
+		},
+		{
+			MethodName: "SignalExecution",
+			Handler:    _ExecutionService_SignalExecution_Handler,
 		},
 		{
 			MethodName: "ListSessions",

@@ -94,7 +94,8 @@ const (
 	FailurePolicy_FAILURE_POLICY_UNSPECIFIED FailurePolicy = 0
 	// The others are cancelled and the step fails.
 	FailurePolicy_FAILURE_POLICY_FAIL_FAST FailurePolicy = 1
-	// The others go on; the step's output names the failed ones.
+	// The others go on. The step's output is not the list of the branches' outputs but an object: `outputs`, that list with null
+	// for those that failed, and `failures`, each with `branch` (from 0), `step_id`, `reason` and `message`.
 	FailurePolicy_FAILURE_POLICY_COLLECT FailurePolicy = 2
 )
 
@@ -361,14 +362,18 @@ type WorkflowStep struct {
 	Input string `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
 	// Tries again before on_error holds.
 	Retry *RetryPolicy `protobuf:"bytes,4,opt,name=retry,proto3" json:"retry,omitempty"`
-	// Longest time of one try. At most 24 h.
+	// Longest time of one try. At most 24 h. Of a wait or an approval: the longest wait, after which the step fails; of what
+	// contains waits the time of waiting does not count.
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// What a failure means.
 	OnError OnError `protobuf:"varint,6,opt,name=on_error,json=onError,proto3,enum=dynamicagents.registry.v1.OnError" json:"on_error,omitempty"`
 	// The step that runs in place of a failed one; only with ON_ERROR_FALLBACK, and required there.
 	Fallback *WorkflowStep `protobuf:"bytes,7,opt,name=fallback,proto3" json:"fallback,omitempty"`
 	// The step that undoes this one.
-	Compensation  *WorkflowStep `protobuf:"bytes,8,opt,name=compensation,proto3" json:"compensation,omitempty"`
+	Compensation *WorkflowStep `protobuf:"bytes,8,opt,name=compensation,proto3" json:"compensation,omitempty"`
+	// JSON Schema of the output; one that breaks it is a failure. A text is read as JSON unless the schema is for texts; of an
+	// agent or a team an object is asked for. Unset: as it comes.
+	OutputSchema  *structpb.Struct `protobuf:"bytes,9,opt,name=output_schema,json=outputSchema,proto3" json:"output_schema,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -552,6 +557,13 @@ func (x *WorkflowStep) GetFallback() *WorkflowStep {
 func (x *WorkflowStep) GetCompensation() *WorkflowStep {
 	if x != nil {
 		return x.Compensation
+	}
+	return nil
+}
+
+func (x *WorkflowStep) GetOutputSchema() *structpb.Struct {
+	if x != nil {
+		return x.OutputSchema
 	}
 	return nil
 }
@@ -800,7 +812,7 @@ type FunctionStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The tool, e.g. "function/score" or "builtin/calculator". Required.
 	ToolId string `protobuf:"bytes,1,opt,name=tool_id,json=toolId,proto3" json:"tool_id,omitempty"`
-	// CEL for each argument, by name.
+	// CEL for each argument, by name. None: the step's `input`, where that is given and an object.
 	Arguments     map[string]string `protobuf:"bytes,2,rep,name=arguments,proto3" json:"arguments,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1198,7 +1210,7 @@ func (x *SubWorkflowStep) GetWorkflowId() string {
 	return ""
 }
 
-// ApprovalStep waits for somebody's yes or no.
+// ApprovalStep waits for somebody's yes or no. Its output is an object: `approved`, `note` and `expired`; a no is no failure.
 type ApprovalStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// CEL, string: what is asked. Required.
@@ -1253,7 +1265,7 @@ func (x *ApprovalStep) GetExpiresAfter() *durationpb.Duration {
 	return nil
 }
 
-// WaitStep waits for a time or a signal.
+// WaitStep waits for a time or a signal, without holding a process. After a time its output is what the step got.
 type WaitStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// For what.
@@ -1382,7 +1394,7 @@ const file_dynamicagents_registry_v1_workflow_proto_rawDesc = "" +
 	"\x05steps\x18\x01 \x03(\v2'.dynamicagents.registry.v1.WorkflowStepB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x05steps\x12:\n" +
 	"\finput_schema\x18\x02 \x01(\v2\x17.google.protobuf.StructR\vinputSchema\x12 \n" +
 	"\x06output\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x90NR\x06output\x12<\n" +
-	"\x06limits\x18\x04 \x01(\v2$.dynamicagents.registry.v1.RunLimitsR\x06limits\"\x9f\t\n" +
+	"\x06limits\x18\x04 \x01(\v2$.dynamicagents.registry.v1.RunLimitsR\x06limits\"\xdd\t\n" +
 	"\fWorkflowStep\x12<\n" +
 	"\astep_id\x18\x01 \x01(\tB#\xbaH r\x1e2\x1c^[A-Za-z][A-Za-z0-9_]{0,62}$R\x06stepId\x12+\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\vdisplayName\x12<\n" +
@@ -1402,7 +1414,8 @@ const file_dynamicagents_registry_v1_workflow_proto_rawDesc = "" +
 	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00R\atimeout\x12G\n" +
 	"\bon_error\x18\x06 \x01(\x0e2\".dynamicagents.registry.v1.OnErrorB\b\xbaH\x05\x82\x01\x02\x10\x01R\aonError\x12C\n" +
 	"\bfallback\x18\a \x01(\v2'.dynamicagents.registry.v1.WorkflowStepR\bfallback\x12K\n" +
-	"\fcompensation\x18\b \x01(\v2'.dynamicagents.registry.v1.WorkflowStepR\fcompensationB\r\n" +
+	"\fcompensation\x18\b \x01(\v2'.dynamicagents.registry.v1.WorkflowStepR\fcompensation\x12<\n" +
+	"\routput_schema\x18\t \x01(\v2\x17.google.protobuf.StructR\foutputSchemaB\r\n" +
 	"\x04step\x12\x05\xbaH\x02\b\x01\"\xa0\x02\n" +
 	"\vRetryPolicy\x12,\n" +
 	"\fmax_attempts\x18\x01 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x01R\vmaxAttempts\x12N\n" +
@@ -1536,24 +1549,25 @@ var file_dynamicagents_registry_v1_workflow_proto_depIdxs = []int32{
 	0,  // 19: dynamicagents.registry.v1.WorkflowStep.on_error:type_name -> dynamicagents.registry.v1.OnError
 	4,  // 20: dynamicagents.registry.v1.WorkflowStep.fallback:type_name -> dynamicagents.registry.v1.WorkflowStep
 	4,  // 21: dynamicagents.registry.v1.WorkflowStep.compensation:type_name -> dynamicagents.registry.v1.WorkflowStep
-	23, // 22: dynamicagents.registry.v1.RetryPolicy.initial_delay:type_name -> google.protobuf.Duration
-	23, // 23: dynamicagents.registry.v1.RetryPolicy.max_delay:type_name -> google.protobuf.Duration
-	18, // 24: dynamicagents.registry.v1.FunctionStep.arguments:type_name -> dynamicagents.registry.v1.FunctionStep.ArgumentsEntry
-	10, // 25: dynamicagents.registry.v1.ParallelStep.branches:type_name -> dynamicagents.registry.v1.StepList
-	1,  // 26: dynamicagents.registry.v1.ParallelStep.failure_policy:type_name -> dynamicagents.registry.v1.FailurePolicy
-	4,  // 27: dynamicagents.registry.v1.StepList.steps:type_name -> dynamicagents.registry.v1.WorkflowStep
-	10, // 28: dynamicagents.registry.v1.ConditionStep.then:type_name -> dynamicagents.registry.v1.StepList
-	10, // 29: dynamicagents.registry.v1.ConditionStep.otherwise:type_name -> dynamicagents.registry.v1.StepList
-	10, // 30: dynamicagents.registry.v1.LoopStep.body:type_name -> dynamicagents.registry.v1.StepList
-	19, // 31: dynamicagents.registry.v1.RouterStep.choices:type_name -> dynamicagents.registry.v1.RouterStep.ChoicesEntry
-	23, // 32: dynamicagents.registry.v1.ApprovalStep.expires_after:type_name -> google.protobuf.Duration
-	23, // 33: dynamicagents.registry.v1.WaitStep.delay:type_name -> google.protobuf.Duration
-	10, // 34: dynamicagents.registry.v1.RouterStep.ChoicesEntry.value:type_name -> dynamicagents.registry.v1.StepList
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	21, // 22: dynamicagents.registry.v1.WorkflowStep.output_schema:type_name -> google.protobuf.Struct
+	23, // 23: dynamicagents.registry.v1.RetryPolicy.initial_delay:type_name -> google.protobuf.Duration
+	23, // 24: dynamicagents.registry.v1.RetryPolicy.max_delay:type_name -> google.protobuf.Duration
+	18, // 25: dynamicagents.registry.v1.FunctionStep.arguments:type_name -> dynamicagents.registry.v1.FunctionStep.ArgumentsEntry
+	10, // 26: dynamicagents.registry.v1.ParallelStep.branches:type_name -> dynamicagents.registry.v1.StepList
+	1,  // 27: dynamicagents.registry.v1.ParallelStep.failure_policy:type_name -> dynamicagents.registry.v1.FailurePolicy
+	4,  // 28: dynamicagents.registry.v1.StepList.steps:type_name -> dynamicagents.registry.v1.WorkflowStep
+	10, // 29: dynamicagents.registry.v1.ConditionStep.then:type_name -> dynamicagents.registry.v1.StepList
+	10, // 30: dynamicagents.registry.v1.ConditionStep.otherwise:type_name -> dynamicagents.registry.v1.StepList
+	10, // 31: dynamicagents.registry.v1.LoopStep.body:type_name -> dynamicagents.registry.v1.StepList
+	19, // 32: dynamicagents.registry.v1.RouterStep.choices:type_name -> dynamicagents.registry.v1.RouterStep.ChoicesEntry
+	23, // 33: dynamicagents.registry.v1.ApprovalStep.expires_after:type_name -> google.protobuf.Duration
+	23, // 34: dynamicagents.registry.v1.WaitStep.delay:type_name -> google.protobuf.Duration
+	10, // 35: dynamicagents.registry.v1.RouterStep.ChoicesEntry.value:type_name -> dynamicagents.registry.v1.StepList
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_dynamicagents_registry_v1_workflow_proto_init() }

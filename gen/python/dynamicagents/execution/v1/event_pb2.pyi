@@ -7,6 +7,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -14,8 +15,21 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class StepOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STEP_OUTCOME_UNSPECIFIED: _ClassVar[StepOutcome]
+    STEP_OUTCOME_COMPLETED: _ClassVar[StepOutcome]
+    STEP_OUTCOME_FAILED: _ClassVar[StepOutcome]
+    STEP_OUTCOME_SKIPPED: _ClassVar[StepOutcome]
+    STEP_OUTCOME_COMPENSATED: _ClassVar[StepOutcome]
+STEP_OUTCOME_UNSPECIFIED: StepOutcome
+STEP_OUTCOME_COMPLETED: StepOutcome
+STEP_OUTCOME_FAILED: StepOutcome
+STEP_OUTCOME_SKIPPED: StepOutcome
+STEP_OUTCOME_COMPENSATED: StepOutcome
+
 class ExecuteEvent(_message.Message):
-    __slots__ = ("execution_id", "sequence", "time", "source", "execution_started", "content_delta", "reasoning_delta", "tool_call_started", "tool_call_progress", "tool_call_completed", "member_started", "member_completed", "input_required", "content_restarted", "state_changed", "usage_reported", "heartbeat", "citations_reported", "input_received", "tool_source_changed", "handed_off", "execution_completed", "execution_failed", "execution_cancelled")
+    __slots__ = ("execution_id", "sequence", "time", "source", "execution_started", "content_delta", "reasoning_delta", "tool_call_started", "tool_call_progress", "tool_call_completed", "member_started", "member_completed", "step_started", "step_completed", "input_required", "content_restarted", "state_changed", "usage_reported", "heartbeat", "citations_reported", "input_received", "tool_source_changed", "handed_off", "wait_started", "signal_received", "execution_completed", "execution_failed", "execution_cancelled")
     EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +42,8 @@ class ExecuteEvent(_message.Message):
     TOOL_CALL_COMPLETED_FIELD_NUMBER: _ClassVar[int]
     MEMBER_STARTED_FIELD_NUMBER: _ClassVar[int]
     MEMBER_COMPLETED_FIELD_NUMBER: _ClassVar[int]
+    STEP_STARTED_FIELD_NUMBER: _ClassVar[int]
+    STEP_COMPLETED_FIELD_NUMBER: _ClassVar[int]
     INPUT_REQUIRED_FIELD_NUMBER: _ClassVar[int]
     CONTENT_RESTARTED_FIELD_NUMBER: _ClassVar[int]
     STATE_CHANGED_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +53,8 @@ class ExecuteEvent(_message.Message):
     INPUT_RECEIVED_FIELD_NUMBER: _ClassVar[int]
     TOOL_SOURCE_CHANGED_FIELD_NUMBER: _ClassVar[int]
     HANDED_OFF_FIELD_NUMBER: _ClassVar[int]
+    WAIT_STARTED_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_RECEIVED_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_COMPLETED_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_FAILED_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_CANCELLED_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +70,8 @@ class ExecuteEvent(_message.Message):
     tool_call_completed: ToolCallCompleted
     member_started: MemberStarted
     member_completed: MemberCompleted
+    step_started: StepStarted
+    step_completed: StepCompleted
     input_required: _execution_pb2.InputRequired
     content_restarted: ContentRestarted
     state_changed: StateChanged
@@ -61,10 +81,12 @@ class ExecuteEvent(_message.Message):
     input_received: InputReceived
     tool_source_changed: ToolSourceChanged
     handed_off: HandedOff
+    wait_started: WaitStarted
+    signal_received: SignalReceived
     execution_completed: ExecutionCompleted
     execution_failed: ExecutionFailed
     execution_cancelled: ExecutionCancelled
-    def __init__(self, execution_id: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., execution_started: _Optional[_Union[ExecutionStarted, _Mapping]] = ..., content_delta: _Optional[_Union[ContentDelta, _Mapping]] = ..., reasoning_delta: _Optional[_Union[ReasoningDelta, _Mapping]] = ..., tool_call_started: _Optional[_Union[ToolCallStarted, _Mapping]] = ..., tool_call_progress: _Optional[_Union[ToolCallProgress, _Mapping]] = ..., tool_call_completed: _Optional[_Union[ToolCallCompleted, _Mapping]] = ..., member_started: _Optional[_Union[MemberStarted, _Mapping]] = ..., member_completed: _Optional[_Union[MemberCompleted, _Mapping]] = ..., input_required: _Optional[_Union[_execution_pb2.InputRequired, _Mapping]] = ..., content_restarted: _Optional[_Union[ContentRestarted, _Mapping]] = ..., state_changed: _Optional[_Union[StateChanged, _Mapping]] = ..., usage_reported: _Optional[_Union[UsageReported, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., citations_reported: _Optional[_Union[CitationsReported, _Mapping]] = ..., input_received: _Optional[_Union[InputReceived, _Mapping]] = ..., tool_source_changed: _Optional[_Union[ToolSourceChanged, _Mapping]] = ..., handed_off: _Optional[_Union[HandedOff, _Mapping]] = ..., execution_completed: _Optional[_Union[ExecutionCompleted, _Mapping]] = ..., execution_failed: _Optional[_Union[ExecutionFailed, _Mapping]] = ..., execution_cancelled: _Optional[_Union[ExecutionCancelled, _Mapping]] = ...) -> None: ...
+    def __init__(self, execution_id: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., execution_started: _Optional[_Union[ExecutionStarted, _Mapping]] = ..., content_delta: _Optional[_Union[ContentDelta, _Mapping]] = ..., reasoning_delta: _Optional[_Union[ReasoningDelta, _Mapping]] = ..., tool_call_started: _Optional[_Union[ToolCallStarted, _Mapping]] = ..., tool_call_progress: _Optional[_Union[ToolCallProgress, _Mapping]] = ..., tool_call_completed: _Optional[_Union[ToolCallCompleted, _Mapping]] = ..., member_started: _Optional[_Union[MemberStarted, _Mapping]] = ..., member_completed: _Optional[_Union[MemberCompleted, _Mapping]] = ..., step_started: _Optional[_Union[StepStarted, _Mapping]] = ..., step_completed: _Optional[_Union[StepCompleted, _Mapping]] = ..., input_required: _Optional[_Union[_execution_pb2.InputRequired, _Mapping]] = ..., content_restarted: _Optional[_Union[ContentRestarted, _Mapping]] = ..., state_changed: _Optional[_Union[StateChanged, _Mapping]] = ..., usage_reported: _Optional[_Union[UsageReported, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., citations_reported: _Optional[_Union[CitationsReported, _Mapping]] = ..., input_received: _Optional[_Union[InputReceived, _Mapping]] = ..., tool_source_changed: _Optional[_Union[ToolSourceChanged, _Mapping]] = ..., handed_off: _Optional[_Union[HandedOff, _Mapping]] = ..., wait_started: _Optional[_Union[WaitStarted, _Mapping]] = ..., signal_received: _Optional[_Union[SignalReceived, _Mapping]] = ..., execution_completed: _Optional[_Union[ExecutionCompleted, _Mapping]] = ..., execution_failed: _Optional[_Union[ExecutionFailed, _Mapping]] = ..., execution_cancelled: _Optional[_Union[ExecutionCancelled, _Mapping]] = ...) -> None: ...
 
 class Source(_message.Message):
     __slots__ = ("path", "depth", "scope")
@@ -195,6 +217,54 @@ class HandedOff(_message.Message):
     to_id: str
     reason: str
     def __init__(self, from_id: _Optional[str] = ..., to_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class StepStarted(_message.Message):
+    __slots__ = ("step_id", "step_kind", "attempt", "iteration")
+    STEP_ID_FIELD_NUMBER: _ClassVar[int]
+    STEP_KIND_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ITERATION_FIELD_NUMBER: _ClassVar[int]
+    step_id: str
+    step_kind: str
+    attempt: int
+    iteration: int
+    def __init__(self, step_id: _Optional[str] = ..., step_kind: _Optional[str] = ..., attempt: _Optional[int] = ..., iteration: _Optional[int] = ...) -> None: ...
+
+class StepCompleted(_message.Message):
+    __slots__ = ("step_id", "outcome", "output", "error", "attempt", "iteration")
+    STEP_ID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ITERATION_FIELD_NUMBER: _ClassVar[int]
+    step_id: str
+    outcome: StepOutcome
+    output: _struct_pb2.Value
+    error: _status_pb2.Status
+    attempt: int
+    iteration: int
+    def __init__(self, step_id: _Optional[str] = ..., outcome: _Optional[_Union[StepOutcome, str]] = ..., output: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., attempt: _Optional[int] = ..., iteration: _Optional[int] = ...) -> None: ...
+
+class WaitStarted(_message.Message):
+    __slots__ = ("wake_time", "signal")
+    WAKE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    wake_time: _timestamp_pb2.Timestamp
+    signal: str
+    def __init__(self, wake_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., signal: _Optional[str] = ...) -> None: ...
+
+class SignalReceived(_message.Message):
+    __slots__ = ("name", "signal_id", "payload", "subject")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_ID_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    signal_id: str
+    payload: _struct_pb2.Value
+    subject: str
+    def __init__(self, name: _Optional[str] = ..., signal_id: _Optional[str] = ..., payload: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., subject: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("queue_position",)

@@ -22,6 +22,7 @@ class ExecutionStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EXECUTION_STATUS_CANCELLED: _ClassVar[ExecutionStatus]
     EXECUTION_STATUS_QUEUED: _ClassVar[ExecutionStatus]
     EXECUTION_STATUS_INPUT_REQUIRED: _ClassVar[ExecutionStatus]
+    EXECUTION_STATUS_WAITING: _ClassVar[ExecutionStatus]
 EXECUTION_STATUS_UNSPECIFIED: ExecutionStatus
 EXECUTION_STATUS_RUNNING: ExecutionStatus
 EXECUTION_STATUS_COMPLETED: ExecutionStatus
@@ -29,6 +30,7 @@ EXECUTION_STATUS_FAILED: ExecutionStatus
 EXECUTION_STATUS_CANCELLED: ExecutionStatus
 EXECUTION_STATUS_QUEUED: ExecutionStatus
 EXECUTION_STATUS_INPUT_REQUIRED: ExecutionStatus
+EXECUTION_STATUS_WAITING: ExecutionStatus
 
 class Execution(_message.Message):
     __slots__ = ("execution_id", "agent_id", "team_id", "workflow_id", "revision", "status", "input", "output", "structured_output", "error", "usage", "session_id", "user_id", "metadata", "last_sequence", "create_time", "end_time", "queue_position", "attempts", "input_required", "budget", "priority", "steps", "followups")
@@ -90,11 +92,14 @@ class Execution(_message.Message):
     def __init__(self, execution_id: _Optional[str] = ..., agent_id: _Optional[str] = ..., team_id: _Optional[str] = ..., workflow_id: _Optional[str] = ..., revision: _Optional[int] = ..., status: _Optional[_Union[ExecutionStatus, str]] = ..., input: _Optional[str] = ..., output: _Optional[str] = ..., structured_output: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., usage: _Optional[_Union[ExecutionUsage, _Mapping]] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., last_sequence: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., queue_position: _Optional[int] = ..., attempts: _Optional[int] = ..., input_required: _Optional[_Union[InputRequired, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., priority: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., followups: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("step", "model", "tool_id", "member", "call_id", "request_digest", "completed", "is_error", "start_time", "end_time", "scope")
+    __slots__ = ("step", "model", "tool_id", "member", "workflow_step", "wait", "signal", "call_id", "request_digest", "completed", "is_error", "start_time", "end_time", "scope")
     STEP_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TOOL_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_STEP_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     COMPLETED_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +111,9 @@ class Step(_message.Message):
     model: str
     tool_id: str
     member: str
+    workflow_step: str
+    wait: str
+    signal: str
     call_id: str
     request_digest: str
     completed: bool
@@ -113,7 +121,7 @@ class Step(_message.Message):
     start_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
     scope: str
-    def __init__(self, step: _Optional[int] = ..., model: _Optional[str] = ..., tool_id: _Optional[str] = ..., member: _Optional[str] = ..., call_id: _Optional[str] = ..., request_digest: _Optional[str] = ..., completed: _Optional[bool] = ..., is_error: _Optional[bool] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scope: _Optional[str] = ...) -> None: ...
+    def __init__(self, step: _Optional[int] = ..., model: _Optional[str] = ..., tool_id: _Optional[str] = ..., member: _Optional[str] = ..., workflow_step: _Optional[str] = ..., wait: _Optional[str] = ..., signal: _Optional[str] = ..., call_id: _Optional[str] = ..., request_digest: _Optional[str] = ..., completed: _Optional[bool] = ..., is_error: _Optional[bool] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scope: _Optional[str] = ...) -> None: ...
 
 class Budget(_message.Message):
     __slots__ = ("max_cost_usd", "max_total_tokens", "max_model_calls", "max_tool_calls", "max_depth")
@@ -138,18 +146,20 @@ class InputRequired(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[_Union[InputRequest, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class InputRequest(_message.Message):
-    __slots__ = ("input_id", "approval", "user_input", "external_tool", "expire_time")
+    __slots__ = ("input_id", "approval", "user_input", "external_tool", "step_approval", "expire_time")
     INPUT_ID_FIELD_NUMBER: _ClassVar[int]
     APPROVAL_FIELD_NUMBER: _ClassVar[int]
     USER_INPUT_FIELD_NUMBER: _ClassVar[int]
     EXTERNAL_TOOL_FIELD_NUMBER: _ClassVar[int]
+    STEP_APPROVAL_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     input_id: str
     approval: ToolApproval
     user_input: UserInput
     external_tool: ExternalToolCall
+    step_approval: StepApproval
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, input_id: _Optional[str] = ..., approval: _Optional[_Union[ToolApproval, _Mapping]] = ..., user_input: _Optional[_Union[UserInput, _Mapping]] = ..., external_tool: _Optional[_Union[ExternalToolCall, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, input_id: _Optional[str] = ..., approval: _Optional[_Union[ToolApproval, _Mapping]] = ..., user_input: _Optional[_Union[UserInput, _Mapping]] = ..., external_tool: _Optional[_Union[ExternalToolCall, _Mapping]] = ..., step_approval: _Optional[_Union[StepApproval, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ToolApproval(_message.Message):
     __slots__ = ("call_id", "tool_id", "arguments")
@@ -160,6 +170,16 @@ class ToolApproval(_message.Message):
     tool_id: str
     arguments: _struct_pb2.Struct
     def __init__(self, call_id: _Optional[str] = ..., tool_id: _Optional[str] = ..., arguments: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+
+class StepApproval(_message.Message):
+    __slots__ = ("step_id", "question", "expire_time")
+    STEP_ID_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    step_id: str
+    question: str
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, step_id: _Optional[str] = ..., question: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class UserInput(_message.Message):
     __slots__ = ("prompt", "schema")

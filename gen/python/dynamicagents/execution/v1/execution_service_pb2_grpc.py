@@ -72,6 +72,11 @@ class ExecutionServiceStub:
                 request_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ContinueExecutionRequest.SerializeToString,
                 response_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ContinueExecutionResponse.FromString,
                 _registered_method=True)
+        self.SignalExecution = channel.unary_unary(
+                '/dynamicagents.execution.v1.ExecutionService/SignalExecution',
+                request_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.SignalExecutionRequest.SerializeToString,
+                response_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.SignalExecutionResponse.FromString,
+                _registered_method=True)
         self.ReplayExecution = channel.unary_stream(
                 '/dynamicagents.execution.v1.ExecutionService/ReplayExecution',
                 request_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ReplayExecutionRequest.SerializeToString,
@@ -174,6 +179,16 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignalExecution(self, request, context):
+        """Sends a signal to a workflow. The step that waits for one of its name takes it, the oldest first; one that comes before
+        its wait is kept for it. The same signal with the same request_id is taken as a repeat. Codes: INVALID_ARGUMENT,
+        NOT_FOUND, FAILED_PRECONDITION (NOT_WAITING: it has ended; NOT_SUPPORTED: it is no workflow), RESOURCE_EXHAUSTED
+        (TOO_MANY_SIGNALS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReplayExecution(self, request, context):
         """Runs an ended execution again from its journal alone: no model and no tool is called, and nothing is stored. The events
         are those that the run had, where it is deterministic. For debugging. Codes: INVALID_ARGUMENT, NOT_FOUND,
@@ -257,6 +272,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.ContinueExecution,
                     request_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ContinueExecutionRequest.FromString,
                     response_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ContinueExecutionResponse.SerializeToString,
+            ),
+            'SignalExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignalExecution,
+                    request_deserializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.SignalExecutionRequest.FromString,
+                    response_serializer=dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.SignalExecutionResponse.SerializeToString,
             ),
             'ReplayExecution': grpc.unary_stream_rpc_method_handler(
                     servicer.ReplayExecution,
@@ -480,6 +500,33 @@ class ExecutionService:
             '/dynamicagents.execution.v1.ExecutionService/ContinueExecution',
             dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ContinueExecutionRequest.SerializeToString,
             dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.ContinueExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignalExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dynamicagents.execution.v1.ExecutionService/SignalExecution',
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.SignalExecutionRequest.SerializeToString,
+            dynamicagents_dot_execution_dot_v1_dot_execution__service__pb2.SignalExecutionResponse.FromString,
             options,
             channel_credentials,
             insecure,

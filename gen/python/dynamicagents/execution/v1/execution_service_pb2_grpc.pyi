@@ -71,6 +71,12 @@ class ExecutionServiceStub:
     in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
     FAILED_PRECONDITION.
     """
+    SignalExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.SignalExecutionRequest, _execution_service_pb2.SignalExecutionResponse]
+    """Sends a signal to a workflow. The step that waits for one of its name takes it, the oldest first; one that comes before
+    its wait is kept for it. The same signal with the same request_id is taken as a repeat. Codes: INVALID_ARGUMENT,
+    NOT_FOUND, FAILED_PRECONDITION (NOT_WAITING: it has ended; NOT_SUPPORTED: it is no workflow), RESOURCE_EXHAUSTED
+    (TOO_MANY_SIGNALS).
+    """
     ReplayExecution: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.ReplayExecutionRequest, _execution_service_pb2.ReplayExecutionResponse]
     """Runs an ended execution again from its journal alone: no model and no tool is called, and nothing is stored. The events
     are those that the run had, where it is deterministic. For debugging. Codes: INVALID_ARGUMENT, NOT_FOUND,
@@ -132,6 +138,12 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     gets FAILED_PRECONDITION (NOT_WAITING). Approvals need the scope `executions.approve`. The same answer with the same request_id is taken as a repeat. The run goes on
     in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
     FAILED_PRECONDITION.
+    """
+    SignalExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.SignalExecutionRequest, _execution_service_pb2.SignalExecutionResponse]  # type: ignore[assignment]
+    """Sends a signal to a workflow. The step that waits for one of its name takes it, the oldest first; one that comes before
+    its wait is kept for it. The same signal with the same request_id is taken as a repeat. Codes: INVALID_ARGUMENT,
+    NOT_FOUND, FAILED_PRECONDITION (NOT_WAITING: it has ended; NOT_SUPPORTED: it is no workflow), RESOURCE_EXHAUSTED
+    (TOO_MANY_SIGNALS).
     """
     ReplayExecution: _aio.UnaryStreamMultiCallable[_execution_service_pb2.ReplayExecutionRequest, _execution_service_pb2.ReplayExecutionResponse]  # type: ignore[assignment]
     """Runs an ended execution again from its journal alone: no model and no tool is called, and nothing is stored. The events
@@ -233,6 +245,18 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         gets FAILED_PRECONDITION (NOT_WAITING). Approvals need the scope `executions.approve`. The same answer with the same request_id is taken as a repeat. The run goes on
         in any process, and from then on whether or not anybody watches it. Codes: INVALID_ARGUMENT, NOT_FOUND,
         FAILED_PRECONDITION.
+        """
+
+    @_abc_1.abstractmethod
+    def SignalExecution(
+        self,
+        request: _execution_service_pb2.SignalExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.SignalExecutionResponse, _abc.Awaitable[_execution_service_pb2.SignalExecutionResponse]]:
+        """Sends a signal to a workflow. The step that waits for one of its name takes it, the oldest first; one that comes before
+        its wait is kept for it. The same signal with the same request_id is taken as a repeat. Codes: INVALID_ARGUMENT,
+        NOT_FOUND, FAILED_PRECONDITION (NOT_WAITING: it has ended; NOT_SUPPORTED: it is no workflow), RESOURCE_EXHAUSTED
+        (TOO_MANY_SIGNALS).
         """
 
     @_abc_1.abstractmethod

@@ -78,7 +78,7 @@ class WorkflowSpec(_message.Message):
     def __init__(self, steps: _Optional[_Iterable[_Union[WorkflowStep, _Mapping]]] = ..., input_schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., output: _Optional[str] = ..., limits: _Optional[_Union[_team_pb2.RunLimits, _Mapping]] = ...) -> None: ...
 
 class WorkflowStep(_message.Message):
-    __slots__ = ("step_id", "display_name", "agent", "team", "function", "parallel", "condition", "loop", "router", "workflow", "approval", "wait", "input", "retry", "timeout", "on_error", "fallback", "compensation")
+    __slots__ = ("step_id", "display_name", "agent", "team", "function", "parallel", "condition", "loop", "router", "workflow", "approval", "wait", "input", "retry", "timeout", "on_error", "fallback", "compensation", "output_schema")
     STEP_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +97,7 @@ class WorkflowStep(_message.Message):
     ON_ERROR_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_FIELD_NUMBER: _ClassVar[int]
     COMPENSATION_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCHEMA_FIELD_NUMBER: _ClassVar[int]
     step_id: str
     display_name: str
     agent: AgentStep
@@ -115,7 +116,8 @@ class WorkflowStep(_message.Message):
     on_error: OnError
     fallback: WorkflowStep
     compensation: WorkflowStep
-    def __init__(self, step_id: _Optional[str] = ..., display_name: _Optional[str] = ..., agent: _Optional[_Union[AgentStep, _Mapping]] = ..., team: _Optional[_Union[TeamStep, _Mapping]] = ..., function: _Optional[_Union[FunctionStep, _Mapping]] = ..., parallel: _Optional[_Union[ParallelStep, _Mapping]] = ..., condition: _Optional[_Union[ConditionStep, _Mapping]] = ..., loop: _Optional[_Union[LoopStep, _Mapping]] = ..., router: _Optional[_Union[RouterStep, _Mapping]] = ..., workflow: _Optional[_Union[SubWorkflowStep, _Mapping]] = ..., approval: _Optional[_Union[ApprovalStep, _Mapping]] = ..., wait: _Optional[_Union[WaitStep, _Mapping]] = ..., input: _Optional[str] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., on_error: _Optional[_Union[OnError, str]] = ..., fallback: _Optional[_Union[WorkflowStep, _Mapping]] = ..., compensation: _Optional[_Union[WorkflowStep, _Mapping]] = ...) -> None: ...
+    output_schema: _struct_pb2.Struct
+    def __init__(self, step_id: _Optional[str] = ..., display_name: _Optional[str] = ..., agent: _Optional[_Union[AgentStep, _Mapping]] = ..., team: _Optional[_Union[TeamStep, _Mapping]] = ..., function: _Optional[_Union[FunctionStep, _Mapping]] = ..., parallel: _Optional[_Union[ParallelStep, _Mapping]] = ..., condition: _Optional[_Union[ConditionStep, _Mapping]] = ..., loop: _Optional[_Union[LoopStep, _Mapping]] = ..., router: _Optional[_Union[RouterStep, _Mapping]] = ..., workflow: _Optional[_Union[SubWorkflowStep, _Mapping]] = ..., approval: _Optional[_Union[ApprovalStep, _Mapping]] = ..., wait: _Optional[_Union[WaitStep, _Mapping]] = ..., input: _Optional[str] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., on_error: _Optional[_Union[OnError, str]] = ..., fallback: _Optional[_Union[WorkflowStep, _Mapping]] = ..., compensation: _Optional[_Union[WorkflowStep, _Mapping]] = ..., output_schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class RetryPolicy(_message.Message):
     __slots__ = ("max_attempts", "initial_delay", "multiplier", "max_delay")
