@@ -56,12 +56,15 @@ from services.execution.service.retention import Periods, Retention
 from services.execution.service.room import Room
 from services.execution.service.runs import Limits, Runs
 from services.execution.service.sessions import Sessions
+from services.execution.service.signals import Signals
 from services.execution.service.sources import ToolSource
 from services.execution.service.targets import Targets
 from services.execution.service.teams.runner import Teams
 from services.execution.service.timeouts import Models, Patience, TimedModels
 from services.execution.service.tool_calls import ToolCalls
 from services.execution.service.tools import Tools
+from services.execution.service.workflows.journaled import JournalEngine
+from services.execution.service.workflows.runner import WorkflowRunner
 from services.execution.servicer.executions import ExecutionServicer
 from services.execution.servicer.hosts import HostRelayServicer, HostStreams
 from services.execution.servicer.mcp import rpc as mcp_rpc
@@ -114,8 +117,9 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         inputs, admission = SqlInputStore(db), Admission(_bounds(settings))
         continuation = Continuation(inputs)
         sessions = Sessions(SqlSessionStore(db))
-        talks = Conversations(runner, sessions, tools)
-        targets = Targets({TargetKind.AGENT: talks, TargetKind.TEAM: Teams(talks)})
+        talks, engine = Conversations(runner, sessions, tools), JournalEngine(inputs, held=settings.wait_held)
+        workflows = WorkflowRunner(engine, tools, limit=settings.max_message_bytes // 4)
+        targets = Targets({TargetKind.AGENT: talks, TargetKind.TEAM: Teams(talks), TargetKind.WORKFLOW: workflows})
         room = Room(settings.max_message_bytes, weight)
         runs = Runs(store, inputs, admission, log, targets, limits, room)
         await stack.enter_async_context(hosts.ending_with(drain, runs, settings.drain_grace))
@@ -126,7 +130,19 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         )
         executions = await stack.enter_async_context(
             Executions(
-                store, inputs, admission, continuation, log, configurations, targets, runs, tools, drain, limits, news
+                store,
+                inputs,
+                admission,
+                continuation,
+                log,
+                configurations,
+                targets,
+                runs,
+                tools,
+                drain,
+                limits,
+                news,
+                engine,
             )
         )
         catalogue = Catalogue(tools, configurations, drain, heartbeat=settings.heartbeat)
@@ -141,7 +157,13 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         servicers = [
             Servicer(
                 execution_grpc.add_ExecutionServiceServicer_to_server,
-                ExecutionServicer(executions, Replays(store, targets), sessions, Listing(SqlListing(db))),
+                ExecutionServicer(
+                    executions,
+                    Signals(executions, engine, runs.wanted),
+                    Replays(store, targets),
+                    sessions,
+                    Listing(SqlListing(db)),
+                ),
                 "dynamicagents.execution.v1.ExecutionService",
             ),
             Servicer(

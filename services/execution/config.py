@@ -22,6 +22,9 @@ class ExecutionSettings(Settings):
     input_timeout: float = Field(
         86_400.0, gt=0, description="Seconds that a run waits for an approval, a user's input or a tool's result."
     )
+    wait_held: float = Field(
+        5.0, ge=0, description="Seconds that a workflow waits in its process; longer waits hold none."
+    )
     model_patience: float = Field(
         0.0, ge=0, description="A model call ends when it takes so many times what 95 % of its kind take; 0: never."
     )

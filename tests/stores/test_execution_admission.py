@@ -152,7 +152,8 @@ async def test_answer_queues_the_run_for_whoever_takes_it_up(db: database.Databa
     assert (await read(db, made)).status is Status.INPUT_REQUIRED
     assert await inputs.answer("acme", "1", given("q"))
     after = await read(db, made)
-    assert (after.status, after.owner, after.input_required, after.last_sequence) == (Status.QUEUED, "", None, 2)
+    assert (after.status, after.owner, after.last_sequence) == (Status.QUEUED, "", 2)
+    assert after.input_required == {"asked": ["q"], "woken": None}
     (row,) = await db.rows(sa.select(events))
     assert to_events(row)[0].event == InputReceived("q", True, "ann")
     (answer,) = (await inputs.answers("acme", "1")).values()
@@ -204,10 +205,10 @@ async def test_same_answer_with_the_same_request_id_is_a_repeat(db: database.Dat
 
 
 async def test_wait_that_is_over(db: database.Database, inputs: SqlInputStore) -> None:
-    await waiting(db, "1", seconds=60)
-    assert await inputs.expired(datetime.now(UTC)) == []
-    (found,) = await inputs.expired(datetime.now(UTC) + timedelta(seconds=61))
+    await waiting(db, "1", seconds=-1)
+    (found,) = await inputs.due()
     assert found.execution_id == "1"
+    assert not await inputs.wake("acme", "1"), "it waits for nothing but an answer"
     ended = ExecutionCancelled("enough", {})
     results = await asyncio.gather(*(inputs.end("acme", "1", ended) for _ in range(3)))
     assert sorted(results) == [False, False, True]
@@ -219,7 +220,7 @@ async def test_wait_that_is_over(db: database.Database, inputs: SqlInputStore) -
 async def test_run_that_was_to_be_cancelled_as_it_began_to_wait(db: database.Database, inputs: SqlInputStore) -> None:
     made = await waiting(db)
     await SqlExecutionStore(db).request_cancel("acme", "1", "enough")
-    (found,) = await inputs.expired(datetime.now(UTC))
+    (found,) = await inputs.due()
     assert (found.execution_id, found.cancel_reason) == (made.execution_id, "enough")
 
 

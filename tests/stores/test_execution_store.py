@@ -33,11 +33,15 @@ from services.execution.model.events import (
     MemberCompleted,
     MemberStarted,
     ReasoningDelta,
+    SignalReceived,
     StateChanged,
+    StepCompleted,
+    StepStarted,
     ToolCallCompleted,
     ToolCallProgress,
     ToolCallStarted,
     UsageReported,
+    WaitStarted,
 )
 from services.execution.model.executions import ExecuteRequest, Execution, OnDisconnect, Status, Usage
 from services.execution.model.journal import Step, StepKind
@@ -260,6 +264,12 @@ EXAMPLES: Sequence[Event] = [
     MemberStarted(3, "what?", team_id="crew"),
     HandedOff("a", "b", "money"),
     MemberCompleted("that", {"a": 1}, USAGE, 0.5),
+    StepStarted("draft", "agent", 2, 3),
+    StepCompleted("draft", "STEP_OUTCOME_COMPLETED", [1, {"a": None}, "x"], None, 2, 3),
+    StepCompleted("draft", "STEP_OUTCOME_FAILED", None, errors.to_dict(errors.Unavailable("gone")), 1, 0),
+    WaitStarted("2026-01-02T03:04:05.678901+00:00", ""),
+    WaitStarted(None, "go"),
+    SignalReceived("go", "s1", {"by": None}, "ann"),
     MemberCompleted("", None, USAGE, 0.5, errors.to_dict(errors.Unavailable("gone"))),
     InputReceived("c", None, "ann"),
     InputReceived("c", False),

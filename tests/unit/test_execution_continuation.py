@@ -44,8 +44,11 @@ class Store:
         self.ended.append(event)
         return True
 
-    async def expired(self, now: datetime) -> Sequence[Execution]:
+    async def due(self) -> Sequence[Execution]:
         return self.late
+
+    async def wake(self, tenant: str, execution_id: str) -> bool:
+        return False
 
 
 def execution(status: Status = Status.INPUT_REQUIRED) -> Execution:
@@ -96,7 +99,7 @@ async def test_what_only_the_store_can_judge(given: InputAnswer, status: Status)
 async def test_wait_that_is_over_fails_the_run() -> None:
     store = Store()
     store.late = [execution(), replace(execution(), cancel_reason="enough")]
-    await Continuation(store).expire()
+    await Continuation(store).look()
     failed, cancelled = store.ended
     assert isinstance(failed, ExecutionFailed)
     assert failed.error["reason"] == "INPUT_EXPIRED"

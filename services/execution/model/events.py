@@ -113,6 +113,43 @@ class ToolSourceChanged(Event):
 
 
 @dataclass(slots=True)
+class StepStarted(Event):
+    kind = "step_started"
+    step_id: str
+    step_kind: str
+    attempt: int
+    iteration: int
+
+
+@dataclass(slots=True)
+class StepCompleted(Event):
+    kind = "step_completed"
+    step_id: str
+    outcome: str
+    output: Any
+    error: dict[str, Any] | None
+    """As libs.errors.to_dict makes it."""
+    attempt: int
+    iteration: int
+
+
+@dataclass(slots=True)
+class WaitStarted(Event):
+    kind = "wait_started"
+    wake_time: str | None
+    signal: str
+
+
+@dataclass(slots=True)
+class SignalReceived(Event):
+    kind = "signal_received"
+    name: str
+    signal_id: str
+    payload: Any
+    subject: str
+
+
+@dataclass(slots=True)
 class ContentRestarted(Event):
     kind = "content_restarted"
     from_sequence: int

@@ -18,6 +18,7 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
     QUEUED = "queued"
     INPUT_REQUIRED = "input_required"
+    WAITING = "waiting"
 
 
 class SessionPolicy(StrEnum):
@@ -108,7 +109,9 @@ class Execution:
     priority: int = 0
     queue_position: int = 0
     input_required: Mapping[str, Any] | None = None
-    """While it waits for input: as the event of that name."""
+    """While it waits for input: as the event of that name. Of one that has waited: what it had asked, and for which
+    time it was woken.
+    """
     target_kind: TargetKind = TargetKind.AGENT
 
     @property

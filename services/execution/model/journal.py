@@ -15,6 +15,10 @@ class StepKind(StrEnum):
     TOOL = "tool"
     MEMBER = "member"
     """The run of a member as a whole: step 0 of its own scope."""
+    STEP = "step"
+    """A try at a step of a workflow: the scope is its own."""
+    WAIT = "wait"
+    SIGNAL = "signal"
 
 
 @dataclass(frozen=True, slots=True)

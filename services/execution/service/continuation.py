@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -15,10 +15,18 @@ import referencing.exceptions
 from libs import errors
 from libs.errors import Violation
 from libs.identity import Caller
-from services.execution.model.events import Event, ExecutionCancelled, ExecutionFailed, InputRequired
+from services.execution.model.events import (
+    Event,
+    ExecutionCancelled,
+    ExecutionFailed,
+    InputRequired,
+    Source,
+    ToolCallStarted,
+)
 from services.execution.model.executions import Execution, Status
 from services.execution.model.inputs import Answering, InputAnswer, Kind, Question
 from services.execution.model.tools import BoundTool, ToolResult
+from services.execution.service.journal import Past, input_id
 from services.execution.service.schemas import validator
 from services.execution.service.tools import violations
 
@@ -32,10 +40,15 @@ class InputStore(Protocol):
         """Takes the answers, all or none; True once no question is open and the run is queued to go on."""
 
     async def end(self, tenant: str, execution_id: str, event: Event) -> bool:
-        """Ends a run that waits for input; False if it does not, or no longer."""
+        """Ends a run that holds no process; False if it does, or has ended."""
 
-    async def expired(self, now: datetime) -> Sequence[Execution]:
-        """Runs whose wait is over, for its time or because they are to be cancelled."""
+    async def due(self) -> Sequence[Execution]:
+        """Runs whose wait is over: for the time, a signal that has just come, or because they are to be cancelled."""
+
+    async def wake(self, tenant: str, execution_id: str) -> bool:
+        """Lets a run go on whose time has come, or for which there is a signal; False if it waited for nothing but an
+        answer.
+        """
 
 
 class Continuation:
@@ -53,11 +66,12 @@ class Continuation:
         given = Answering(answers, caller.subject, request_id)
         return await self._store.answer(caller.tenant, execution.execution_id, given)
 
-    async def expire(self) -> None:
-        """Ends runs that have waited for too long, or that somebody wanted cancelled as they began to wait; approvals
-        that are waited for less long are refused instead.
+    async def look(self) -> None:
+        """Lets runs go on whose time has come; ends those that nobody has answered, or that somebody wanted cancelled
+        as they began to wait. Approvals that are waited for less long are refused instead.
         """
-        for execution in await self._store.expired(now := datetime.now(UTC)):
+        now = datetime.now(UTC)
+        for execution in await self._store.due():
             usage = dict(execution.usage)
             if execution.cancel_reason is not None:
                 await self.end(execution, ExecutionCancelled(execution.cancel_reason, usage))
@@ -65,12 +79,17 @@ class Continuation:
             if overdue := await self._overdue(execution, now):
                 await self._refuse(execution, overdue)
                 continue
+            with contextlib.suppress(errors.NotFound):  # deleted meanwhile
+                if await self._store.wake(execution.tenant, execution.execution_id):
+                    continue
+            if not _is_over(execution.input_required or {}, now):
+                continue  # by the clock of the database
             error = errors.DeadlineExceeded("nobody has answered in time", reason="INPUT_EXPIRED")
             await self.end(execution, ExecutionFailed(errors.to_dict(error), usage))
 
     async def _overdue(self, execution: Execution, now: datetime) -> Sequence[str]:
         """Open questions that are answered with a no."""
-        asked = (execution.input_required or {})["requests"]
+        asked = (execution.input_required or {}).get("requests", ())
         if not (over := [one["input_id"] for one in asked if _is_over(one, now)]):
             return []
         known = await self._store.answers(execution.tenant, execution.execution_id)
@@ -87,15 +106,28 @@ class Continuation:
 
 
 def required(questions: Sequence[Question], seconds: float) -> InputRequired:
-    """The event with which a run begins to wait, for so long at most."""
-    return InputRequired([dict(question) for question in questions], _in(seconds).isoformat())
+    """The event with which a run begins to wait, for so long at most, or for longer where a question itself says so."""
+    said = [question.get(Kind.STEP_APPROVAL.value, {}).get("expire_time") for question in questions]
+    own = [datetime.fromisoformat(time) for time in said if time]
+    until = max([datetime.now(UTC) + timedelta(seconds=seconds), *own])
+    return InputRequired([dict(question) for question in questions], until.isoformat())
 
 
-def _in(seconds: float) -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=seconds)
+def after_wait(found: Past, waited: Mapping[str, Any] | None) -> Past:
+    """With what the row of a run that has waited says of it."""
+    if waited is None:
+        return found
+    woken = datetime.fromisoformat(waited["woken"]) if waited.get("woken") else found.woken
+    return replace(found, asked=frozenset(waited.get("asked", ())), woken=woken)
 
 
-def _is_over(asked: Question, now: datetime) -> bool:
+def was_announced(source: Source, event: Event, found: Past) -> bool:
+    """The run had asked this before, and was woken before anybody answered."""
+    call_id = event.call_id if isinstance(event, ToolCallStarted) else ""
+    return bool(found.asked & {call_id, input_id(source, call_id)})
+
+
+def _is_over(asked: Mapping[str, Any], now: datetime) -> bool:
     return "expire_time" in asked and datetime.fromisoformat(asked["expire_time"]) <= now
 
 
@@ -151,7 +183,7 @@ def outcome(answer: InputAnswer) -> ToolResult | Permission:
             return ToolResult(orjson.dumps(value["values"]).decode())
         case Kind.USER_INPUT:
             return ToolResult(value.get("text", ""))
-        case Kind.EXTERNAL_TOOL:
+        case _:
             return ToolResult(value.get("output", ""), bool(value.get("is_error")))
 
 
@@ -176,6 +208,9 @@ def _check(execution: Execution, answers: Sequence[InputAnswer], known: Mapping[
 
 
 def _violations(asked: Question, answer: InputAnswer, field: str) -> list[Violation]:
+    if answer.kind is Kind.APPROVAL and Kind.STEP_APPROVAL.value in asked:
+        unfit = "arguments" in answer.value
+        return [Violation(f"{field}.approval.arguments", "are only for the approval of a tool")] if unfit else []
     if answer.kind.value not in asked:
         kind = next(kind for kind in Kind if kind.value in asked)
         return [Violation(f"{field}.answer", f"does not fit the question, which is {kind.value}")]

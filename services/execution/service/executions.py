@@ -27,7 +27,10 @@ from services.execution.service.news import News
 from services.execution.service.runs import TOUCH, Limits, Run, Runs
 from services.execution.service.targets import Targets
 from services.execution.service.tools import Tools, digest
+from services.execution.service.workflows.engine import Engine
+from services.execution.service.workflows.plan import timeout_of
 
+_MOST_STEPS: Final = 5000
 _RARER: Final = 10
 """Looks at runs of other processes are so many times rarer where news of them comes."""
 
@@ -80,7 +83,9 @@ class Executions:
         drain: Drain,
         limits: Limits,
         news: News,
+        engine: Engine,
     ) -> None:
+        self._engine = engine
         self._store, self._queue, self._admission, self._continuation = store, queue, admission, continuation
         self._events, self._configurations, self._targets, self._news = events, configurations, targets, news
         self._runs, self._tools, self._drain, self._limits = runs, tools, drain, limits
@@ -148,7 +153,8 @@ class Executions:
             budget=request.budget,
             priority=request.priority,
         )
-        until = datetime.now(UTC) + timedelta(seconds=self._time_allowed(request))
+        seconds = self._time_allowed(request, timeout_of(pinned.whole.spec))
+        until = datetime.now(UTC) + timedelta(seconds=seconds)
         asked_by = replace(request, scopes=tuple(sorted(caller.scopes)))
         assignment = Assignment(asked_by, pinned, caller.subject, until)
         if not await self._commit(execution, assignment, ticket):
@@ -190,8 +196,14 @@ class Executions:
         """Has the execution cancelled, wherever it is."""
         if run := self._runs.get(execution.execution_id):
             run.cancel(reason)
-        elif not await self._continuation.end(execution, ExecutionCancelled(reason, dict(execution.usage))):
+        elif not await self._end_parked(execution, ExecutionCancelled(reason, dict(execution.usage))):
             await self._store.request_cancel(execution.tenant, execution.execution_id, reason)
+
+    async def _end_parked(self, execution: Execution, event: ExecutionCancelled) -> bool:
+        """Ends a run that holds no process; False if it does, or has ended."""
+        if execution.target_kind is TargetKind.WORKFLOW:
+            return await self._engine.cancel(execution, event)
+        return await self._continuation.end(execution, event)
 
     async def _earlier(self, caller: Caller, request: ExecuteRequest, asked: str) -> str | None:
         found = await self._store.by_request(caller.tenant, request.request_id)
@@ -199,8 +211,10 @@ class Executions:
             raise errors.invalid("request_id", "came before with another request", reason="REQUEST_ID_REUSED")
         return found.execution_id if found else None
 
-    def _time_allowed(self, request: ExecuteRequest) -> float:
-        asked = request.timeout or self._limits.default_timeout
+    def _time_allowed(self, request: ExecuteRequest, of_target: float | None) -> float:
+        """What its target allows at most holds where nothing is asked for."""
+        asked = request.timeout or of_target or self._limits.default_timeout
+        asked = min(asked, of_target or asked)
         if request.on_disconnect is OnDisconnect.CONTINUE:
             return asked
         return deadline.narrowed(asked) or 0.0
@@ -212,8 +226,12 @@ class Executions:
         return replace(found, queue_position=await self._position(found))
 
     async def describe(self, caller: Caller, execution_id: str) -> tuple[Execution, Sequence[Step]]:
-        """An execution with its steps."""
-        return await self.get(caller, execution_id), await self._store.steps(caller.tenant, execution_id)
+        """An execution with its last steps."""
+        found = await self.get(caller, execution_id)
+        steps = await self._store.steps(caller.tenant, execution_id)
+        if len(steps) > _MOST_STEPS:
+            steps = sorted(steps, key=lambda step: step.start_time)[-_MOST_STEPS:]
+        return found, steps
 
     async def _position(self, execution: Execution) -> int:
         if execution.status is not Status.QUEUED:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from libs import errors
 from services.execution.model.events import ContentRestarted, Event, Source
@@ -27,6 +27,15 @@ class Journal(Protocol):
         """The journal of a member or step; `name` is the same however often the run is taken up, and no other part of
         this one has it.
         """
+
+    def known(self, number: int) -> Step | None:
+        """A step of this scope, as an earlier attempt has left it."""
+
+    def made(self, kind: StepKind) -> Sequence[Step]:
+        """The steps of that kind which earlier attempts have completed, of all scopes."""
+
+    def now(self) -> datetime:
+        """The time; not before that for which the run was woken, whatever this machine's clock says."""
 
     def input_id(self, call_id: str) -> str:
         """Under which a call asks."""
@@ -61,6 +70,9 @@ class Journal(Protocol):
         """Begins a tool's step once more that was completed with questions, which have answers now."""
 
 
+LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class Past:
     """What earlier attempts at a run have left."""
@@ -70,6 +82,13 @@ class Past:
     partial_from: Mapping[str, int] = field(default_factory=dict)
     """By scope, the first event of a model's turn that was not completed."""
     answers: Mapping[str, InputAnswer] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
+    """Ids of the questions that were put and still stand."""
+    woken: datetime = LONG_AGO
+    """The time that was waited for, and has come."""
+
+    def made(self, kind: StepKind) -> Sequence[Step]:
+        return [step for steps in self.steps.values() for step in steps.values() if step.kind is kind and step.end_time]
 
 
 class RunJournal:
@@ -81,6 +100,11 @@ class RunJournal:
         self._partial_from = past.partial_from.get(self.source.scope)
         self.mark: Callable[[], int] = record.mark
         self.room = record.room
+        self.known: Callable[[int], Step | None] = self._steps.get
+        self.made = past.made
+
+    def now(self) -> datetime:
+        return max(datetime.now(UTC), self._past.woken)
 
     def part(self, name: str, source_id: str) -> RunJournal:
         return RunJournal(self._record, self._past, within(self.source, name, source_id))
@@ -150,6 +174,11 @@ class Replay:
         self._past, self._say, self.source = past, say, source
         self._steps = past.steps.get(source.scope, {})
         self._missing: list[Step] = []
+        self.known: Callable[[int], Step | None] = self._steps.get
+        self.made = past.made
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
 
     @property
     def missing(self) -> bool:

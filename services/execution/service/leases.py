@@ -82,7 +82,7 @@ class Leases:
             self._runs.wanted.clear()
             try:
                 await self._renew()
-                await self._continuation.expire()
+                await self._continuation.look()
                 if self._claiming and asyncio.get_running_loop().time() >= self._patient_until:
                     await self._claim()
             except errors.Unavailable:

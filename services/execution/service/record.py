@@ -15,10 +15,13 @@ from services.execution.model.events import ContentDelta, Event, LoggedEvent, Re
 from services.execution.model.executions import Execution, Usage
 from services.execution.model.journal import Step
 from services.execution.model.sessions import Kept
+from services.execution.model.workflows import Parking
 
 _TAIL: Final = 512
 _ROOM: Final = 256 * 1024
 """Characters that may wait to be committed before a run has to."""
+_MOST: Final = 2000
+"""Events and steps, likewise."""
 _PIECE: Final = 8 * 1024
 """Characters of one delta: the smallest limit of a message holds it."""
 
@@ -35,6 +38,8 @@ class Append:
     steps: Sequence[Step] = ()
     kept: Kept | None = None
     """What the run leaves, with its last event."""
+    parking: Parking | None = None
+    """The run leaves its process, and waits for this."""
 
 
 class Committer(Protocol):
@@ -54,6 +59,8 @@ class Record:
         self.failure: errors.Error | None = None
         self.kept: Kept | None = None
         """What the run leaves with its terminal event."""
+        self._parking: Parking | None = None
+        self._parked = False
         self.moved = False
         """Another process goes on with it."""
         self.leaving = False
@@ -95,6 +102,11 @@ class Record:
         """Keeps a step together with the events before it."""
         self._add(step)
 
+    def park(self, parking: Parking) -> None:
+        """With what was appended before, and with what is before the next pause, the run leaves its process."""
+        self._parking = parking
+        self._add(None)
+
     def _add(self, what: Event | Step | None, source: Source | None = None) -> None:
         if self.failure:
             return
@@ -118,7 +130,7 @@ class Record:
 
     async def room(self) -> None:
         """Waits while too much waits to be committed."""
-        while self._size > _ROOM:
+        while self._size > _ROOM or len(self._pending) > _MOST:
             await self._wait()
 
     async def _wait(self) -> None:
@@ -138,7 +150,10 @@ class Record:
         self._size, self._taken = 0, self._appended
         owner = self.execution
         kept = self.kept if events and events[-1].event.terminal else None
-        return Append(owner.tenant, owner.execution_id, owner.attempts, events, self.usage.to_dict(), steps, kept)
+        usage, self._parked = self.usage.to_dict(), self._parking is not None
+        return Append(
+            owner.tenant, owner.execution_id, owner.attempts, events, usage, steps, kept, parking=self._parking
+        )
 
     def committed(self, events: Sequence[LoggedEvent]) -> None:
         self._tail.extend(events)
@@ -146,7 +161,9 @@ class Record:
         if events:
             self._committed = events[-1].sequence
             self.moved = self.moved or events[-1].event.pauses
-            self.ended = self.ended or self.moved or events[-1].event.terminal
+            self.ended = self.ended or events[-1].event.terminal
+        self.moved = self.moved or self._parked
+        self.ended = self.ended or self.moved
         self._notify()
 
     def broken(self, failure: errors.Error, *, moved: bool = False) -> None:

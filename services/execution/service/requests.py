@@ -10,7 +10,7 @@ import orjson
 
 from libs.errors import InvalidArgument, Violation
 from services.execution.model.executions import ExecuteRequest
-from services.execution.model.targets import Spec
+from services.execution.model.targets import Spec, TargetKind
 from services.execution.service import history, schemas
 from services.execution.service.sessions import check_state
 
@@ -21,8 +21,15 @@ _SCHEMES: Final = ("https://", "http://", "data:")
 
 def check(request: ExecuteRequest, spec: Spec) -> None:
     check_state(request.session_state, "session_state")
-    if violations := [*_of_history(request), *_of_media(request), *_of_schemas(request, spec)]:
+    if violations := [*_of_workflow(request), *_of_history(request), *_of_media(request), *_of_schemas(request, spec)]:
         raise InvalidArgument(violations)
+
+
+def _of_workflow(request: ExecuteRequest) -> Iterator[Violation]:
+    if request.target_kind is TargetKind.WORKFLOW:
+        for name in ("media", "history"):
+            if getattr(request, name):
+                yield Violation(name, "is not for workflows: their steps get what their expressions say")
 
 
 def _of_history(request: ExecuteRequest) -> Iterator[Violation]:

@@ -24,8 +24,9 @@ from services.execution.model.executions import Execution, OnDisconnect, Status,
 from services.execution.model.inputs import InputAnswer, InputNeeded
 from services.execution.model.journal import Step
 from services.execution.model.turns import Answer, Assignment, Work
+from services.execution.model.workflows import Parking
 from services.execution.service.admission import Admission, Ticket
-from services.execution.service.continuation import required
+from services.execution.service.continuation import after_wait, required, was_announced
 from services.execution.service.journal import Journal, Past, RunJournal, past
 from services.execution.service.log import EventLog, started
 from services.execution.service.outputs import Unfit
@@ -65,7 +66,7 @@ class TurnStore(Protocol):
     async def answers(self, tenant: str, execution_id: str) -> Mapping[str, InputAnswer]: ...
 
     async def end(self, tenant: str, execution_id: str, event: Event) -> bool:
-        """Ends a run that waits for input; False if it does not, or no longer."""
+        """Ends a run that holds no process; False if it does, or has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,10 @@ class Run:
             raise asyncio.CancelledError
         self._interruptible = True
 
-    def end(self, outcome: Event | None) -> None:
+    def end(self, outcome: Event | None, parking: Parking | None = None) -> None:
         self._interruptible = False
+        if parking is not None:
+            self.record.park(parking)
         if outcome is not None:
             self.record.append(outcome)
 
@@ -171,8 +174,9 @@ class Runs:
         ticket = self._admission.enter(
             execution.tenant, execution.execution_id, execution.session_id, execution.priority
         )
-        run = self._open(execution, assignment, past(steps, partial, answers), ticket)
-        if answers:  # who asks for a person's time does not expect to be watched meanwhile
+        waited = execution.input_required
+        run = self._open(execution, assignment, after_wait(past(steps, partial, answers), waited), ticket)
+        if answers or waited:  # who asks for a person's time does not expect to be watched meanwhile
             run.on_disconnect = OnDisconnect.CONTINUE
         self.unclaimed(run)
 
@@ -213,15 +217,17 @@ class Runs:
         identity.enter(_caller(record.execution, assignment))
         enter_depth(depth_of(record.execution.metadata))
         try:
-            outcome = await self._outcome(run, assignment, found)
-            run.end(outcome)
-            if outcome is None:
-                await self._hand_over(run)
-            else:
+            outcome, parking = await self._parted(run, assignment, found)
+            run.end(outcome, parking)
+            if outcome is not None:
                 _log_end(record, outcome)
+            elif parking is not None:
+                log.info("execution waits", execution_id=record.execution.execution_id, tenant=record.execution.tenant)
+            else:
+                await self._hand_over(run)
             while not record.ended:
                 await record.wait(self._limits.heartbeat)
-            if outcome is not None and outcome.pauses and run.cancel_reason is not None:
+            if parking is not None and run.cancel_reason is not None:
                 execution = record.execution
                 cancelled = ExecutionCancelled(run.cancel_reason, record.usage.to_dict())
                 await self._turns.end(execution.tenant, execution.execution_id, cancelled)
@@ -230,6 +236,17 @@ class Runs:
             self._runs.pop(record.execution.execution_id, None)
             if run.abandoned:
                 run.abandoned.cancel()
+
+    async def _parted(self, run: Run, assignment: Assignment, found: Past) -> tuple[Event | None, Parking | None]:
+        """The outcome; and where the run leaves its process to wait, what for."""
+        try:
+            return await self._outcome(run, assignment, found), None
+        except InputNeeded as needed:
+            for source, event in needed.announced:
+                if not was_announced(source, event, found):
+                    run.record.append(event, source)
+            asks = required(needed.questions, self._limits.input_timeout) if needed.questions else None
+            return asks, Parking.of(tuple(needed.waits))
 
     async def _outcome(self, run: Run, assignment: Assignment, found: Past) -> Event | None:
         """The terminal event; None where the run goes on in another process."""
@@ -251,10 +268,8 @@ class Runs:
             return ExecutionCancelled(run.cancel_reason, record.usage.to_dict())
         except TimeoutError:
             return _failed(errors.DeadlineExceeded("the execution's time ran out"), record.usage)
-        except InputNeeded as needed:
-            for source, event in needed.announced:
-                record.append(event, source)
-            return required(needed.questions, self._limits.input_timeout)
+        except InputNeeded:
+            raise
         except Unfit as unfit:
             return replace(_failed(unfit.error(), record.usage), raw_output=self._room.clipped(unfit.text))
         except errors.Error as error:

@@ -33,6 +33,7 @@ from services.execution.service.sources import (
     follow,
     idempotency_key,
 )
+from services.execution.service.workflows.plan import tools_of_steps
 
 __all__ = ["ToolError", "ToolSource", "Tools", "enter_key", "idempotency_key"]
 
@@ -243,6 +244,7 @@ def _references(spec: Spec) -> Iterator[Mapping[str, Any]]:
     yield from (one for one in spec.get("tools", ()) if not is_target(one["tool_id"]))
     for server in spec.get("mcp_server_ids", ()):
         yield {"tool_id": f"mcp/{server}/*"}
+    yield from ({"tool_id": tool_id} for tool_id in tools_of_steps(spec))
 
 
 def _meant(known: Mapping[str, Tool], pattern: str) -> Sequence[Tool]:

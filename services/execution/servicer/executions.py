@@ -12,16 +12,20 @@ from services.execution.service.executions import Executions
 from services.execution.service.listing import Listing
 from services.execution.service.replay import Replays
 from services.execution.service.sessions import Sessions
+from services.execution.service.signals import Signals
 from services.execution.servicer.inputs import to_answers
 from services.execution.servicer.sessions import SessionMethods
-from services.execution.servicer.translation import to_event, to_execution, to_request
+from services.execution.servicer.translation import to_event, to_execution, to_request, to_value
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ExecutionServicer(SessionMethods):
-    def __init__(self, executions: Executions, replays: Replays, sessions: Sessions, listing: Listing) -> None:
-        self._executions, self._replays, self._sessions, self._listing = executions, replays, sessions, listing
+    def __init__(
+        self, executions: Executions, signals: Signals, replays: Replays, sessions: Sessions, listing: Listing
+    ) -> None:
+        self._executions, self._signals, self._replays = executions, signals, replays
+        self._sessions, self._listing = sessions, listing
 
     async def Execute(
         self, request: execution_service_pb2.ExecuteRequest, context: Context
@@ -58,6 +62,18 @@ class ExecutionServicer(SessionMethods):
         answers = to_answers(request)
         found = await self._executions.answer(identity.current(), request.execution_id, answers, request.request_id)
         return execution_service_pb2.ContinueExecutionResponse(execution=to_execution(found))
+
+    async def SignalExecution(
+        self, request: execution_service_pb2.SignalExecutionRequest, context: Context
+    ) -> execution_service_pb2.SignalExecutionResponse:
+        found = await self._signals.send(
+            identity.current(),
+            request.execution_id,
+            request.name,
+            to_value(request.payload, "payload"),
+            request.request_id,
+        )
+        return execution_service_pb2.SignalExecutionResponse(execution=to_execution(found))
 
     async def ReplayExecution(
         self, request: execution_service_pb2.ReplayExecutionRequest, context: Context

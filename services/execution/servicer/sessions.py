@@ -31,6 +31,7 @@ _STATUS: Final = {
     execution_pb2.EXECUTION_STATUS_CANCELLED: Status.CANCELLED,
     execution_pb2.EXECUTION_STATUS_QUEUED: Status.QUEUED,
     execution_pb2.EXECUTION_STATUS_INPUT_REQUIRED: Status.INPUT_REQUIRED,
+    execution_pb2.EXECUTION_STATUS_WAITING: Status.WAITING,
 }
 
 

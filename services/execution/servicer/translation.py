@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from dynamicagents.execution.v1 import event_pb2, execution_pb2, execution_service_pb2
 from google.protobuf.json_format import MessageToDict, ParseDict
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import Struct, Value
 
 from libs import chat, errors, status
-from services.execution.model.events import ContentDelta, ExecutionCompleted, InputRequired, LoggedEvent
+from services.execution.model.events import (
+    ContentDelta,
+    ExecutionCompleted,
+    InputRequired,
+    LoggedEvent,
+    SignalReceived,
+    StepCompleted,
+)
 from services.execution.model.executions import ExecuteRequest, Execution, OnDisconnect, SessionPolicy, Status
 from services.execution.model.journal import Step, StepKind
 from services.execution.model.sessions import whole
 from services.execution.model.targets import TargetKind
+from services.execution.model.workflows import Outcome
 
+_VALUES: Final = {"payload", "output"}
 _STEP_BYTES: Final = 512
 _ON_DISCONNECT: Final = {
     execution_service_pb2.ON_DISCONNECT_UNSPECIFIED: OnDisconnect.GRACE,
@@ -30,6 +39,7 @@ _STATUS: Final = {
     Status.CANCELLED: execution_pb2.EXECUTION_STATUS_CANCELLED,
     Status.QUEUED: execution_pb2.EXECUTION_STATUS_QUEUED,
     Status.INPUT_REQUIRED: execution_pb2.EXECUTION_STATUS_INPUT_REQUIRED,
+    Status.WAITING: execution_pb2.EXECUTION_STATUS_WAITING,
 }
 _KIND: Final[Mapping[str | None, TargetKind]] = {f"{kind.value}_id": kind for kind in TargetKind}
 _SESSION_POLICY: Final = {
@@ -69,6 +79,16 @@ def to_data(struct: Struct, field: str) -> dict[str, Any]:
         raise errors.invalid(field, "has a number that is not finite") from None
 
 
+def to_value(value: Value, field: str) -> Any:
+    """None where it is unset."""
+    if value.WhichOneof("kind") is None:
+        return None
+    try:
+        return whole(MessageToDict(value))
+    except ValueError:
+        raise errors.invalid(field, "has a number that is not finite") from None
+
+
 def to_event(execution_id: str, logged: LoggedEvent) -> event_pb2.ExecuteEvent:
     message = event_pb2.ExecuteEvent(execution_id=execution_id, sequence=logged.sequence, time=logged.time)
     message.source.path.extend(logged.path)
@@ -85,6 +105,12 @@ def to_event(execution_id: str, logged: LoggedEvent) -> event_pb2.ExecuteEvent:
         fields["usage"] = to_usage(fields["usage"])
     if fields.get("error"):
         fields["error"] = status.to_status(errors.from_dict(fields["error"]))
+    if isinstance(logged.event, StepCompleted | SignalReceived):
+        fields |= {name: ParseDict(fields[name], Value()) for name in _VALUES & fields.keys()}
+    if fields.get("wake_time"):
+        fields["wake_time"] = datetime.fromisoformat(fields["wake_time"])
+    if fields.get("outcome") and fields["outcome"] != Outcome.COMPLETED:
+        del fields["output"]
     if "duration" in fields:
         fields["duration"] = timedelta(seconds=fields["duration"])
     part = getattr(message, logged.event.kind)
@@ -151,6 +177,9 @@ def _step(step: Step) -> execution_pb2.Step:
         model=step.name if step.kind is StepKind.MODEL else None,
         tool_id=step.name if step.kind is StepKind.TOOL else None,
         member=step.name if step.kind is StepKind.MEMBER else None,
+        workflow_step=step.name if step.kind is StepKind.STEP else None,
+        wait=step.name if step.kind is StepKind.WAIT else None,
+        signal=step.name if step.kind is StepKind.SIGNAL else None,
         scope=step.scope,
         call_id=step.call_id,
         request_digest=step.digest,

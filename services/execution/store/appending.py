@@ -23,7 +23,7 @@ from services.execution.store.tool_calls import record_row
 
 def is_plain(append: Append) -> bool:
     last = append.events[-1].event if append.events else None
-    return append.kept is None and not (last and (last.terminal or last.pauses))
+    return append.kept is None and append.parking is None and not (last and (last.terminal or last.pauses))
 
 
 def keep_steps(insert: Any) -> Any:

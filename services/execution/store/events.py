@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -21,6 +20,7 @@ from services.execution.store.calls import is_watched, tell
 from services.execution.store.rows import event_row, progress, step_row, to_events
 from services.execution.store.tables import events, executions, tool_calls
 from services.execution.store.tool_calls import record_row
+from services.execution.store.waits import clock, parked, wake_for_mail
 
 LIVE: Final = (Status.QUEUED.value, Status.RUNNING.value)
 
@@ -32,8 +32,7 @@ class SqlEventStore:
         self._many = asyncio.Lock()
 
     def _now(self) -> Any:
-        """The database's clock where it has one: those of several machines differ."""
-        return datetime.now(UTC) if self._db.is_sqlite else sa.func.clock_timestamp(type_=sa.DateTime(timezone=True))
+        return clock(self._db)
 
     async def events(self, tenant: str, execution_id: str, *, after: int, limit: int) -> Sequence[LoggedEvent]:
         query = (
@@ -74,6 +73,8 @@ class SqlEventStore:
                 rows += [event_row(append.tenant, append.execution_id, event) for event in append.events]
                 steps += [step_row(append.tenant, append.execution_id, step) for step in append.steps]
                 records += [record_row(append.tenant, step.record) for step in append.steps if step.record]
+                if append.parking:
+                    await wake_for_mail(connection, append.tenant, append.execution_id, append.parking)
                 if append.kept:
                     await sessions.keep(connection, append.tenant, append.execution_id, append.kept)
             if rows:
@@ -102,6 +103,8 @@ def _moved_on(append: Append) -> sa.Update:
     values = progress(append.events[-1]) if append.events else {}
     if any(step.end_time for step in append.steps):
         values["deaths"] = 0
+    if append.parking:
+        values |= parked(append.parking, values)
     mine = running(append.tenant, append.execution_id).where(executions.c.attempts == append.attempt)
     if append.events:
         mine = mine.where(executions.c.last_sequence == append.events[0].sequence - 1)

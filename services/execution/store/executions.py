@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -18,8 +18,7 @@ from services.execution.store.calls import call_out
 from services.execution.store.events import LIVE, SqlEventStore, running
 from services.execution.store.rows import columns, event_row, job_row, to_assignment, to_execution, to_step
 from services.execution.store.tables import events, executions, jobs, journal
-
-_LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+from services.execution.store.waits import LONG_AGO, PARKED
 
 
 class SqlExecutionStore(SqlEventStore):
@@ -47,7 +46,9 @@ class SqlExecutionStore(SqlEventStore):
         return to_execution(rows[0]) if rows else None
 
     async def request_cancel(self, tenant: str, execution_id: str, reason: str) -> None:
-        await self._change(tenant, execution_id, cancel_reason=reason)
+        """One that holds no process is found by its lease."""
+        lease = sa.case((executions.c.status.in_(PARKED), LONG_AGO), else_=executions.c.lease_time)
+        await self._change(tenant, execution_id, cancel_reason=reason, lease_time=lease)
 
     async def touch(self, tenant: str, execution_id: str, at: datetime) -> None:
         await self._change(tenant, execution_id, watch_time=at)
@@ -125,7 +126,7 @@ class SqlExecutionStore(SqlEventStore):
     async def release(self, execution: Execution) -> None:
         mine = running(execution.tenant, execution.execution_id).where(executions.c.attempts == execution.attempts)
         async with self._db.write() as connection:
-            await connection.execute(mine.values(owner="", lease_time=_LONG_AGO))
+            await connection.execute(mine.values(owner="", lease_time=LONG_AGO))
             await call_out(self._db, connection)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from libs.database import Database
 from services.execution.store.rows import compacted_row, is_text
 from services.execution.store.session_tables import pins
-from services.execution.store.tables import answers, events, executions, jobs, journal, tool_calls
+from services.execution.store.tables import answers, events, executions, jobs, journal, signals, tool_calls
 
 
 class SqlRetentionStore:
@@ -59,7 +59,7 @@ def _of(table: sa.Table, row: Any) -> sa.ColumnElement[bool]:
 
 async def _forgotten(connection: AsyncConnection, row: Any) -> int:
     await connection.execute(events.delete().where(_of(events, row), events.c.sequence < row.last_sequence))
-    for table in (journal, jobs, answers, pins):
+    for table in (journal, jobs, answers, signals, pins):
         await connection.execute(table.delete().where(_of(table, row)))
     oldest = executions.update().where(_of(executions, row)).values(oldest_sequence=row.last_sequence)
     await connection.execute(oldest)

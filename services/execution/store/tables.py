@@ -87,6 +87,19 @@ journal = sa.Table(
     sa.Column("end_time", _time),
     sa.Column("end_sequence", sa.BigInteger, nullable=False),
 )
+signals = sa.Table(
+    "signals",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("execution_id", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("signal_id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("payload", _json, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("create_time", _time, nullable=False),
+    sa.UniqueConstraint("tenant", "execution_id", "signal_id", name="signals_id"),
+)
 answers = sa.Table(
     "answers",
     metadata,

@@ -17,7 +17,7 @@ from services.execution.gateways.agno.model import RouterModel
 from services.execution.gateways.agno.turns import Models, ToolCaller, Turns, model_of
 from services.execution.model.events import Event, Source, UsageReported
 from services.execution.model.executions import ExecuteRequest, Usage
-from services.execution.model.journal import Step
+from services.execution.model.journal import Step, StepKind
 from services.execution.model.targets import Agent
 from services.execution.model.tools import BoundTool, Tool, ToolResult
 from services.execution.model.turns import Answer, Job, ModelCall, ModelPiece, ToolCall
@@ -155,6 +155,15 @@ class _WarmJournal:
         pass
 
     again = emit
+
+    def known(self, number: int) -> None:
+        return None
+
+    def made(self, kind: StepKind) -> Sequence[Step]:
+        return ()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
 
     def input_id(self, call_id: str) -> str:
         return call_id
