@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import agents, bundles, executions, operations, run, schemas, secrets, sessions, suite, tools
+from cli import agents, bundles, executions, graph, operations, run, schemas, secrets, sessions, suite, tools
 from cli.output import Failure, fail
 from libs.config import StartError
 from libs.supervisor import START_FAILED
@@ -25,6 +25,7 @@ app.command("apply")(bundles.apply)
 app.command("export")(bundles.export)
 app.command("schema")(schemas.schema)
 app.command("run")(run.run)
+app.command("graph")(graph.graph)
 app.command("demo", hidden=True)(suite.demo)
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final
 import grpc
 import typer
 from dynamicagents.execution.v1 import event_pb2, execution_pb2, execution_service_pb2, execution_service_pb2_grpc
+from google.protobuf.json_format import Parse as ParseText
+from google.protobuf.json_format import ParseError
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -14,7 +16,7 @@ from cli.connection import PORT_BASE, PortBase, call
 from cli.output import Failure, Json, console, print_json
 from cli.run import View, conclude
 
-app = typer.Typer(help="Executions: list, get, watch, cancel.", no_args_is_help=True)
+app = typer.Typer(help="Executions: list, get, watch, signal, cancel.", no_args_is_help=True)
 ExecutionId = Annotated[str, typer.Argument(metavar="EXECUTION_ID")]
 _PREFIX: Final = "EXECUTION_STATUS_"
 _STATUSES: Final = {
@@ -50,13 +52,13 @@ def list_(
             print_json(execution)
         return
     table = Table(
-        Column("execution", no_wrap=True, min_width=36), "agent", "status", "session", "input", "begun", box=None
+        Column("execution", no_wrap=True, min_width=36), "target", "status", "session", "input", "begun", box=None
     )
     for execution in found:
         begun = execution.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
         asked = escape(" ".join(execution.input.split())[:40])
         table.add_row(
-            execution.execution_id, execution.agent_id, _name(execution), escape(execution.session_id), asked, begun
+            execution.execution_id, _target(execution), _name(execution), escape(execution.session_id), asked, begun
         )
     console.print(table if found else "no executions")
 
@@ -111,11 +113,34 @@ def cancel(
     _print(call("execution", port_base, use, as_json=as_json), as_json=as_json)
 
 
+@app.command()
+def signal(
+    execution_id: ExecutionId,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    payload: Annotated[str, typer.Argument(metavar="[JSON]", help="What it carries.")] = "",
+    request_id: Annotated[str, typer.Option(help="The same signal with the same id is sent once.")] = "",
+    port_base: PortBase = PORT_BASE,
+    as_json: Json = False,
+) -> None:
+    """Sends a signal to a workflow that waits for it, or will."""
+    request = execution_service_pb2.SignalExecutionRequest(execution_id=execution_id, name=name, request_id=request_id)
+    if payload:
+        try:
+            ParseText(payload, request.payload)
+        except ParseError:
+            raise Failure(f"JSON: {payload!r} is none", as_json=as_json) from None
+
+    async def use(channel: grpc.aio.Channel, options: dict[str, Any]) -> execution_pb2.Execution:
+        return (await _stub(channel).SignalExecution(request, **options)).execution
+
+    _print(call("execution", port_base, use, as_json=as_json), as_json=as_json)
+
+
 def _print(execution: execution_pb2.Execution, *, as_json: bool) -> None:
     if as_json:
         print_json(execution)
         return
-    console.print(f"[bold]{execution.execution_id}[/bold] {_name(execution)}, agent {execution.agent_id}")
+    console.print(f"[bold]{execution.execution_id}[/bold] {_name(execution)}, {_target(execution)}")
     console.print(f"input   {escape(execution.input)}", soft_wrap=True)
     if execution.output:
         console.print(f"output  {escape(execution.output)}", soft_wrap=True)
@@ -126,9 +151,15 @@ def _print(execution: execution_pb2.Execution, *, as_json: bool) -> None:
         f"took    {usage.total_tokens} tokens, {usage.model_calls} model calls, {usage.tool_calls} tool calls"
     )
     for step in execution.steps:
-        what = step.model or step.tool_id
+        what = getattr(step, step.WhichOneof("kind") or "tool_id")
+        what = f"{step.scope}: {what}" if step.scope else what
         outcome = "failed" if step.is_error else "done" if step.completed else "under way"
         console.print(f"  {step.step:>3}  {escape(what)} {outcome}")
+
+
+def _target(execution: execution_pb2.Execution) -> str:
+    kind = str(execution.WhichOneof("target") or "agent_id")
+    return f"{kind.removesuffix('_id')} {getattr(execution, kind)}"
 
 
 def _name(execution: execution_pb2.Execution) -> str:

@@ -34,6 +34,8 @@ async def _answer(request: execution_pb2.InputRequest) -> execution_service_pb2.
     match request.WhichOneof("kind"):
         case "approval":
             found.approval.approved = await _is_yes(f"Allow {_call(request.approval)}? [y/N] ")
+        case "step_approval":
+            found.approval.approved = await _is_yes(f"{request.step_approval.question} [y/N] ")
         case "external_tool":
             found.tool_result.output = await _line(f"{_call(request.external_tool)} returns: ")
         case "user_input" if request.user_input.HasField("schema"):

@@ -18,21 +18,26 @@ from rich.markup import escape
 from cli import questions
 from cli.connection import PORT_BASE, PortBase, call
 from cli.output import Failure, Json, console, print_json, status_failure
+from cli.tree import LiveTree
 
 _CLIP: Final = 500
 
 
 def run(
-    agent_id: Annotated[str, typer.Argument(metavar="AGENT_ID")],
-    text: Annotated[str, typer.Argument(metavar="INPUT", help="What to do or to answer.")],
+    words: Annotated[
+        list[str], typer.Argument(metavar="[AGENT_ID] INPUT", help="Who runs, and what to do or to answer.")
+    ],
+    team: Annotated[str, typer.Option(help="Runs this team, in place of an agent.")] = "",
+    workflow: Annotated[str, typer.Option(help="Runs this workflow, in place of an agent.")] = "",
     session: Annotated[str, typer.Option(help="Session to keep with the run.")] = "",
-    revision: Annotated[int, typer.Option(min=0, help="Revision of the agent; 0 is the current one.")] = 0,
+    revision: Annotated[int, typer.Option(min=0, help="Revision of what runs; 0 is the current one.")] = 0,
     timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds the run may take.")] = None,
     port_base: PortBase = PORT_BASE,
     as_json: Json = False,
 ) -> None:
-    """Runs an agent and streams its answer; Ctrl-C cancels the run."""
-    request = execution_service_pb2.ExecuteRequest(agent_id=agent_id, input=text, session_id=session, revision=revision)
+    """Runs an agent, a team or a workflow and streams what it does; Ctrl-C cancels the run."""
+    target, text = _asked(words, team, workflow)
+    request = execution_service_pb2.ExecuteRequest(**target, input=text, session_id=session, revision=revision)
     if timeout is not None:
         request.timeout.FromMilliseconds(int(timeout * 1000))
 
@@ -40,6 +45,19 @@ def run(
         return await stream(channel, request, options, as_json=as_json)
 
     conclude(call("execution", port_base, use, as_json=as_json, timeout=None), as_json=as_json)
+
+
+def _asked(words: list[str], team: str, workflow: str) -> tuple[dict[str, Any], str]:
+    """The target, by its field, and the input."""
+    if team and workflow:
+        raise typer.BadParameter("is not for use with --team", param_hint="--workflow")
+    if team or workflow:
+        if len(words) != 1:
+            raise typer.BadParameter("is one text, in quotes", param_hint="INPUT")
+        return ({"team_id": team} if team else {"workflow_id": workflow}), words[0]
+    if len(words) != 2:
+        raise typer.BadParameter("are an agent's id and one text, in quotes", param_hint="AGENT_ID INPUT")
+    return {"agent_id": words[0]}, words[1]
 
 
 async def stream(
@@ -63,7 +81,7 @@ async def stream(
         await stub.CancelExecution(asked, metadata=options["metadata"])
 
     cancelling = asyncio.create_task(cancel())
-    view = View()
+    view: View | LiveView = View() if request.WhichOneof("target") == "agent_id" else LiveView()
     events = stub.ExecuteStream(request, **options)
     answering = Answering(stub, options, events.cancel)
     try:
@@ -182,6 +200,30 @@ class View:
             f"model calls {usage.model_calls}, tool calls {usage.tool_calls} · execution {execution_id}[/dim]",
             soft_wrap=True,
         )
+
+
+class LiveView(View):
+    """Events of members and steps: the tree that they make, then the answer and the sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tree = LiveTree()
+
+    def line(self) -> None:
+        self._tree.stop()
+
+    def show(self, event: event_pb2.ExecuteEvent) -> None:
+        match event.WhichOneof("event"):
+            case "execution_completed":
+                self._tree.show(event)
+                self.line()
+                console.print(event.execution_completed.output, markup=False, soft_wrap=True)
+                super().show(event)
+            case "execution_failed" | "execution_cancelled" | "usage_reported":
+                self._tree.show(event)
+                super().show(event)
+            case _:
+                self._tree.show(event)
 
 
 def _clip(text: str) -> str:
