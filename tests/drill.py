@@ -31,6 +31,12 @@ WORDS = 12
 STAGGER = 0.12
 LEASE = 1.5
 _TEXT = ("content_delta", "reasoning_delta")
+_TIMES = (
+    ("tool_call_completed", "duration"),
+    ("member_completed", "duration"),
+    ("input_required", "expire_time"),
+    ("wait_started", "wake_time"),
+)
 _TERMINAL = ("execution_completed", "execution_failed", "execution_cancelled")
 
 
@@ -144,13 +150,20 @@ async def processes(ports: Sequence[int], folder: Path, settings: dict[str, str]
 
 
 async def drill(
-    servers: list[Process], client: Client, kills: int, at_once: int, effects: Path, how: int = signal.SIGKILL
+    servers: list[Process],
+    client: Client,
+    kills: int,
+    at_once: int,
+    effects: Path,
+    how: int = signal.SIGKILL,
+    check: Callable[[Outcome, Any, Path], None] | None = None,
 ) -> Figures:
     """Ends the serving process until `kills` executions were interrupted, and checks what their clients have read."""
+    check = check or check_agent
     figures, started = Figures(), time.perf_counter()
     serving, other = servers
     (golden,) = await client([serving.address, other.address], "golden", 1)
-    expected = told(golden.events)
+    expected = golden.events
     while figures.interrupted < kills:
         reading = asyncio.create_task(client([serving.address, other.address], f"round-{figures.kills}", at_once))
         await asyncio.sleep(random.uniform(0.1, 1.0) + STAGGER * at_once / 2)
@@ -168,13 +181,28 @@ async def drill(
     return figures
 
 
-def check(outcome: Outcome, expected: list[Any], effects: Path) -> None:
+def check_agent(outcome: Outcome, golden: Sequence[event_pb2.ExecuteEvent], effects: Path) -> None:
     events = outcome.events
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
-    assert told(events) == expected
+    assert told(events) == told(golden)
     made = sorted(path.name for path in effects.glob(f"{events[0].execution_id} *"))
     keys = [f"{events[0].execution_id} {step}" for step in range(1, TURNS * (CALLS + 1) + 1)]
     assert len(made) == TURNS * CALLS == len({name.rsplit(" ", 1)[0] for name in made} & set(keys)), made
+
+
+def check_parts(outcome: Outcome, golden: Sequence[event_pb2.ExecuteEvent], effects: Path) -> None:
+    """Of a run with members or steps: each scope has its golden list, and each tool call its one effect."""
+    events = outcome.events
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert told_by_scope(events) == told_by_scope(golden)
+    made = [path.name for path in effects.glob(f"{events[0].execution_id} *")]
+    assert len(made) == len(list(effects.glob(f"{golden[0].execution_id} *")))
+    assert len(made) == sum(event.HasField("tool_call_started") for event in events)
+
+
+def told_by_scope(events: Sequence[event_pb2.ExecuteEvent]) -> dict[str, list[Any]]:
+    scopes = dict.fromkeys(event.source.scope for event in events)
+    return {scope: told([event for event in events if event.source.scope == scope]) for scope in scopes}
 
 
 def count(figures: Figures, outcome: Outcome) -> None:
@@ -209,25 +237,32 @@ def _timeless(event: event_pb2.ExecuteEvent, kind: str) -> str:
     what.CopyFrom(event)
     for name in ("time", "sequence", "execution_id"):
         what.ClearField(name)
-    if kind == "tool_call_completed":
-        what.tool_call_completed.ClearField("duration")
+    for part, field_name in _TIMES:
+        if kind == part:
+            getattr(what, part).ClearField(field_name)
     return str(what)
 
 
-async def python_client(addresses: Sequence[str], name: str, at_once: int) -> list[Outcome]:
+async def python_client(addresses: Sequence[str], name: str, at_once: int, **target: str) -> list[Outcome]:
     channels = [grpc.aio.insecure_channel(address) for address in addresses]
     stubs: list[Any] = [execution_service_pb2_grpc.ExecutionServiceStub(channel) for channel in channels]
     try:
-        return list(await asyncio.gather(*(_stream(stubs, f"{name}-{n}", n * STAGGER) for n in range(at_once))))
+        return list(await asyncio.gather(*(_stream(stubs, f"{name}-{n}", n * STAGGER, target) for n in range(at_once))))
     finally:
         for channel in channels:
             await channel.close()
 
 
-async def _stream(stubs: Sequence[Any], request_id: str, delay: float) -> Outcome:
+async def flow_client(addresses: Sequence[str], name: str, at_once: int) -> list[Outcome]:
+    return await python_client(addresses, name, at_once, workflow_id="flow")
+
+
+async def _stream(stubs: Sequence[Any], request_id: str, delay: float, target: dict[str, str]) -> Outcome:
     await asyncio.sleep(delay)
     outcome, broken_at = Outcome(), 0.0
-    request = execution_service_pb2.ExecuteRequest(agent_id="helper", input="go", request_id=request_id)
+    target = target or {"agent_id": "helper"}
+    request = execution_service_pb2.ExecuteRequest(**target, input="go", request_id=request_id)
+    helping: list[asyncio.Task[None]] = []
     for attempt in range(1000):
         stub = stubs[attempt % len(stubs)]
         try:
@@ -237,6 +272,7 @@ async def _stream(stubs: Sequence[Any], request_id: str, delay: float) -> Outcom
                 if broken_at:
                     outcome.waited, broken_at = time.perf_counter() - broken_at, 0.0
                 outcome.events.append(event)
+                helping += [asyncio.create_task(give(stubs)) for give in _helps(event)]
             if outcome.events and outcome.events[-1].WhichOneof("event") in _TERMINAL:
                 return outcome
         except grpc.aio.AioRpcError as error:
@@ -246,6 +282,34 @@ async def _stream(stubs: Sequence[Any], request_id: str, delay: float) -> Outcom
         broken_at = broken_at or time.perf_counter()
         await asyncio.sleep(0.05)
     raise AssertionError(f"{request_id} has no end: {outcome.events[-1:]}")
+
+
+def _helps(event: event_pb2.ExecuteEvent) -> list[Callable[[Sequence[Any]], Coroutine[Any, Any, None]]]:
+    """What a run waits for, given once however often it takes."""
+    if event.HasField("input_required"):
+        asked = execution_service_pb2.ContinueExecutionRequest(execution_id=event.execution_id, request_id="answer")
+        for question in event.input_required.requests:
+            asked.answers.add(input_id=question.input_id, approval={"approved": True})
+        return [lambda stubs: _until_heard(stubs, "ContinueExecution", asked)]
+    if event.wait_started.signal:
+        sent = execution_service_pb2.SignalExecutionRequest(
+            execution_id=event.execution_id, name=event.wait_started.signal, request_id=event.source.scope
+        )
+        return [lambda stubs: _until_heard(stubs, "SignalExecution", sent)]
+    return []
+
+
+async def _until_heard(stubs: Sequence[Any], method: str, request: Any) -> None:
+    for attempt in range(1000):
+        try:
+            await getattr(stubs[attempt % len(stubs)], method)(request, timeout=20)
+            return
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                return
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+        await asyncio.sleep(0.05)
 
 
 async def _events(

@@ -45,3 +45,15 @@ def test_go_backend(suite: Suite, crm: Path) -> None:
         "InvalidArgument dynamic-agents INVALID_FIELD",
         "field input",
     ]
+    assert steps["workflow"].splitlines() == [
+        "asked Send it?",
+        "output delivered by truck",
+        "crm-flow completed",
+        "  both completed",
+        "    left completed",
+        "      crm-assistant completed",
+        "    right completed",
+        "      crm-assistant completed",
+        "  ok completed",
+        "  delivery completed",
+    ]

@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 from dynamicagents.execution.v1 import event_pb2
-from dynamicagents.registry.v1 import agent_pb2, agent_service_pb2, agent_service_pb2_grpc
+from dynamicagents.registry.v1 import (
+    agent_pb2,
+    agent_service_pb2,
+    agent_service_pb2_grpc,
+    workflow_pb2,
+    workflow_service_pb2,
+    workflow_service_pb2_grpc,
+)
+from google.protobuf.json_format import ParseDict
 
 from libs import database
 from services.execution.app import MIGRATIONS
@@ -20,12 +28,44 @@ from services.execution.config import ExecutionSettings
 from services.registry.config import RegistrySettings
 from tests import harness
 from tests.conftest import INTEROP
-from tests.drill import LEASE, DrillRouter, Outcome, Process, drill, processes, python_client
+from tests.drill import (
+    LEASE,
+    DrillRouter,
+    Outcome,
+    Process,
+    check_parts,
+    drill,
+    flow_client,
+    processes,
+    python_client,
+)
 from tests.suite.test_registry_process import free_port
 
 KILLS = int(os.environ.get("DYNAMIC_AGENTS_TEST_KILLS", "30"))
 AT_ONCE = 6 if KILLS <= 30 else 12
 GO = Path(__file__).parents[1] / "interop" / "go"
+
+
+def _count(step_id: str, n: str = "1") -> dict[str, Any]:
+    return {"step_id": step_id, "function": {"tool_id": "test/count", "arguments": {"n": n}}}
+
+
+FLOW = {
+    "steps": [
+        _count("first"),
+        {"step_id": "agent", "agent": {"agent_id": "helper"}},
+        {"step_id": "both", "parallel": {"branches": [{"steps": [_count("left")]}, {"steps": [_count("right")]}]}},
+        {"step_id": "ok", "approval": {"question": "'Go on?'"}},
+        _count("approved"),
+        {"step_id": "rest", "wait": {"delay": "0.4s"}},
+        {"step_id": "go", "wait": {"signal": "go"}},
+        {"step_id": "rounds", "loop": {"body": {"steps": [_count("round", "iteration")]}, "max_iterations": 3}},
+        {"step_id": "check", "condition": {"condition": "has(steps.round)", "then": {"steps": [_count("then")]}}},
+        _count("last"),
+    ],
+    "output": "[steps.first, steps.agent, steps.both, steps.last]",
+}
+"""Ten steps, with an approval and two waits in the middle."""
 
 
 @pytest.fixture
@@ -42,8 +82,11 @@ async def servers(
         agent = agent_pb2.Agent(agent_id="helper", spec=spec)
         stub: Any = agent_service_pb2_grpc.AgentServiceStub(channel)
         await stub.CreateAgent(agent_service_pb2.CreateAgentRequest(agent=agent))
+        flows: Any = workflow_service_pb2_grpc.WorkflowServiceStub(channel)
+        flow = ParseDict({"workflow_id": "flow", "spec": FLOW}, workflow_pb2.Workflow())
+        await flows.CreateWorkflow(workflow_service_pb2.CreateWorkflowRequest(workflow=flow))
         addresses = {"registry_address": registry.address, "router_address": router}
-        shared = {**addresses, "database_url": settings.database, "database_pool_size": "4"}
+        shared = {**addresses, "database_url": settings.database, "database_pool_size": "4", "wait_held": "0"}
         shared |= getattr(request, "param", {"lease": str(LEASE)})
         async with processes([free_port(), free_port()], tmp_path / "effects", shared) as started:
             yield started
@@ -83,6 +126,17 @@ async def test_killed_processes_lose_nothing_and_repeat_nothing(
     with capsys.disabled():
         print(f"\n{figures}")
     assert figures.interrupted >= KILLS
+
+
+@harness.only_postgres
+@pytest.mark.timeout(300 + 12 * KILLS)
+async def test_workflows_lose_nothing_and_repeat_nothing(
+    servers: list[Process], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = await drill(servers, flow_client, min(KILLS, 10), 4, tmp_path / "effects", check=check_parts)
+    with capsys.disabled():
+        print(f"\nworkflows: {figures}")
+    assert figures.interrupted >= min(KILLS, 10)
 
 
 @harness.only_postgres

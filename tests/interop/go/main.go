@@ -23,6 +23,7 @@ import (
 
 type crm struct {
 	agents     registryv1.AgentServiceClient
+	workflows  registryv1.WorkflowServiceClient
 	executions executionv1.ExecutionServiceClient
 }
 
@@ -35,7 +36,11 @@ func main() {
 	registryConn, executionConn := dial(*registry), dial(*execution)
 	defer registryConn.Close()
 	defer executionConn.Close()
-	c := crm{registryv1.NewAgentServiceClient(registryConn), executionv1.NewExecutionServiceClient(executionConn)}
+	c := crm{
+		registryv1.NewAgentServiceClient(registryConn),
+		registryv1.NewWorkflowServiceClient(registryConn),
+		executionv1.NewExecutionServiceClient(executionConn),
+	}
 
 	for _, step := range []struct {
 		name string
@@ -46,6 +51,7 @@ func main() {
 		{"cancel", c.cancelMidway},
 		{"resume", c.dropAndResume},
 		{"error", c.readErrorDetails},
+		{"workflow", c.runWorkflow},
 	} {
 		fmt.Printf("== %s\n", step.name)
 		if err := step.do(); err != nil {
