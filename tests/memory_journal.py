@@ -33,7 +33,7 @@ class MemoryJournal:
     def answer(self, call_id: str) -> None:
         return None
 
-    def made(self, call_id: str) -> bool:
+    def begun(self, call_id: str) -> bool:
         return any(step.call_id == call_id for step in self.steps.values())
 
     def again(self, event: Event) -> None:

@@ -138,7 +138,11 @@ def question(bound: BoundTool, call_id: str, arguments: Mapping[str, Any]) -> Qu
         return {"input_id": call_id, Kind.USER_INPUT.value: dict(arguments)}
     call = {"call_id": call_id, "tool_id": bound.tool.tool_id, "arguments": dict(arguments)}
     asked = {"input_id": call_id, bound.asks.value: call}
-    return {**asked, "expire_time": _in(bound.expires_after).isoformat()} if bound.expires_after else asked
+    return (
+        {**asked, "expire_time": (datetime.now(UTC) + timedelta(seconds=bound.expires_after)).isoformat()}
+        if bound.expires_after
+        else asked
+    )
 
 
 def unaskable(bound: BoundTool, arguments: Mapping[str, Any]) -> ToolResult | None:

@@ -43,7 +43,7 @@ class Journal(Protocol):
     def answer(self, call_id: str) -> InputAnswer | None:
         """The answer to what the call asked."""
 
-    def made(self, call_id: str) -> bool:
+    def begun(self, call_id: str) -> bool:
         """The call was begun by an earlier attempt."""
 
     def emit(self, event: Event) -> None: ...
@@ -121,7 +121,7 @@ class RunJournal:
     def answer(self, call_id: str) -> InputAnswer | None:
         return self._past.answers.get(self.input_id(call_id))
 
-    def made(self, call_id: str) -> bool:
+    def begun(self, call_id: str) -> bool:
         return any(step.call_id == call_id for step in self._steps.values())
 
     async def begin(self, step: Step, *events: Event) -> Step | None:
@@ -200,9 +200,9 @@ class Replay:
 
     def answer(self, call_id: str) -> InputAnswer | None:
         """What came of it is in the journal, if there was one."""
-        return InputAnswer(call_id, Kind.USER_INPUT) if self.made(call_id) else None
+        return InputAnswer(call_id, Kind.USER_INPUT) if self.begun(call_id) else None
 
-    def made(self, call_id: str) -> bool:
+    def begun(self, call_id: str) -> bool:
         return any(step.call_id == call_id for step in self._steps.values())
 
     def mark(self) -> int:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs import errors
+from libs.database import aware
 from services.execution.model.events import Event, InputReceived, LoggedEvent
 from services.execution.model.executions import Execution, Status
 from services.execution.model.inputs import Answering, InputAnswer, Kind, due
@@ -37,10 +38,7 @@ _MOST_SIGNALS: Final = 10_000
 class SqlInputStore(SqlAdmissionStore):
     async def answers(self, tenant: str, execution_id: str) -> Mapping[str, InputAnswer]:
         rows = await self._db.rows(_answers(tenant, execution_id))
-        return {
-            row.input_id: InputAnswer(row.input_id, Kind(row.kind), row.answer, row.subject, aware(row.create_time))
-            for row in rows
-        }
+        return {row.input_id: _given(row) for row in rows}
 
     async def answer(self, tenant: str, execution_id: str, given: Answering) -> bool:
         """Takes the answers, all or none; True once no question is open and the run is queued to go on.

@@ -177,7 +177,7 @@ class _WarmJournal:
     def answer(self, call_id: str) -> None:
         return None
 
-    def made(self, call_id: str) -> bool:
+    def begun(self, call_id: str) -> bool:
         return False
 
     async def begin(self, step: Step, *events: Event) -> Step | None:

@@ -404,7 +404,7 @@ class Turns:
         """What was allowed, or begun before, is not asked for again; what somebody allowed is called indeed."""
         if answer is not None:
             return replace(bound, cache_ttl=0.0)
-        if not bound.approvals or self.journal.made(call_id):
+        if not bound.approvals or self.journal.begun(call_id):
             return bound
         return asking(bound, facts(self.job.request, self.job.usage, arguments))
 
