@@ -108,7 +108,7 @@ async def test_listing_and_calling(bench: Bench, mode: str) -> None:
 
 
 async def test_the_same_over_grpc(bench: Bench) -> None:
-    at = await bench()
+    at = await bench(mcp_server_tools=OFFERED)
     await at.create(output_schema={"type": "object", "properties": {"answer": {"type": "integer"}}})
     at.router.turns = [text('{"answer": 42}')]
     channel, stub = rpc(at)
@@ -168,7 +168,7 @@ async def test_progress_and_cancellation_of_a_run(bench: Bench, mode: str) -> No
 
 
 async def test_a_caller_of_grpc_who_leaves_cancels_the_run(bench: Bench) -> None:
-    at = await bench()
+    at = await bench(mcp_server_tools=OFFERED)
     await at.create()
     at.router.turns = [[30.0]]
     channel, stub = rpc(at)

@@ -40,6 +40,7 @@ from services.execution.model.events import (
     ToolCallCompleted,
     ToolCallProgress,
     ToolCallStarted,
+    ToolSourceChanged,
     UsageReported,
     WaitStarted,
 )
@@ -263,6 +264,7 @@ EXAMPLES: Sequence[Event] = [
     CitationsReported([{"url": "https://example.com", "title": "", "quote": ""}]),
     MemberStarted(3, "what?", team_id="crew"),
     HandedOff("a", "b", "money"),
+    ToolSourceChanged("mcp/crm", "failed", "gone"),
     MemberCompleted("that", {"a": 1}, USAGE, 0.5),
     StepStarted("draft", "agent", 2, 3),
     StepCompleted("draft", "STEP_OUTCOME_COMPLETED", [1, {"a": None}, "x"], None, 2, 3),
