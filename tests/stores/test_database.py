@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,27 @@ async def test_connections_that_were_cut_are_replaced(settings: RegistrySettings
             await admin.execute(sa.text(f"{cut} pg_backend_pid()"))
         await engine.dispose()
         assert await resources.positions(["acme"]) == {}
+
+
+@harness.only_postgres
+async def test_connections_beside_the_pool(settings: RegistrySettings) -> None:
+    await database.migrate(settings, MIGRATIONS)
+    async with database.opened(settings, MIGRATIONS) as db:
+        asked = (db.fetch("SELECT pg_backend_pid(), pg_sleep(0.1)") for _ in range(6))
+        used = {rows[0][0] for rows in await asyncio.gather(*asked)}
+        assert 1 < len(used) < 6
+        engine = create_async_engine(settings.database)
+        async with engine.connect() as admin:
+            await admin.execute(
+                sa.text("SELECT pg_terminate_backend(pid) FROM unnest(CAST(:used AS int[])) AS pid"), {"used": [*used]}
+            )
+        await engine.dispose()
+        found: list[int] = []
+        for _ in range(len(used) + 1):
+            with suppress(errors.Unavailable):  # one that was cut a moment ago looks whole
+                found = [row[0] for row in await db.fetch("SELECT pg_backend_pid()")]
+        assert found
+        assert not used & {*found}
 
 
 @harness.only_postgres

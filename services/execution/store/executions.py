@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, Final
 
+import orjson
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.exc import IntegrityError
 
+from libs.drivers import Prepared
 from services.execution.model.events import ContentDelta, LoggedEvent, ReasoningDelta
 from services.execution.model.executions import Execution, Status
 from services.execution.model.journal import Step
@@ -96,14 +101,17 @@ class SqlExecutionStore(SqlEventStore):
     async def renew(self, owner: str, execution_ids: Collection[str], lease: float) -> Mapping[str, str | None]:
         if not execution_ids:
             return {}
-        mine = sa.and_(
-            executions.c.owner == owner, executions.c.status.in_(LIVE), executions.c.execution_id.in_(execution_ids)
-        )
-        until = self._now() + timedelta(seconds=lease)
-        renewed = executions.update().where(mine).values(lease_time=until)
-        async with self._many, self._db.write() as connection:
-            found = await connection.execute(renewed.returning(executions.c.execution_id, executions.c.cancel_reason))
-            return {row.execution_id: row.cancel_reason for row in found}
+        wanted, seconds, renewed = list(execution_ids), timedelta(seconds=lease), _renewed(self._db.is_sqlite)
+        async with self._many:
+            if self._db.is_sqlite:
+                row = renewed.row({"ids": orjson.dumps(wanted).decode(), "until": self._now() + seconds, "by": owner})
+                found: Sequence[Any] = await self._db.transact(
+                    lambda cursor: cursor.execute(renewed.sql, row).fetchall()
+                )
+            else:
+                row = renewed.row({"ids": wanted, "until": seconds, "by": owner})
+                found = await self._db.fetch(renewed.sql, *row)
+        return {one[0]: one[1] for one in found}
 
     async def claim(self, owner: str, lease: float, *, besides: Collection[str], limit: int) -> Sequence[Execution]:
         lapsed = (
@@ -128,6 +136,24 @@ class SqlExecutionStore(SqlEventStore):
         async with self._db.write() as connection:
             await connection.execute(mine.values(owner="", lease_time=LONG_AGO))
             await call_out(self._db, connection)
+
+
+@cache
+def _renewed(is_sqlite: bool) -> Prepared:
+    """Twice a second, as long as anything runs."""
+    if is_sqlite:
+        until: Any = sa.bindparam("until", type_=executions.c.lease_time.type)
+        ids: Any = sa.select(sa.func.json_each(sa.bindparam("ids", type_=sa.Text)).table_valued("value").c.value)
+    else:
+        until = sa.func.clock_timestamp() + sa.bindparam("until", type_=sa.Interval)
+        ids = sa.select(sa.func.unnest(sa.bindparam("ids", type_=postgresql.ARRAY(sa.Text))))
+    mine = executions.update().where(
+        executions.c.owner == sa.bindparam("by"),
+        sa.text("executions.status IN ('queued', 'running')"),
+        executions.c.execution_id.in_(ids),
+    )
+    told = mine.values(lease_time=until).returning(executions.c.execution_id, executions.c.cancel_reason)
+    return Prepared(told, sqlite.dialect() if is_sqlite else asyncpg.dialect())  # type: ignore[no-untyped-call]
 
 
 def _claimed(row: Any, owner: str, until: Any) -> sa.Update:
