@@ -34,7 +34,11 @@ _LOST: Final = ("08", "28", "3D", "53", "57")
 """Classes of SQLSTATE: no connection, refused, no such database, out of resources, shutting down."""
 _UNWRITABLE: Final = ("SQLITE_READONLY", "SQLITE_FULL", "SQLITE_IOERR")
 """A disk that is full, read-only or ill."""
-_NO_ANSWER: Final = (sa.exc.TimeoutError, OSError, sqlite3.OperationalError, asyncpg.InterfaceError)
+_NO_ANSWER: Final = (
+    *(sa.exc.TimeoutError, OSError, sqlite3.OperationalError),
+    *(asyncpg.InterfaceError, asyncpg.InternalClientError),
+)
+"""The last is what a connection raises that has heard of its end, but has not come to it."""
 log = structlog.get_logger()
 T = TypeVar("T")
 

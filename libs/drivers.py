@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
+from asyncpg import PostgresError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 T = TypeVar("T")
@@ -83,8 +84,14 @@ class PostgresLane:
             opened = await self._open()
             try:
                 found: Sequence[Any] = await opened.driver.fetch(sql, *values)
-            finally:
+            except PostgresError:
                 self._idle.append(opened)
+                raise
+            except BaseException:
+                opened.driver.terminate()
+                await opened.connection.close()
+                raise
+            self._idle.append(opened)
             return found
 
     async def _open(self) -> _Opened:
