@@ -58,7 +58,10 @@ def serve(port: int, file: str, upstream: str) -> None:
     }
     agents = [Agent(id=name, model=model, db=db, telemetry=False) for name, model in models.items()]
     app = AgentOS(agents=agents, db=db, telemetry=False).get_app()
-    uvicorn.run(app, host="127.0.0.1", port=port, loop="uvloop", log_level="error", access_log=False)
+    # Connections outlast the rounds of the others.
+    uvicorn.run(
+        app, host="127.0.0.1", port=port, loop="uvloop", log_level="error", access_log=False, timeout_keep_alive=3600
+    )
 
 
 if __name__ == "__main__":
