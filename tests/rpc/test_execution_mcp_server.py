@@ -181,7 +181,7 @@ async def test_a_caller_of_grpc_who_leaves_cancels_the_run(bench: Bench) -> None
 
 @pytest.mark.parametrize("mode", ERAS)
 async def test_changes_of_the_list_are_told(bench: Bench, mode: str) -> None:
-    at = await serving(bench, mcp_server_tools=("*",), **ALLOWED)
+    at = await serving(bench, mcp_server_tools=(*OFFERED, "mcp/*"), **ALLOWED)
     told = asyncio.Event()
 
     async def heard(message: Any) -> None:
