@@ -10,7 +10,7 @@ from typing import Any, Final
 import grpc
 from opentelemetry.sdk.trace import TracerProvider
 
-from libs import deadline, identity, status, telemetry
+from libs import correlation, deadline, identity, status, telemetry
 from libs.config import Settings
 
 DEFAULT_TIMEOUT: Final = 30.0
@@ -38,6 +38,8 @@ class _Outgoing:
 
     def _metadata(self, given: Any) -> grpc.aio.Metadata:
         metadata = grpc.aio.Metadata(*(given or ()))
+        if execution := correlation.current():
+            metadata.add(correlation.KEY, execution)
         caller = identity.current_or_none()
         if self._service_token:
             metadata.add("authorization", f"Bearer {self._service_token}")

@@ -46,6 +46,19 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
     otlp_endpoint: str | None = Field(None, description="OpenTelemetry collector, e.g. http://127.0.0.1:4317.")
+    trace_sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Part of the traces that begin here which is recorded; others go by their caller."
+    )
+    trace_payloads: bool = Field(False, description="Put what users, models and tools say into traces.")
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port of the Prometheus endpoint, each further worker's one higher; unset: none.",
+    )
+    metrics_labels: frozenset[Literal["tenant", "agent"]] = Field(
+        frozenset(), description="Names to tell apart in metrics: tenant, agent. Each multiplies the series."
+    )
     drain_grace: float = Field(10.0, ge=0, le=3600, description="Seconds that calls in flight get on SIGTERM.")
     max_message_bytes: int = Field(4 * 1024 * 1024, ge=65536, description="Largest message of a call, in bytes.")
     jwt_secret: SecretStr | None = Field(None, description="Shared secret of HS256 tokens.")

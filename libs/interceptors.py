@@ -17,13 +17,21 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
-from libs import deadline, errors, identity, status
+from libs import correlation, deadline, errors, identity, status
 from libs.identity import Authenticator
+from libs.metrics import Requests
 from libs.validation import validate
 
 log = structlog.get_logger()
 
 OPEN_SERVICES: Final = ("/grpc.health.", "/grpc.reflection.")
+_KINDS: Final = {
+    (False, False): "unary",
+    (False, True): "server_stream",
+    (True, False): "client_stream",
+    (True, True): "bidi_stream",
+}
+"""By whether the requests, and the responses, are streams."""
 
 
 @dataclass(slots=True)
@@ -33,6 +41,8 @@ class Call:
     request: Any
     """The bytes of one message until they are parsed, or the iterator of a stream."""
     parse: Callable[[bytes], Message] | None
+    kind: str = "unary"
+    """As gRPC's metrics name it: unary, client_stream, server_stream or bidi_stream."""
     caller: identity.Caller | None = None
     code: str = "OK"
     reason: str = ""
@@ -46,25 +56,48 @@ class Call:
 Layer = Callable[[Call], AbstractAsyncContextManager[None]]
 
 
-@asynccontextmanager
-async def request_log(call: Call) -> AsyncIterator[None]:
-    started = time.perf_counter()
-    try:
-        yield
-    except (asyncio.CancelledError, GeneratorExit):
-        call.code = "CANCELLED"
-        raise
-    finally:
-        write = log.debug if call.is_open else log.info
-        write(
-            "call",
-            method=call.method,
-            code=call.code,
-            reason=call.reason or None,
-            ms=round((time.perf_counter() - started) * 1000, 2),
-            tenant=call.caller.tenant if call.caller else None,
-            subject=call.caller.subject if call.caller else None,
-        )
+def request_log(requests: Requests | None = None) -> Layer:
+    """One line for each call, which is counted too."""
+
+    @asynccontextmanager
+    async def layer(call: Call) -> AsyncIterator[None]:
+        started = time.perf_counter()
+        counted = requests.of(call.method, call.kind) if requests and not call.is_open else None
+        if counted:
+            counted.began()
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            call.code = "CANCELLED"
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            if counted:
+                counted.ended(call.code, seconds)
+            _log(call, seconds)
+
+    return layer
+
+
+def _log(call: Call, seconds: float) -> None:
+    write = log.debug if call.is_open else log.info
+    write(
+        "call",
+        method=call.method,
+        code=call.code,
+        reason=call.reason or None,
+        ms=round(seconds * 1000, 2),
+        tenant=call.caller.tenant if call.caller else None,
+        subject=call.caller.subject if call.caller else None,
+        **_about(call),
+    )
+
+
+def _about(call: Call) -> dict[str, str]:
+    """The execution that the call is about, or on whose behalf it was made."""
+    asked = getattr(call.request, "execution_id", "") if isinstance(call.request, Message) else ""
+    named = asked or correlation.current()
+    return {"execution_id": named} if named else {}
 
 
 @asynccontextmanager
@@ -99,6 +132,7 @@ def authentication(authenticator: Authenticator) -> Layer:
             metadata = dict(call.context.invocation_metadata() or ())
             call.caller = authenticator.authenticate(metadata)
             identity.enter(call.caller)
+            correlation.enter(str(metadata.get(correlation.KEY, "")))
             deadline.enter(call.context.time_remaining())
         yield
 
@@ -137,17 +171,18 @@ class Pipeline(grpc.aio.ServerInterceptor):
         method = str(handler_call_details.method)
         parse = None if handler.request_streaming else handler.request_deserializer
         serialize = handler.response_serializer
+        kind = _KINDS[handler.request_streaming, handler.response_streaming]
 
         async def unary(request: Any, context: Any) -> Any:
             inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
             async with AsyncExitStack() as stack:
-                call = await self._enter(stack, Call(method, context, request, parse))
+                call = await self._enter(stack, Call(method, context, request, parse, kind))
                 return serialize(await inner(call.request, context))
 
         async def streaming(request: Any, context: Any) -> AsyncIterator[Any]:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
             async with AsyncExitStack() as stack:
-                call = await self._enter(stack, Call(method, context, request, parse))
+                call = await self._enter(stack, Call(method, context, request, parse, kind))
                 answers = inner(call.request, context)
                 if asyncio.iscoroutine(answers):  # a handler that calls context.write itself
                     await answers

@@ -11,6 +11,7 @@ import structlog
 from opentelemetry import trace
 from structlog.typing import EventDict
 
+from libs import correlation
 from libs.config import Settings
 
 
@@ -30,7 +31,7 @@ def configure(settings: Settings) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _add_trace,
+            _add_correlation,
             *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -41,7 +42,9 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, format="%(message)s", force=True)
 
 
-def _add_trace(_logger: Any, _method: str, event: EventDict) -> EventDict:
+def _add_correlation(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    if execution := correlation.current():
+        event.setdefault("execution_id", execution)
     span = trace.get_current_span().get_span_context()
     if span.is_valid:
         event["trace_id"] = f"{span.trace_id:032x}"

@@ -87,13 +87,21 @@ async def _supervise(settings: Settings, port: int) -> int:
         argv = (sys.executable, "-m", f"services.{settings.service}")
         prefix = f"DYNAMIC_AGENTS_{settings.service.upper()}_"
         env = {WORKER: "1", f"{prefix}PORT": str(port), f"{prefix}WORKERS": str(settings.workers)}
-        children = [Child(f"{settings.service}[{n}]", argv, env) for n in range(settings.workers)]
+        children = [
+            Child(f"{settings.service}[{n}]", argv, {**env, **_metrics_port(settings, prefix, n)})
+            for n in range(settings.workers)
+        ]
         supervisor = Supervisor(children, lambda line: log.warning("worker", what=line), grace=settings.drain_grace + 5)
         await supervisor.start()
         waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(stopping.wait()), supervisor.failed}
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         await supervisor.stop(at_once=True)
         return START_FAILED if supervisor.failed.done() else 0
+
+
+def _metrics_port(settings: Settings, prefix: str, worker: int) -> dict[str, str]:
+    """Each worker counts for itself, so each has an endpoint of its own."""
+    return {f"{prefix}METRICS_PORT": str(settings.metrics_port + worker)} if settings.metrics_port else {}
 
 
 def _free_port(settings: Settings) -> int:

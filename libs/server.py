@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from libs import errors, identity, interceptors, reflection, telemetry
 from libs.config import Settings, StartError
+from libs.metrics import Metrics, Requests, exposed
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -95,6 +96,7 @@ class Server:
     drain: Drain
     health: health.aio.HealthServicer
     names: tuple[str, ...]
+    metrics_port: int | None = None
 
     async def set_serving(self, serving: bool) -> None:
         for name in ("", *self.names):
@@ -108,6 +110,7 @@ async def listening(
     *,
     drain: Drain,
     provider: TracerProvider | None,
+    metrics: Metrics | None = None,
     ready: bool = True,
 ) -> AsyncIterator[Server]:
     """Listens until the block ends, then drains; with `ready` false health says NOT_SERVING until told otherwise."""
@@ -117,7 +120,7 @@ async def listening(
             *telemetry.server_interceptors(provider),
             interceptors.Pipeline(
                 [
-                    interceptors.request_log,
+                    interceptors.request_log(Requests(metrics) if metrics else None),
                     interceptors.error_mapping,
                     drain.bounding,
                     interceptors.authentication(authenticator),
@@ -149,15 +152,16 @@ async def listening(
         port = 0
     if port == 0:
         raise StartError(f"{settings.service} cannot listen on {host}:{settings.port}: address in use or not ours")
-    await server.start()
-    running = Server(port, f"{host}:{port}", drain, checks, names)
-    if ready:
-        await running.set_serving(True)
-    log.info("listening", address=running.address)
-    try:
-        yield running
-    finally:
-        drain.start()
-        await checks.enter_graceful_shutdown()
-        await server.stop(settings.drain_grace)
-        log.info("stopped")
+    async with exposed(settings, metrics) as metrics_port:
+        await server.start()
+        running = Server(port, f"{host}:{port}", drain, checks, names, metrics_port)
+        if ready:
+            await running.set_serving(True)
+        log.info("listening", address=running.address, metrics_port=metrics_port)
+        try:
+            yield running
+        finally:
+            drain.start()
+            await checks.enter_graceful_shutdown()
+            await server.stop(settings.drain_grace)
+            log.info("stopped")

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
+from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from libs.config import Settings
+from libs.interceptors import OPEN_SERVICES
+
+_TRACEPARENT: Final = "traceparent"
+_LIMITS: Final = SpanLimits(max_span_attributes=1024, max_attribute_length=16 * 1024)
+"""A conversation is many attributes, of any length."""
 
 
 @contextmanager
@@ -22,7 +30,11 @@ def exporting(settings: Settings) -> Iterator[TracerProvider | None]:
         return
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-    provider = TracerProvider(resource=Resource.create({"service.name": f"dynamic-agents-{settings.service}"}))
+    provider = TracerProvider(
+        sampler=ParentBased(TraceIdRatioBased(settings.trace_sample_ratio)),
+        resource=Resource.create({"service.name": f"dynamic-agents-{settings.service}"}),
+        span_limits=_LIMITS,
+    )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=settings.otlp_endpoint)))
     try:
         yield provider
@@ -37,12 +49,38 @@ def trace_headers() -> dict[str, str]:
     return headers
 
 
+def traceparent() -> str:
+    """Where the current span stands, as W3C writes it; empty outside of any trace."""
+    return trace_headers().get(_TRACEPARENT, "")
+
+
+def context_of(traceparent: str) -> Context:
+    return TraceContextTextMapPropagator().extract({_TRACEPARENT: traceparent})
+
+
+def records() -> bool:
+    """Whether the current call is traced."""
+    return trace.get_current_span().is_recording()
+
+
+def link(traceparent: str) -> None:
+    """Links the current span to another trace, which it looks at."""
+    current, found = trace.get_current_span(), trace.get_current_span(context_of(traceparent)).get_span_context()
+    if found.is_valid and found.trace_id != current.get_span_context().trace_id:
+        current.add_link(found)
+
+
 def server_interceptors(provider: TracerProvider | None) -> list[Any]:
+    """Health and reflection are not traced: probes would outnumber all else."""
     if provider is None:
         return []
     from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
-    return [aio_server_interceptor(tracer_provider=provider)]
+    return [aio_server_interceptor(tracer_provider=provider, filter_=_is_traced)]
+
+
+def _is_traced(call: Any) -> bool:
+    return not str(call.method).startswith(OPEN_SERVICES)
 
 
 def client_interceptors(provider: TracerProvider | None) -> list[Any]:

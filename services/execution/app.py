@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from libs import client, database, ids, telemetry
 from libs.config import StartError
+from libs.metrics import Metrics
 from libs.server import Drain, Server, Servicer, listening
 from services.execution.config import ExecutionSettings
 from services.execution.gateways.agno import toolkits
@@ -26,6 +27,9 @@ from services.execution.gateways.http_fetch import HttpFetch
 from services.execution.gateways.http_fetch import Limits as FetchLimits
 from services.execution.gateways.mcp.source import McpTools
 from services.execution.gateways.mcp.targets import Bounds as McpBounds
+from services.execution.gateways.observers.counts import CountedEvents, Counts, watch
+from services.execution.gateways.observers.plugins import plugins
+from services.execution.gateways.observers.traces import Traces
 from services.execution.gateways.providers.source import GrpcTools
 from services.execution.gateways.providers.targets import Bounds as ProviderBounds
 from services.execution.gateways.registry import RegistryConfigurations
@@ -50,6 +54,7 @@ from services.execution.service.leases import Leases
 from services.execution.service.listing import Listing
 from services.execution.service.log import EventLog
 from services.execution.service.news import News
+from services.execution.service.observing import ObservedModels, Observer, Observers
 from services.execution.service.offers import Offers
 from services.execution.service.replay import Replays
 from services.execution.service.retention import Periods, Retention
@@ -100,18 +105,21 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         calls = await stack.enter_async_context(ToolCalls(SqlCallRecords(db)))
         drain, owner = Drain(), ids.new_id()
         hosts = await _hosts(stack, db, owner, settings, provider, drain)
+        metrics = Metrics()
+        observer = _observer(settings, metrics, provider)
         tools = Tools(
             [await _builtin(stack, secrets, settings), *map(_source, settings.tool_sources)],
             [mcp, providers, hosts],
             limit=_result_limit(settings),
             cache=settings.tool_cache_bytes,
             note=calls.note,
+            observer=observer,
         )
-        runner = AgnoRunner(_models(router, settings), tools)
+        runner = AgnoRunner(ObservedModels(_models(router, settings), observer), tools, observer)
         await runner.warm_up()
         store = SqlExecutionStore(db)
         log = await stack.enter_async_context(
-            EventLog(store, window=settings.commit_window, patience=settings.database_patience)
+            EventLog(CountedEvents(store, metrics), window=settings.commit_window, patience=settings.database_patience)
         )
         limits, configurations = _limits(settings), RegistryConfigurations(registry)
         inputs, admission = SqlInputStore(db), Admission(_bounds(settings))
@@ -119,9 +127,11 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         sessions = Sessions(SqlSessionStore(db))
         talks, engine = Conversations(runner, sessions, tools), JournalEngine(inputs, held=settings.wait_held)
         workflows = WorkflowRunner(engine, tools, limit=settings.max_message_bytes // 4)
-        targets = Targets({TargetKind.AGENT: talks, TargetKind.TEAM: Teams(talks), TargetKind.WORKFLOW: workflows})
+        runners = {TargetKind.AGENT: talks, TargetKind.TEAM: Teams(talks), TargetKind.WORKFLOW: workflows}
+        targets = Targets(runners, observer)
         room = Room(settings.max_message_bytes, weight)
-        runs = Runs(store, inputs, admission, log, targets, limits, room)
+        runs = Runs(store, inputs, admission, log, targets, limits, room, observer)
+        watch(metrics, admission, log, runs)
         await stack.enter_async_context(hosts.ending_with(drain, runs, settings.drain_grace))
         await stack.enter_async_context(Retention(SqlRetentionStore(db), _periods(settings)))
         news = News()
@@ -180,7 +190,20 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
             Servicer(add_McpServicer_to_server, McpServicer(offers), mcp_rpc.NAME),
         ]
         await stack.enter_async_context(_mcp_server(settings, offers, drain))
-        yield await stack.enter_async_context(listening(settings, servicers, drain=drain, provider=provider))
+        yield await stack.enter_async_context(
+            listening(settings, servicers, drain=drain, provider=provider, metrics=metrics)
+        )
+
+
+def _observer(settings: ExecutionSettings, metrics: Metrics, provider: TracerProvider | None) -> Observer:
+    """Traces are around all else; hooks come last, for what they refuse is seen by the others."""
+    named, required = settings.hooks, settings.required_hooks
+    found = plugins(named, metrics, timeout=settings.hook_timeout, required=required)
+    return Observers(
+        *([Traces(provider, payloads=settings.trace_payloads)] if provider else []),
+        Counts(metrics, settings.metrics_labels),
+        *([found] if found else []),
+    )
 
 
 async def _hosts(

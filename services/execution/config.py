@@ -91,6 +91,13 @@ class ExecutionSettings(Settings):
     )
     sql_max_rows: int = Field(1000, ge=1, description="Rows of a query that are given.")
     sql_timeout: float = Field(10.0, gt=0, le=300, description="Seconds that a query may take.")
+    hooks: tuple[str, ...] = Field(
+        (), description="Installed plugins, by their names under the entry points dynamic_agents.hooks, in order."
+    )
+    required_hooks: tuple[str, ...] = Field(
+        (), description="Those of them without which nothing goes on: where one fails or is slow, it has said no."
+    )
+    hook_timeout: float = Field(1.0, gt=0, le=60, description="Seconds that a hook may take for one call.")
     mcp_commands: tuple[str, ...] = Field(
         (),
         description="Beginnings of command lines that MCP servers over stdio may be, e.g. 'uvx mcp-server-time'; "

@@ -13,6 +13,7 @@ from dynamicagents.router.v1.router_service_pb2_grpc import RouterServiceStub
 from opentelemetry.sdk.trace import TracerProvider
 
 from libs import client, database
+from libs.metrics import Metrics
 from libs.server import Drain, Server, Servicer, listening
 from services.registry.config import RegistrySettings
 from services.registry.gateways import RouterGateway
@@ -63,6 +64,10 @@ async def app(settings: RegistrySettings, provider: TracerProvider | None) -> As
             _router(settings, provider) as router,
         ):
             most_bytes = settings.max_message_bytes
+            metrics = Metrics()
+            metrics.counted(
+                "registry_cache_lookups_total", "Looks into the cache.", ("result",), lambda: {**cache.lookups}
+            )
             watches = Watches(store, feed, drain, heartbeat=settings.watch_heartbeat)
             servicers = [
                 *_resource_servicers(store, feed, cache, most_bytes),
@@ -75,7 +80,7 @@ async def app(settings: RegistrySettings, provider: TracerProvider | None) -> As
                 _servicer("bundle", "BundleService", BundleServicer(Bundles(store, feed), most_bytes=most_bytes)),
                 _servicer("audit", "AuditService", AuditServicer(Audit(SqlAuditStore(db)))),
             ]
-            async with listening(settings, servicers, drain=drain, provider=provider) as server:
+            async with listening(settings, servicers, drain=drain, provider=provider, metrics=metrics) as server:
                 yield server
 
 

@@ -13,9 +13,11 @@ from redis.asyncio import Redis
 
 from libs import client
 from libs.config import StartError
+from libs.metrics import Metrics
 from libs.server import Drain, Server, Servicer, listening
 from services.router.config import RouterSettings
 from services.router.gateways import redis_state, tables
+from services.router.gateways.observed import Attempts, ObservedUpstream, watch
 from services.router.gateways.redis_cache import RedisStore
 from services.router.gateways.redis_health import RedisExchange
 from services.router.gateways.redis_state import RedisState
@@ -53,16 +55,19 @@ async def app(settings: RouterSettings, provider: TracerProvider | None) -> Asyn
         shared = None
         if redis:
             shared = await stack.enter_async_context(RedisState(redis, states, ledger, prefix=settings.redis_prefix))
+        metrics = Metrics()
+        attempts = Attempts(metrics)
         asked, keys = _replayed(settings, upstream, SecretsGateway(SecretsServiceStub(secrets)))
+        answers = _answers(settings, redis)
         router = Router(
             configurations,
             keys,
-            asked,
+            ObservedUpstream(asked, provider, attempts),
             offline=settings.offline,
             states=states,
             ledger=ledger,
             shared=shared,
-            answers=_answers(settings, redis),
+            answers=answers,
         )
         drain = Drain()
         exchange = await stack.enter_async_context(_exchange(settings, redis))
@@ -77,13 +82,15 @@ async def app(settings: RouterSettings, provider: TracerProvider | None) -> Asyn
             )
         )
         states.observe(health)
+        states.observe(attempts)
+        watch(metrics, health.counts, lambda: answers.lookups)
         servicer = Servicer(
             router_service_pb2_grpc.add_RouterServiceServicer_to_server,
             RouterServicer(router, health, tables.table),
             "dynamicagents.router.v1.RouterService",
         )
         async with (
-            listening(settings, [servicer], drain=drain, provider=provider, ready=False) as server,
+            listening(settings, [servicer], drain=drain, provider=provider, metrics=metrics, ready=False) as server,
             _side_door(settings, router, provider),
         ):
             announcing = asyncio.create_task(_announce(server, upstream))

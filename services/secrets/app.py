@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from libs import database, identity
 from libs.config import StartError
 from libs.database import Database
+from libs.metrics import Metrics
 from libs.server import Drain, Server, Servicer, listening
 from services.secrets import keys
 from services.secrets.config import SecretsSettings
@@ -48,6 +49,10 @@ async def app(settings: SecretsSettings, provider: TracerProvider | None) -> Asy
         vault = await unlocked(settings, db)
         backend = await enter(remote) if remote else vault
         memory = await enter(_memory(settings, backend))
+        metrics = Metrics()
+        metrics.counted(
+            "secrets_cache_lookups_total", "Looks into the cache, by what for.", ("kind", "result"), memory.lookups
+        )
         feed = await enter(Feed(SqlVaultStore(db), memory, poll=settings.vault_poll))
         trail = await enter(_trail(settings, db, vault))
         announce = feed.touched if remote else feed.announced
@@ -63,7 +68,7 @@ async def app(settings: SecretsSettings, provider: TracerProvider | None) -> Asy
             SecretsServicer(secrets, _resolver(settings, memory, trail, readers), watches, leases, wraps),
             "dynamicagents.secrets.v1.SecretsService",
         )
-        yield await enter(listening(settings, [servicer], drain=drain, provider=provider))
+        yield await enter(listening(settings, [servicer], drain=drain, provider=provider, metrics=metrics))
 
 
 def _resolver(settings: SecretsSettings, memory: Memory, trail: Trail, readers: Collection[str] | None) -> Resolver:

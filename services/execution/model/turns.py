@@ -97,6 +97,8 @@ class Work:
     above: Meter | None = None
     handed: tuple[str, ...] = ()
     """As of Part."""
+    origin: str = ""
+    """As of the assignment."""
 
     @property
     def meter(self) -> Meter:
@@ -128,6 +130,8 @@ class Assignment:
     pinned: Pinned
     subject: str
     deadline: datetime
+    origin: str = ""
+    """The call that it came with, as a W3C traceparent; empty where none is traced."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,6 +194,14 @@ class Admission:
         self._mean = 1.0
 
     @property
+    def running(self) -> int:
+        return self._queue.running
+
+    @property
+    def queued(self) -> int:
+        return self._queue.queued
+
+    @property
     def room(self) -> int:
         """Further runs that could have a slot or a place in the queue."""
         return max(0, self._bounds.running + self._bounds.queued - self._queue.running - self._queue.queued)

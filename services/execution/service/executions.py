@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, Protocol, Self
 
-from libs import deadline, errors, ids
+from libs import correlation, deadline, errors, ids
 from libs.identity import Caller
 from services.execution.model.events import ExecutionCancelled, Heartbeat, LoggedEvent
 from services.execution.model.executions import ExecuteRequest, Execution, OnDisconnect, SessionPolicy, Status
@@ -55,6 +55,8 @@ class ExecutionStore(Protocol):
     async def request_cancel(self, tenant: str, execution_id: str, reason: str) -> None: ...
 
     async def steps(self, tenant: str, execution_id: str) -> Sequence[Step]: ...
+
+    async def assignment(self, tenant: str, execution_id: str) -> Assignment | None: ...
 
     async def touch(self, tenant: str, execution_id: str, at: datetime) -> None:
         """Says that somebody watches the execution from another process."""
@@ -123,6 +125,7 @@ class Executions:
             return earlier
         self._admission.check(caller.tenant)
         ticket = self._admission.enter(caller.tenant, ids.new_id(), request.session_id, request.priority)
+        correlation.enter(ticket.execution_id)
         try:
             return await self._accept(caller, request, asked, ticket)
         finally:
@@ -156,7 +159,7 @@ class Executions:
         seconds = self._time_allowed(request, timeout_of(pinned.whole.spec))
         until = datetime.now(UTC) + timedelta(seconds=seconds)
         asked_by = replace(request, scopes=tuple(sorted(caller.scopes)))
-        assignment = Assignment(asked_by, pinned, caller.subject, until)
+        assignment = Assignment(asked_by, pinned, caller.subject, until, self._runs.observer.origin())
         if not await self._commit(execution, assignment, ticket):
             if earlier := await self._earlier(caller, request, asked):
                 return earlier
@@ -232,6 +235,11 @@ class Executions:
         if len(steps) > _MOST_STEPS:
             steps = sorted(steps, key=lambda step: step.start_time)[-_MOST_STEPS:]
         return found, steps
+
+    async def origin(self, caller: Caller, execution_id: str) -> str:
+        """The trace that an execution belongs to; empty where nobody knows."""
+        assignment = await self._store.assignment(caller.tenant, execution_id)
+        return assignment.origin if assignment else ""
 
     async def _position(self, execution: Execution) -> int:
         if execution.status is not Status.QUEUED:

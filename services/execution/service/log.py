@@ -50,6 +50,19 @@ class EventLog:
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
+        self._oldest: datetime | None = None
+        """Of the events that are being committed."""
+
+    @property
+    def waiting(self) -> int:
+        """Executions with events that no commit has taken."""
+        return len(self._waiting)
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the oldest event of the commit under way has waited."""
+        oldest = self._oldest
+        return (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -90,7 +103,10 @@ class EventLog:
             self._work.clear()
             self._urgent.clear()
             records, self._waiting = list(self._waiting.values()), {}
-            await self._commit([(record, record.take()) for record in records])
+            batch = [(record, record.take()) for record in records]
+            self._oldest = oldest_of([append for _, append in batch])
+            await self._commit(batch)
+            self._oldest = None
             until = loop.time() + self._window
             if not self._waiting:
                 self._idle.set()
@@ -177,6 +193,10 @@ class EventLog:
                     last = loop.time()
                     yield beat(after)
                 await pause(poll)
+
+
+def oldest_of(appends: Sequence[Append]) -> datetime | None:
+    return min((append.events[0].time for append in appends if append.events), default=None)
 
 
 def taken_over() -> errors.Unavailable:

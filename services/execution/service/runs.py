@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from libs import deadline, errors, identity, ids
+from libs import correlation, deadline, errors, identity, ids
 from libs.identity import Caller
 from services.execution.model.events import (
     Event,
@@ -29,6 +29,7 @@ from services.execution.service.admission import Admission, Ticket
 from services.execution.service.continuation import after_wait, required, was_announced
 from services.execution.service.journal import Journal, Past, RunJournal, past
 from services.execution.service.log import EventLog, started
+from services.execution.service.observing import NOBODY, Observer
 from services.execution.service.outputs import Unfit
 from services.execution.service.record import Record
 from services.execution.service.room import Room
@@ -134,12 +135,15 @@ class Runs:
         runner: Runner,
         limits: Limits,
         room: Room,
+        observer: Observer = NOBODY,
     ) -> None:
         self._store, self._turns, self._admission, self._events = store, turns, admission, events
         self._runner, self._limits, self._room = runner, limits, room
+        self.observer = observer
         self.owner = ids.new_id()
         self.wanted = asyncio.Event()
         """Set where there is an execution to be taken up."""
+        self.taken_up = 0
         self._runs: dict[str, Run] = {}
 
     def __len__(self) -> int:
@@ -162,10 +166,12 @@ class Runs:
 
     async def take_up(self, execution: Execution) -> None:
         """Goes on with an execution whose lease this process has claimed."""
+        self.taken_up += 1
         log.warning("execution taken up", execution_id=execution.execution_id, attempts=execution.attempts)
         assignment = await self._store.assignment(execution.tenant, execution.execution_id)
         if (end := self._end_of(execution, assignment)) is not None:
             self._events.open(execution, Usage(**execution.usage)).append(end)
+            self.observer.ended(execution, end)
             return
         assert assignment is not None
         steps = await self._store.steps(execution.tenant, execution.execution_id)
@@ -215,12 +221,14 @@ class Runs:
     async def _run(self, run: Run, assignment: Assignment, found: Past) -> None:
         record = run.record
         identity.enter(_caller(record.execution, assignment))
+        correlation.enter(record.execution.execution_id)
         enter_depth(depth_of(record.execution.metadata))
         try:
             outcome, parking = await self._parted(run, assignment, found)
             run.end(outcome, parking)
             if outcome is not None:
                 _log_end(record, outcome)
+                self.observer.ended(record.execution, outcome)
             elif parking is not None:
                 log.info("execution waits", execution_id=record.execution.execution_id, tenant=record.execution.tenant)
             else:
@@ -362,7 +370,8 @@ class Runs:
 
 def work(execution: Execution, assignment: Assignment, usage: Usage) -> Work:
     """All that is to be done for an execution."""
-    return Work(execution.execution_id, assignment.pinned, assignment.request, usage, execution.create_time)
+    asked, origin = assignment.request, assignment.origin
+    return Work(execution.execution_id, assignment.pinned, asked, usage, execution.create_time, origin=origin)
 
 
 def _failed(error: errors.Error, usage: Usage) -> ExecutionFailed:

@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from libs import deadline, errors
+from services.execution.model.acts import TargetRun
 from services.execution.model.events import MemberCompleted, MemberStarted
 from services.execution.model.inputs import InputNeeded
 from services.execution.model.journal import Step, StepKind
 from services.execution.model.targets import NOT_RUN_YET, Agent, Pinned, Target, TargetKind
 from services.execution.model.turns import Answer, Part, Work
 from services.execution.service.journal import Journal
+from services.execution.service.observing import NOBODY, Observer
 from services.execution.service.outputs import Unfit
 from services.execution.service.tools import digest
 
@@ -37,8 +39,8 @@ class TargetRunner(Protocol):
 
 
 class Targets:
-    def __init__(self, runners: Mapping[TargetKind, TargetRunner]) -> None:
-        self._runners = runners
+    def __init__(self, runners: Mapping[TargetKind, TargetRunner], observer: Observer = NOBODY) -> None:
+        self._runners, self._observer = runners, observer
 
     def require_runnable(self, pinned: Pinned) -> None:
         """Better no run than one that leaves out what its configuration says."""
@@ -53,7 +55,13 @@ class Targets:
             raise errors.FailedPrecondition(f"this version cannot run a {kind.value}", metadata={"target": kind.value})
 
     async def run(self, work: Work, journal: Journal) -> Answer:
-        return await self._runners[Target.of(work.pinned.target).kind].run(work, journal, self)
+        runner = self._runners[Target.of(work.pinned.target).kind]
+        if journal.retells:
+            return await runner.run(work, journal, self)
+        act = TargetRun(work)
+        async with self._observer.seen(act):
+            answer = act.answer = await runner.run(work, journal, self)
+        return answer
 
     async def member(self, work: Work, journal: Journal, name: str, part: Part) -> Answer:
         """Start and end are journaled: they are said once, and a member that has ended is not run again."""

@@ -17,6 +17,7 @@ import structlog
 from libs import deadline, errors, identity
 from libs.errors import Violation
 from libs.identity import Caller
+from services.execution.model.acts import ToolUse
 from services.execution.model.targets import Part, Pinned, Spec, TargetKind
 from services.execution.model.tool_calls import CallMade
 from services.execution.model.tools import ASK_USER, DEFAULT_TOOL_TIMEOUT, BoundTool, Tool, ToolResult
@@ -24,6 +25,7 @@ from services.execution.service import options, schemas
 from services.execution.service.cache import ResultCache
 from services.execution.service.elicitation import SourceAsks
 from services.execution.service.names import named
+from services.execution.service.observing import NOBODY, Observer
 from services.execution.service.sources import (
     Emit,
     LiveSource,
@@ -60,9 +62,10 @@ class Tools:
         limit: int = RESULT_LIMIT,
         cache: int = _CACHE,
         note: Callable[[CallMade], None] = lambda _: None,
+        observer: Observer = NOBODY,
     ) -> None:
         self._by_id = {tool.tool_id: (source, tool) for source in sources for tool in source.tools()}
-        self._limit, self._cache = limit, ResultCache(cache)
+        self._limit, self._cache, self._observer = limit, ResultCache(cache), observer
         self._note = note
         """Keeps what is known of a call outside of any run."""
         self.live = {source.name: source for source in live}
@@ -158,7 +161,13 @@ class Tools:
             return ToolResult(error.message, is_error=True, duration=time.perf_counter() - started)
 
     async def _made(self, bound: BoundTool, arguments: Mapping[str, Any]) -> ToolResult:
-        """The call, or the result of an earlier one."""
+        use = ToolUse(bound.tool, arguments)
+        async with self._observer.seen(use):
+            result = use.result = await self._result(bound, arguments)
+        return result
+
+    async def _result(self, bound: BoundTool, arguments: Mapping[str, Any]) -> ToolResult:
+        """Of the call, or of an earlier one."""
         if not bound.cache_ttl:
             return await self._timed(bound, arguments)
         tool, caller = bound.tool, identity.current_or_none()

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from dynamicagents.execution.v1 import event_pb2, execution_service_pb2
 
-from libs import identity
+from libs import correlation, identity, telemetry
 from services.execution.service.executions import Executions
 from services.execution.service.listing import Listing
 from services.execution.service.replay import Replays
@@ -31,6 +31,7 @@ class ExecutionServicer(SessionMethods):
         self, request: execution_service_pb2.ExecuteRequest, context: Context
     ) -> execution_service_pb2.ExecuteResponse:
         ended = await self._executions.execute(identity.current(), to_request(request))
+        correlation.enter(ended.execution_id)
         return execution_service_pb2.ExecuteResponse(execution=to_execution(ended))
 
     async def ExecuteStream(
@@ -38,6 +39,7 @@ class ExecutionServicer(SessionMethods):
     ) -> AsyncIterator[event_pb2.ExecuteEvent]:
         caller = identity.current()
         execution_id = await self._executions.start(caller, to_request(request))
+        correlation.enter(execution_id)
         async with aclosing(self._executions.watch(caller, execution_id, 0)) as events:
             async for event in events:
                 yield to_event(execution_id, event)
@@ -45,7 +47,10 @@ class ExecutionServicer(SessionMethods):
     async def WatchExecution(
         self, request: execution_service_pb2.WatchExecutionRequest, context: Context
     ) -> AsyncIterator[execution_service_pb2.WatchExecutionResponse]:
-        watch = self._executions.watch(identity.current(), request.execution_id, request.after_sequence)
+        caller = identity.current()
+        if telemetry.records():
+            telemetry.link(await self._executions.origin(caller, request.execution_id))
+        watch = self._executions.watch(caller, request.execution_id, request.after_sequence)
         async with aclosing(watch) as events:
             async for event in events:
                 yield execution_service_pb2.WatchExecutionResponse(event=to_event(request.execution_id, event))

@@ -191,11 +191,12 @@ def to_step(row: Any) -> Step:
 
 def job_row(tenant: str, execution_id: str, assignment: Assignment) -> dict[str, Any]:
     """As text: JSONB would write some numbers in another way, and the run must find what it began with."""
+    pinned = assignment.pinned
     return {
         "tenant": tenant,
         "execution_id": execution_id,
         "request": orjson.dumps(assignment.request).decode(),
-        "pinned": orjson.dumps(assignment.pinned).decode(),
+        "pinned": orjson.dumps({"target": pinned.target, "parts": pinned.parts, "origin": assignment.origin}).decode(),
         "subject": assignment.subject,
         "deadline": assignment.deadline,
     }
@@ -208,7 +209,8 @@ def to_assignment(row: Any) -> Assignment:
     request["target_kind"] = TargetKind(request["target_kind"])
     kept = orjson.loads(row.pinned)
     pinned = Pinned(kept["target"], {key: _part(key, part) for key, part in kept["parts"].items()})
-    return Assignment(ExecuteRequest(**request), pinned, row.subject, aware(row.deadline))
+    asked, origin = ExecuteRequest(**request), kept.get("origin", "")
+    return Assignment(asked, pinned, row.subject, aware(row.deadline), origin)
 
 
 def _part(key: str, kept: dict[str, Any]) -> Part:

@@ -49,6 +49,7 @@ class Cache:
         self._tenants: dict[str, _Tenant] = {}
         self._entries: OrderedDict[Key, tuple[_Tenant, Any, int]] = OrderedDict()
         self._bytes = 0
+        self.lookups = {"hit": 0, "miss": 0}
         self._task: asyncio.Task[None] | None = None
         feed.listen(self.forget)
 
@@ -71,7 +72,9 @@ class Cache:
         full_key = (tenant, *key)
         if (entry := self._entries.get(full_key)) and entry[0] is state:
             self._entries.move_to_end(full_key)
+            self.lookups["hit"] += 1
             return entry[1]
+        self.lookups["miss"] += 1
         value, size = await load()
         if self._tenants.get(tenant) is state:
             self._keep(full_key, state, value, size)

@@ -39,11 +39,16 @@ class AnswerStore(Protocol):
 class AnswerCache:
     def __init__(self, stores: Mapping[CacheBackend, AnswerStore]) -> None:
         self._stores = stores
+        self.lookups = {"hit": 0, "miss": 0}
 
     async def find(self, caller: Caller, table: RoutingTable, call: ChatCall) -> Chunk | None:
         store = self._store(table, call)
-        found = await store.get(_key(caller, table, call)) if store else None
-        return None if found is None else _read(found, table)
+        if store is None:
+            return None
+        kept = await store.get(_key(caller, table, call))
+        found = None if kept is None else _read(kept, table)
+        self.lookups["miss" if found is None else "hit"] += 1
+        return found
 
     async def keep(self, caller: Caller, table: RoutingTable, call: ChatCall, whole: Chunk) -> None:
         store = self._store(table, call)

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from libs import errors
 from services.secrets.model import Draft, Owner, Secret, SecretValues, Values
@@ -71,6 +71,16 @@ class Memory:
         self._providers: Cache[str, Provider | None] = Cache(policy, clock=clock)
         self._seen: OrderedDict[tuple[Owner, str], Secret] = OrderedDict()
         self._size = policy.size
+
+    def lookups(self) -> Mapping[tuple[str, ...], int]:
+        """How often something was looked up, by what and by result."""
+        caches: Mapping[str, Cache[Any, Any]] = {
+            "inventory": self._inventories,
+            "values": self._values,
+            "decision": self._decisions,
+            "provider": self._providers,
+        }
+        return {(name, result): n for name, cache in caches.items() for result, n in cache.lookups.items()}
 
     async def admit(self, owner: Owner) -> None:
         """Asks the backend anew after the decision's own time, whatever else is still fresh."""

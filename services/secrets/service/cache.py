@@ -63,12 +63,14 @@ class Cache(Generic[K, V]):
         self._policy, self._clock = policy, clock
         self._entries: OrderedDict[K, _Entry[V] | _Absence] = OrderedDict()
         self._loading: dict[K, asyncio.Task[V]] = {}
+        self.lookups = {"hit": 0, "stale": 0, "miss": 0}
 
     def peek(self, key: K, load: Callable[[], Awaitable[V]]) -> Hit[V] | None:
         """What can be served at once."""
         entry, now = self._entries.get(key), self._clock()
         if isinstance(entry, _Absence):
             if now < entry.until:
+                self.lookups["hit"] += 1
                 raise _again(entry.error)
             del self._entries[key]
             return None
@@ -79,14 +81,17 @@ class Cache(Generic[K, V]):
             self._entries.move_to_end(key)
             if now >= max(entry.refresh_at, entry.retry_at) and key not in self._loading:
                 self._start(key, load)
+            self.lookups["hit"] += 1
             return Hit(entry.value, age, cached=True)
         if now < entry.retry_at and age <= self._policy.max_stale:
+            self.lookups["stale"] += 1
             return Hit(entry.value, age, stale=True, cached=True)
         return None
 
     async def get(self, key: K, load: Callable[[], Awaitable[V]], *, refresh: bool = False) -> Hit[V]:
         if not refresh and (hit := self.peek(key, load)):
             return hit
+        self.lookups["miss"] += 1
         try:
             async with asyncio.timeout(deadline.remaining()):
                 return Hit(await asyncio.shield(self._loading.get(key) or self._start(key, load)))

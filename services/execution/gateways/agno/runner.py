@@ -25,6 +25,8 @@ from services.execution.service.history import briefing
 from services.execution.service.inner import InnerTools
 from services.execution.service.journal import Journal
 from services.execution.service.lessons import learn, propose
+from services.execution.service.observed_inner import ObservedInner
+from services.execution.service.observing import NOBODY, Observer
 from services.execution.service.outputs import repaired
 from services.execution.service.own_tools import OwnTools
 from services.execution.service.sources import Emit
@@ -33,14 +35,14 @@ _CALL: ContextVar[Callable[[], Awaitable[str]]] = ContextVar("tool call")
 
 
 class AgnoRunner:
-    def __init__(self, models: Models, tools: ToolCaller) -> None:
-        self._models, self._tools = models, tools
+    def __init__(self, models: Models, tools: ToolCaller, observer: Observer = NOBODY) -> None:
+        self._models, self._tools, self._observer = models, tools, observer
 
     async def run(
         self, job: Job, journal: Journal, own: OwnTools | None = None, inner: Sequence[InnerTools] = ()
     ) -> Answer:
         own = own or OwnTools()
-        turns = Turns(job, journal, self._models, self._tools, (own, *inner))
+        turns = Turns(job, journal, self._models, self._tools, self._seen(own, *inner))
         agent = build(job, RouterModel(id=model_of(job.agent), turns=turns), turns)
         # What is told again was told of such things before.
         async with self._tools.followed(() if journal.retells else job.tools, journal.emit):
@@ -65,6 +67,9 @@ class AgnoRunner:
         messages = turns.conversation(text)
         followups = await propose(job, messages, turns.aside)
         return Answer(text, data, await learn(job, own, messages, turns.aside), followups)
+
+    def _seen(self, *inner: InnerTools) -> Sequence[InnerTools]:
+        return [ObservedInner(one, self._observer) for one in inner]
 
     async def warm_up(self) -> None:
         """Runs an agent with a tool once, so that the first caller does not pay for Agno's late imports."""

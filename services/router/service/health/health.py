@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -110,6 +111,12 @@ class Health:
             self._cooling[tenant, deployment_id] = until
             self._active.add((tenant, deployment_id))
             self._hurry((tenant, deployment_id))
+
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """Deployments of all tenants, by model group and state."""
+        boards = list(self._boards.values())
+        seen = [record.last for board in boards for record in list(board.records.values())]
+        return Counter((health.model_group, health.state.value) for health in seen)
 
     # What watchers say.
 

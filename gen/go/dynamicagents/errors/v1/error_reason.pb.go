@@ -179,6 +179,10 @@ const (
 	// A lease of Secrets cannot be renewed. Code FAILED_PRECONDITION: read the values again. Metadata: `cause`, "expired" or
 	// "changed".
 	ErrorReason_ERROR_REASON_LEASE_ENDED ErrorReason = 61
+	// A plugin of this installation refused what was about to happen. Code FAILED_PRECONDITION; a refused tool call of a run
+	// is told to the model instead. Metadata: `hook`, its name; `point`, e.g. "before_tool"; `cause`, "veto", or how a hook
+	// that is required failed: "timeout", "error", "busy", "suspended".
+	ErrorReason_ERROR_REASON_HOOK_VETOED ErrorReason = 90
 )
 
 // Enum value maps for ErrorReason.
@@ -244,6 +248,7 @@ var (
 		84: "ERROR_REASON_TOO_MANY_SIGNALS",
 		60: "ERROR_REASON_WRAPPING_TOKEN_INVALID",
 		61: "ERROR_REASON_LEASE_ENDED",
+		90: "ERROR_REASON_HOOK_VETOED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -306,6 +311,7 @@ var (
 		"ERROR_REASON_TOO_MANY_SIGNALS":        84,
 		"ERROR_REASON_WRAPPING_TOKEN_INVALID":  60,
 		"ERROR_REASON_LEASE_ENDED":             61,
+		"ERROR_REASON_HOOK_VETOED":             90,
 	}
 )
 
@@ -340,7 +346,7 @@ var File_dynamicagents_errors_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\x95\x10\n" +
+	"*dynamicagents/errors/v1/error_reason.proto\x12\x17dynamicagents.errors.v1*\xb3\x10\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12#\n" +
@@ -402,7 +408,8 @@ const file_dynamicagents_errors_v1_error_reason_proto_rawDesc = "" +
 	"\x1bERROR_REASON_CHOICE_UNKNOWN\x10S\x12!\n" +
 	"\x1dERROR_REASON_TOO_MANY_SIGNALS\x10T\x12'\n" +
 	"#ERROR_REASON_WRAPPING_TOKEN_INVALID\x10<\x12\x1c\n" +
-	"\x18ERROR_REASON_LEASE_ENDED\x10=Bq\n" +
+	"\x18ERROR_REASON_LEASE_ENDED\x10=\x12\x1c\n" +
+	"\x18ERROR_REASON_HOOK_VETOED\x10ZBq\n" +
 	"\x1bdev.dynamicagents.errors.v1P\x01ZPgithub.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/errors/v1;errorsv1b\x06proto3"
 
 var (
