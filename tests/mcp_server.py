@@ -96,6 +96,11 @@ def _made() -> Any:
         return str((ctx.request_context.meta or {}).get("dynamicagents.dev/idempotency-key"))
 
     @server.tool(structured_output=False)
+    def trace(ctx: Context) -> str:
+        """Where the call stands in its trace."""
+        return str((ctx.request_context.meta or {}).get("traceparent"))
+
+    @server.tool(structured_output=False)
     def calculator(expression: str) -> str:
         return f"not {expression}"
 

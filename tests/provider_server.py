@@ -82,6 +82,8 @@ class ProviderServer(ABC):
         self.url = ""
         self.asked: list[Asked] = []
         self.reply = Reply()
+        self.replies: list[Reply] = []
+        """Given before it, one a call."""
         self.disconnected = asyncio.Event()
         """Set when a client went away before its answer was whole."""
         self.gone = 0
@@ -132,7 +134,7 @@ class ProviderServer(ABC):
         key = self.key(request)
         self.asked.append(Asked(key, await request.json(), str(request.rel_url), dict(request.headers)))
         self.called.set()
-        return self.reply
+        return self.replies.pop(0) if self.replies else self.reply
 
     def _tell(self, body: dict[str, Any], reply: Reply) -> web.Response:
         text = json.dumps(self.whole(body, reply)).encode() if reply.raw is None else reply.raw

@@ -31,7 +31,7 @@ STDIO = {"command": sys.executable, "arguments": [mcp_server.SERVER, "stdio"]}
 ALLOWED = {"mcp_commands": (f"{sys.executable} {mcp_server.SERVER}",)}
 TOOLS = [
     *("add", "broken", "calculator", "fail", "flood", "forget", "grow", "huge", "key", "never", "picture", "say"),
-    *("told", "vanish"),
+    *("told", "trace", "vanish"),
 ]
 
 
