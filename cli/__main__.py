@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import agents, bundles, executions, graph, operations, run, schemas, secrets, sessions, suite, tools
+from cli import agents, bundles, executions, graph, logs, operations, run, schemas, secrets, sessions, suite, tools
 from cli.output import Failure, fail
 from libs.config import StartError
 from libs.supervisor import START_FAILED
@@ -26,6 +26,7 @@ app.command("export")(bundles.export)
 app.command("schema")(schemas.schema)
 app.command("run")(run.run)
 app.command("graph")(graph.graph)
+app.command("logs")(logs.logs)
 app.command("demo", hidden=True)(suite.demo)
 
 

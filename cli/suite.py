@@ -49,20 +49,28 @@ Say = Callable[..., None]
 def up(
     port_base: PortBase = PORT_BASE,
     data_dir: Annotated[Path, typer.Option(help="Folder of databases, keys and logs.")] = DATA_DIR,
+    metrics_base: Annotated[
+        int | None,
+        typer.Option(min=1, max=65000, help="Port of Registry's metrics; the others' follow, as port-base has them."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Starts all four services on loopback; Ctrl-C stops them."""
-    asyncio.run(_up(port_base, data_dir, _speaker(as_json)))
+    asyncio.run(_up(port_base, data_dir, _speaker(as_json), metrics_base))
 
 
-async def _up(port_base: int, data_dir: Path, say: Say) -> None:
+async def _up(port_base: int, data_dir: Path, say: Say, metrics_base: int | None) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with started(port_base, data_dir, say, stopping) as supervisor:
+    async with started(port_base, data_dir, say, stopping, metrics_base) as supervisor:
         if stopping.is_set():
             return
-        say("ready", _where(port_base, data_dir) + "\nCtrl-C stops the suite.", addresses=_addresses(port_base))
+        say(
+            "ready",
+            _where(port_base, data_dir, metrics_base) + "\nCtrl-C stops the suite.",
+            addresses=_addresses(port_base),
+        )
         waits: set[asyncio.Future[Any]] = {
             asyncio.ensure_future(stopping.wait()),
             asyncio.ensure_future(supervisor.failed),
@@ -73,13 +81,15 @@ async def _up(port_base: int, data_dir: Path, say: Say) -> None:
 
 
 @asynccontextmanager
-async def started(port_base: int, data_dir: Path, say: Say, stopping: asyncio.Event) -> AsyncIterator[Supervisor]:
+async def started(
+    port_base: int, data_dir: Path, say: Say, stopping: asyncio.Event, metrics_base: int | None = None
+) -> AsyncIterator[Supervisor]:
     """The suite, SERVING; drained on the way out."""
     logs = _prepare(data_dir)
     with _locked(data_dir):
         for service in _ORDER:
             _require_free(service, port_base + OFFSETS[service])
-        children = [_child(service, port_base, data_dir, logs) for service in _ORDER]
+        children = [_child(service, port_base, data_dir, logs, metrics_base) for service in _ORDER]
         supervisor = Supervisor(children, lambda line: say("died", line))
         await supervisor.start()
         try:
@@ -121,13 +131,15 @@ def _require_free(service: str, port: int) -> None:
             raise StartError(f"{service} cannot listen on 127.0.0.1:{port}: {error.strerror}") from None
 
 
-def _child(service: str, port_base: int, data_dir: Path, logs: Path) -> Child:
+def _child(service: str, port_base: int, data_dir: Path, logs: Path, metrics_base: int | None) -> Child:
     env = {f"{PREFIX}{name.upper()}_ADDRESS": address for name, address in _addresses(port_base).items()}
     env |= {
         f"{PREFIX}{service.upper()}_PORT": str(port_base + OFFSETS[service]),
         f"{PREFIX}DATA_DIR": str(data_dir),
         "PYTHONUNBUFFERED": "1",
     }
+    if metrics_base:
+        env[f"{PREFIX}{service.upper()}_METRICS_PORT"] = str(metrics_base + OFFSETS[service])
     return Child(service, (sys.executable, "-m", f"services.{service}"), env, logs / f"{service}.log")
 
 
@@ -192,9 +204,12 @@ def _refused(service: str, data_dir: Path) -> StartError:
     return StartError(said[-1] if said else f"{service} refused to start: see {data_dir}/logs/{service}.log")
 
 
-def _where(port_base: int, data_dir: Path) -> str:
+def _where(port_base: int, data_dir: Path, metrics_base: int | None = None) -> str:
     width = max(map(len, SERVICES))
     places = {**_addresses(port_base), "data": data_dir, "logs": data_dir / "logs"}
+    if metrics_base:
+        last = metrics_base + max(OFFSETS.values())
+        places["metrics"] = f"http://127.0.0.1:{metrics_base}/metrics, and so on to {last}"
     return "\n".join(["the suite is up:", *(f"  {name:<{width}}  {place}" for name, place in places.items())])
 
 

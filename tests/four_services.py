@@ -46,11 +46,11 @@ class FourServices:
         stub = agent_service_pb2_grpc.AgentServiceStub(self.registry)
         await stub.CreateAgent(agent_service_pb2.CreateAgentRequest(agent=agent), metadata=self.metadata)
 
-    async def add_deployment(self, group: str, url: str, reference: str) -> None:
+    async def add_deployment(self, group: str, url: str, reference: str, model: str = "openai/scripted") -> None:
         deployment = router_config_pb2.Deployment(
             deployment_id=f"{group}-1",
             model_group=group,
-            model="openai/scripted",
+            model=model,
             api_base=url,
             api_key_reference=reference,
         )
