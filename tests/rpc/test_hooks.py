@@ -14,7 +14,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from libs.config import StartError
 from services.execution.hooks import Agent, Ended, Model, Tool
-from tests import harness
+from tests import harness, metrics_page
 from tests.recording_hooks import Recording
 from tests.rpc.conftest import kinds
 from tests.scripted_router import call, calls, text
@@ -58,7 +58,9 @@ async def test_a_run_is_told(bench: Bench) -> None:
     turn = ["before_model", "after_model"]
     assert points() == ["before_agent", *turn, "before_tool", "after_tool", *turn, "after_agent"]
     ((agent, ended),) = told("after_agent")
-    assert agent == Agent("default", events[0].execution_id, "helper", 1, "", "ann", "what?", {"channel": "web"})
+    assert agent == Agent(
+        "default", events[0].execution_id, "agent", "helper", 1, "", "ann", "what?", {"channel": "web"}
+    )
     assert (ended.reason, ended.output, ended.input_tokens, ended.cost_usd) == ("", "It is 42", 20, 0.5)
     (first,), (second,) = told("before_model")
     assert isinstance(first, Model)
@@ -152,3 +154,21 @@ async def test_a_cancelled_run_is_told_so(bench: Bench) -> None:
 async def test_what_cannot_be_loaded_stops_the_start(bench: Bench, settings: dict[str, Any], said: str) -> None:
     with pytest.raises(StartError, match=said):
         await bench(**settings)
+
+
+async def test_tools_of_the_run_itself_are_told_and_refused(bench: Bench) -> None:
+    at = await bench(hooks=("recording",), metrics_port=0)
+    turn = calls(call("update_session_state", '{"set": {"a": 1}}'))
+    at.router.turns = [turn, text("done"), turn, text("well")]
+    await at.create(session={"agentic_state": True})
+    await at.run(session_id="s")
+    ((tool, ended),) = told("after_tool")
+    assert (tool.tool_id, ended.output, ended.is_error) == ("builtin/update_session_state", '{"a":1}', False)
+    Recording.vetoes.add("before_tool")
+    events = await at.run(session_id="s")
+    (done,) = [event.tool_call_completed for event in events if event.HasField("tool_call_completed")]
+    assert (done.output, done.is_error) == ("no before_tool", True)
+    page = await metrics_page.read(at.server.metrics_port)
+    assert page.value("tool_calls_total", source="builtin", outcome="ok") == 1
+    assert page.value("tool_calls_total", source="builtin", outcome="HOOK_VETOED") == 1
+    assert page.value("hook_calls_total", hook="recording", point="before_tool", outcome="veto") == 1
