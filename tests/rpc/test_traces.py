@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,25 @@ async def test_a_run_that_is_taken_up_stays_in_its_trace(bench: Callable[..., An
     for span in watches:
         assert span.context.trace_id != trace_id
         assert [link.context.trace_id for link in span.links] == [trace_id]
+
+
+async def test_members_are_in_the_trace_of_their_team(bench: Callable[..., Any]) -> None:
+    at = await bench()
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    await at.create("writer", model={"model": "writer"})
+    await at.create_team("desk", "writer")
+    asked = call("delegate_task_to_member", '{"member_id": "writer", "task": "Write."}')
+    at.router.scripts |= {"desk": [calls(asked), text("done")], "writer": [text("words")]}
+    async with second(at, provider) as stub:
+        request = execution_service_pb2.ExecuteRequest(team_id="desk", input="hi")
+        assert [event async for event in stub.ExecuteStream(request, timeout=30)][-1].HasField("execution_completed")
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    path = ["chat writer", "invoke_agent writer", "execute_tool delegate_task_to_member", "invoke_team desk"]
+    for inner, outer in pairwise(path):
+        parent = spans[inner].parent
+        assert parent
+        assert parent.span_id == spans[outer].context.span_id
 
 
 async def test_nothing_is_recorded_where_the_root_is_not_sampled(bench: Callable[..., Any]) -> None:

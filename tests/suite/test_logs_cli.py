@@ -53,15 +53,16 @@ def test_the_story_of_a_run(suite: Suite, execution_id: str) -> None:
     ]:
         assert expected in said, (expected, said)
     assert [line["what"] for line in lines].count("ChatStream OK") == 2
-    whole = json.dumps(lines)
-    assert "391" not in whole
-    assert "17 * 23" not in whole
 
 
-def test_with_payloads(suite: Suite, execution_id: str) -> None:
-    whole = json.dumps(logs(suite, execution_id, "--payloads"))
-    assert ASKED in whole
-    assert "391" in whole
+def test_what_was_said_is_told_where_it_is_asked_for(suite: Suite, execution_id: str) -> None:
+    lines = logs(suite, execution_id, "--payloads")
+    (answer,) = [line["output"] for line in lines if line["what"] == "execution_completed"]
+    assert "391" in answer
+    assert ASKED in json.dumps(lines)
+    bare = json.dumps(logs(suite, execution_id))
+    for said in (answer, ASKED, "17 * 23"):
+        assert said not in bare
 
 
 def test_for_people(suite: Suite, execution_id: str) -> None:
