@@ -20,11 +20,11 @@ from google.protobuf.message import DecodeError, Message
 from libs import correlation, deadline, errors, identity, status
 from libs.identity import Authenticator
 from libs.metrics import Requests
+from libs.telemetry import OPEN_SERVICES
 from libs.validation import validate
 
 log = structlog.get_logger()
 
-OPEN_SERVICES: Final = ("/grpc.health.", "/grpc.reflection.")
 _KINDS: Final = {
     (False, False): "unary",
     (False, True): "server_stream",

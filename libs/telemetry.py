@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from libs.config import Settings
-from libs.interceptors import OPEN_SERVICES
 
+OPEN_SERVICES: Final = ("/grpc.health.", "/grpc.reflection.")
 _TRACEPARENT: Final = "traceparent"
 _LIMITS: Final = SpanLimits(max_span_attributes=1024, max_attribute_length=16 * 1024)
 """A conversation is many attributes, of any length."""
