@@ -63,7 +63,7 @@ from services.execution.service.runs import Limits, Runs
 from services.execution.service.sessions import Sessions
 from services.execution.service.signals import Signals
 from services.execution.service.sources import ToolSource
-from services.execution.service.targets import Targets
+from services.execution.service.targets import TargetRunner, Targets
 from services.execution.service.teams.runner import Teams
 from services.execution.service.timeouts import Models, Patience, TimedModels
 from services.execution.service.tool_calls import ToolCalls
@@ -127,7 +127,11 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         sessions = Sessions(SqlSessionStore(db))
         talks, engine = Conversations(runner, sessions, tools), JournalEngine(inputs, held=settings.wait_held)
         workflows = WorkflowRunner(engine, tools, limit=settings.max_message_bytes // 4)
-        runners = {TargetKind.AGENT: talks, TargetKind.TEAM: Teams(talks), TargetKind.WORKFLOW: workflows}
+        runners: dict[TargetKind, TargetRunner] = {
+            TargetKind.AGENT: talks,
+            TargetKind.TEAM: Teams(talks),
+            TargetKind.WORKFLOW: workflows,
+        }
         targets = Targets(runners, observer)
         room = Room(settings.max_message_bytes, weight)
         runs = Runs(store, inputs, admission, log, targets, limits, room, observer)
