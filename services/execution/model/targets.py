@@ -93,6 +93,12 @@ def target_of(part: Part) -> Target:
             return Target(TargetKind.WORKFLOW, part.workflow_id)
 
 
+def told_apart(targets: Sequence[Target]) -> list[str]:
+    """Their ids; of an agent and a team of one id, with the kind before it."""
+    ids = [one.target_id for one in targets]
+    return [one.target_id if ids.count(one.target_id) == 1 else f"{one.kind.value}-{one.target_id}" for one in targets]
+
+
 @dataclass(frozen=True, slots=True)
 class Pinned:
     """What a run was accepted with: its target and all that this one names, by key, each in one revision."""

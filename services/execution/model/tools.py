@@ -69,6 +69,8 @@ class ToolResult:
     duration: float = 0.0
     cached: bool = False
     """It is that of an earlier call; the tool was not called."""
+    refused: bool = False
+    """The run itself would not make the call: nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)

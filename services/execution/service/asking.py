@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from libs import deadline, errors
@@ -46,7 +46,7 @@ class Asking:
         output_schema: Mapping[str, Any] | None = None,
         history: Sequence[Mapping[str, Any]] = (),
     ) -> ToolResult:
-        """A member's answer, or why it has none, for the model that asked."""
+        """A member's whole answer, or why it has none, for the model that asked."""
         target = Target.of(key)
         left = deadline.remaining()
         seconds = None if left is None else left * _SHARE
@@ -59,7 +59,12 @@ class Asking:
             if is_of_the_run(error):
                 raise
             return ToolResult(f"{target.target_id} failed: {error.message}", is_error=True)
-        return ToolResult(clipped(answer.output, RESULT_LIMIT))
+        return ToolResult(answer.output)
+
+
+def brief(result: ToolResult) -> ToolResult:
+    """Of a length that a model can be told."""
+    return replace(result, output=clipped(result.output, RESULT_LIMIT))
 
 
 async def side_by_side(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
@@ -70,6 +75,7 @@ async def side_by_side(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # nobody works on after the run has ended
     questions: list[Question] = []
     announced: list[tuple[Source, Event]] = []
     for failure in (task.exception() for task in tasks):

@@ -8,11 +8,11 @@ from typing import Any, Final
 from libs import errors
 from services.execution.model.events import Event, HandedOff
 from services.execution.model.sessions import Message
-from services.execution.model.targets import Spec, Target, TargetKind
+from services.execution.model.targets import Spec, Target, TargetKind, told_apart
 from services.execution.model.tools import DEFAULT_TOOL_TIMEOUT, BoundTool, Tool, ToolResult
 from services.execution.model.turns import Answer, Part
 from services.execution.service.asking import Asking, place
-from services.execution.service.inner import Inner, InnerCall
+from services.execution.service.inner import Inner, InnerCall, refused
 from services.execution.service.names import fitted
 from services.execution.service.tools import digest
 
@@ -31,24 +31,25 @@ class Handoffs(Inner):
         self._here = asking.work.pinned.target
         self._path = asking.work.handed or (self._here,)
         self._moved: tuple[str, int] | None = None
-        targets = [(one, target_named(one)) for one in spec.get("handoffs", ())]
-        self._keys = {f"handoff/{target.target_id}": target.key for _, target in targets}
-        self.bound = tuple(self._bound(one, target) for one, target in targets)
+        handoffs = spec.get("handoffs", ())
+        targets = [target_named(one) for one in handoffs]
+        names = told_apart(targets)
+        self._keys = {f"handoff/{name}": target.key for name, target in zip(names, targets, strict=True)}
+        self.bound = tuple(map(self._bound, handoffs, targets, names))
 
-    def _bound(self, handoff: Mapping[str, Any], target: Target) -> BoundTool:
+    def _bound(self, handoff: Mapping[str, Any], target: Target, called: str) -> BoundTool:
         part = self._asking.work.pinned.parts[target.key]
         when = handoff.get("description") or part.description
         description = f"Hands the whole conversation over to {target.target_id}, who answers in your place. {when}"
-        name = fitted(f"transfer_to_{target.target_id}".replace("-", "_"))
+        name = fitted(f"transfer_to_{called}".replace("-", "_"))
         version = digest([target.key, description])[:12]
-        tool_id = f"handoff/{target.target_id}"
-        tool = Tool(tool_id, name, target.target_id, description.strip(), _SCHEMA, version, idempotent=True)
+        tool = Tool(f"handoff/{called}", name, target.target_id, description.strip(), _SCHEMA, version, idempotent=True)
         return BoundTool(tool, DEFAULT_TOOL_TIMEOUT)
 
     async def do(self, call: InnerCall) -> tuple[ToolResult, Sequence[Event]]:
         key = self._keys[call.bound.tool.tool_id]
         if self._moved is not None and self._moved[1] != call.number:
-            return ToolResult("the conversation has been handed over already", is_error=True), ()
+            return refused("the conversation has been handed over already"), ()
         if self._path.count(key) >= _MOST_VISITS:
             path = " -> ".join([*self._path, key])
             raise errors.Aborted(

@@ -32,8 +32,8 @@ class InnerTools(Protocol):
     async def call(self, call: InnerCall) -> tuple[ToolResult, Sequence[Event]]:
         """What the tool says, and what the call has changed."""
 
-    async def recall(self, call: InnerCall) -> Sequence[Event]:
-        """Takes in a call that an earlier attempt at the run has made."""
+    async def recall(self, call: InnerCall, result: ToolResult) -> Sequence[Event]:
+        """Takes in a call that an earlier attempt at the run has made, and what it was told."""
 
     @property
     def ends(self) -> bool:
@@ -41,6 +41,10 @@ class InnerTools(Protocol):
 
     async def answer(self, messages: Sequence[Message]) -> Answer:
         """The run's answer, after what was said so far."""
+
+
+def refused(why: str) -> ToolResult:
+    return ToolResult(why, is_error=True, refused=True)
 
 
 class Inner:
@@ -57,8 +61,9 @@ class Inner:
         """With arguments that fit."""
         raise NotImplementedError
 
-    async def recall(self, call: InnerCall) -> Sequence[Event]:
-        return (await self.call(call))[1]
+    async def recall(self, call: InnerCall, result: ToolResult) -> Sequence[Event]:
+        """Calls of one turn may come in another order than they did: what was refused then is not made now."""
+        return () if result.refused else (await self.call(call))[1]
 
     @property
     def ends(self) -> bool:

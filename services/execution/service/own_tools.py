@@ -52,7 +52,7 @@ class OwnTools(Inner):
             said = orjson.dumps(self.state, option=orjson.OPT_SORT_KEYS).decode()
             return ToolResult(said), self._changed(before)
 
-    async def recall(self, call: InnerCall) -> list[StateChanged]:
+    async def recall(self, call: InnerCall, result: ToolResult) -> list[StateChanged]:
         """Without doing it: the state in the database may be another by now."""
         if violations(call.bound.tool, call.arguments):
             return []

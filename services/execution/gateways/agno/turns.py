@@ -452,7 +452,7 @@ class Turns:
         result = ToolResult(**step.result or {})
         self.journal.again(started)
         if (inner := self._inner.get(step.name)) is not None:
-            for change in await inner.recall(self._inner_call(bound, step, used)):
+            for change in await inner.recall(self._inner_call(bound, step, used), result):
                 self.journal.again(change)
         self._uncount(result)
         self.journal.again(_completed(step.call_id, step.name, result))

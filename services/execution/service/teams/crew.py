@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.execution.model.tools import ToolResult
-from services.execution.service.asking import Asking
+from services.execution.service.asking import Asking, brief
 from services.execution.service.teams.roster import Member
 
 
@@ -44,7 +44,7 @@ class Crew:
             output_schema=self._schema,
             history=self._history,
         )
-        self._told.append(Told(turn, number, member_id, task, result.output))
+        self._told.append(Told(turn, number, member_id, task, brief(result).output))
         return result
 
     def _before(self, turn: int) -> str:

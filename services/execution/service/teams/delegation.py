@@ -9,7 +9,8 @@ from services.execution.model.events import Event
 from services.execution.model.sessions import Message
 from services.execution.model.tools import DEFAULT_TOOL_TIMEOUT, BoundTool, Tool, ToolResult
 from services.execution.model.turns import Answer
-from services.execution.service.inner import Inner, InnerCall
+from services.execution.service.asking import brief
+from services.execution.service.inner import Inner, InnerCall, refused
 from services.execution.service.teams.crew import Crew
 from services.execution.service.tools import digest
 
@@ -47,14 +48,14 @@ class Delegation(Inner):
 
     async def do(self, call: InnerCall) -> tuple[ToolResult, Sequence[Event]]:
         if self._single and self._chosen not in (None, call.number):
-            return ToolResult("another member has the request already", is_error=True), ()
+            return refused("another member has the request already"), ()
         self._chosen = call.number
         result = await self._crew.ask(call.arguments["member_id"], call.arguments["task"], call.number, call.turn)
         if result.is_error:
             self._chosen = None  # the leader may choose another one
         elif self._direct:
             self._answers[call.number] = result.output
-        return result, ()
+        return brief(result), ()
 
     @property
     def ends(self) -> bool:

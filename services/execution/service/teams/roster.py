@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.execution.model.targets import Agent, Part, Pinned, Spec, Target, Team
+from services.execution.model.targets import Agent, Part, Pinned, Spec, Team, told_apart
 from services.execution.service.handoffs import target_named
 
 COORDINATE, ROUTE, BROADCAST, TASKS = (f"TEAM_MODE_{name}" for name in ("COORDINATE", "ROUTE", "BROADCAST", "TASKS"))
@@ -22,20 +22,16 @@ class Member:
 
 
 def roster(team: Team, pinned: Pinned) -> Sequence[Member]:
-    """In the order of the team. An agent and a team of one id are told apart."""
-    targets = [(one, target_named(one)) for one in team.spec.get("members", ())]
-    ids = [target.target_id for _, target in targets]
+    """In the order of the team."""
+    named = team.spec.get("members", ())
+    targets = [target_named(one) for one in named]
     return [
-        Member(
-            target.target_id if ids.count(target.target_id) == 1 else f"{target.kind}-{target.target_id}",
-            target.key,
-            _about(one, target, pinned.parts[target.key]),
-        )
-        for one, target in targets
+        Member(name, target.key, _about(one, pinned.parts[target.key]))
+        for name, one, target in zip(told_apart(targets), named, targets, strict=True)
     ]
 
 
-def _about(named: Mapping[str, Any], target: Target, part: Part) -> str:
+def _about(named: Mapping[str, Any], part: Part) -> str:
     words = [named.get("role", ""), part.description[:_LONGEST_WORD]]
     if isinstance(part, Team):
         words.append("(a team)")

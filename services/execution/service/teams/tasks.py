@@ -10,7 +10,8 @@ import orjson
 
 from services.execution.model.events import Event
 from services.execution.model.tools import ToolResult
-from services.execution.service.inner import Inner, InnerCall
+from services.execution.service.asking import brief
+from services.execution.service.inner import Inner, InnerCall, refused
 from services.execution.service.teams.crew import Crew
 from services.execution.service.teams.delegation import LONGEST_TASK, member_id, tool
 
@@ -69,9 +70,9 @@ class TaskList(Inner):
         given = call.arguments
         after = given.get("after", [])
         if unknown := [one for one in after if one not in self._tasks]:
-            return ToolResult(f"after: there is no task {unknown[0]!r}", is_error=True)
+            return refused(f"after: there is no task {unknown[0]!r}")
         if len(self._tasks) >= _MOST_TASKS:
-            return ToolResult(f"the list has {_MOST_TASKS} tasks, which is the most", is_error=True)
+            return refused(f"the list has {_MOST_TASKS} tasks, which is the most")
         task_id = f"task-{call.number}"
         self._tasks[task_id] = Task(given["title"], given["description"], after)
         return ToolResult(task_id)
@@ -79,19 +80,19 @@ class TaskList(Inner):
     async def _run(self, call: InnerCall) -> ToolResult:
         task = self._tasks.get(call.arguments["task_id"])
         if task is None:
-            return ToolResult(f"there is no task {call.arguments['task_id']!r}", is_error=True)
+            return refused(f"there is no task {call.arguments['task_id']!r}")
         if waiting := [one for one in task.after if self._tasks[one].status != "done"]:
-            return ToolResult(f"{waiting[0]} must be done before", is_error=True)
+            return refused(f"{waiting[0]} must be done before")
         if task.status in ("running", "done"):
-            return ToolResult(f"the task is {task.status} already", is_error=True)
+            return refused(f"the task is {task.status} already")
         if call.turn not in self._rounds and len(self._rounds) >= self._most:
-            return ToolResult(f"the team has had its {self._most} rounds: answer from what is done", is_error=True)
+            return refused(f"the team has had its {self._most} rounds: answer from what is done")
         self._rounds.add(call.turn)
         task.status, task.member_id = "running", call.arguments["member_id"]
         result = await self._crew.ask(task.member_id, self._text(task), call.number, call.turn)
         task.status = "failed" if result.is_error else "done"
-        task.output = result.output
-        return result
+        task.output = brief(result).output
+        return brief(result)
 
     def _text(self, task: Task) -> str:
         before = "\n".join(f"{self._tasks[one].title}: {self._tasks[one].output}" for one in task.after)
