@@ -146,3 +146,43 @@ def test_litellm_is_not_imported_before_it_is_needed() -> None:
     )
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def reaching(name: str, **properties: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": properties}}}
+
+
+DELEGATE = reaching("delegate_task_to_member", member_id={"enum": ["writer", "co-writer"]}, task={"type": "string"})
+ASK = reaching("ask_my_expert", input={"type": "string"})
+TRANSFER = reaching("transfer_to_billing", reason={"type": "string"})
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("The co-writer and the writer", ["co-writer", "writer"]),
+        ("The Writer.", ["writer"]),
+        ("the co-writers, a copywriter", []),
+        ("my-expert, please", ["ask_my_expert"]),
+        ("give it to billing", ["transfer_to_billing"]),
+        ("hello", []),
+    ],
+)
+def test_others_are_asked_whom_the_request_names(text: str, named: list[str]) -> None:
+    answer = offline.answer(said(text), [DELEGATE, ASK, TRANSFER], "auto", None)
+    asked = [(call.name, json.loads(call.arguments)) for call in answer.calls]
+    assert [arguments.get("member_id", name) for name, arguments in asked] == named
+    assert len({call.call_id for call in answer.calls}) == len(named)
+    assert all(arguments.get("task", arguments.get("input", text)) == text for _, arguments in asked)
+    assert offline.answer(said(text), [DELEGATE, ASK, TRANSFER], "none", None).calls == ()
+
+
+def test_one_after_the_other() -> None:
+    messages = said("the writer, then my-expert")
+    names = []
+    while calls := offline.answer(messages, [DELEGATE, ASK], "auto", None).calls:
+        names += [call.name for call in calls]
+        messages.append({"role": "assistant", "content": "", "tool_calls": [{"id": call.call_id} for call in calls]})
+        messages += [{"role": "tool", "content": f"{call.name} was here"} for call in calls]
+    assert names == ["delegate_task_to_member", "ask_my_expert"]
+    assert offline.answer(messages, [DELEGATE, ASK], "auto", None).text == "The result is delegate_task_to_member was here, ask_my_expert was here."

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,8 @@ _EXPRESSION: Final = re.compile(r"-?[\d(][\d\s.+*/()%-]*[\d)]")
 _SPELT: Final = {"×": "*", "·": "*", "÷": "/", " times ": " * ", " plus ": " + ", " minus ": " - "}
 _WRITTEN: Final = re.compile(r"(?<![A-Za-z0-9_-])([A-Za-z0-9_-]{1,64})\(\s*")
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DELEGATE, _ASK, _TRANSFER = "delegate_task_to_member", "ask_", "transfer_to_"
+_THEN: Final = re.compile(r"\bthen\b", re.IGNORECASE)
 _ARITHMETIC: Final = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Constant, ast.operator, ast.unaryop)
 _MOST_VALUES: Final = 2000
 _DEEPEST: Final = 64
@@ -80,8 +82,11 @@ def answer(
 ) -> Answer:
     results = _results(messages)
     said = next((_text(m) for m in reversed(messages) if m["role"] == "user"), "")
-    if call := _call(said, len(results), tools, tool_choice, f"call_{len(messages)}"):
+    call_id = f"call_{len(messages)}"
+    if call := _call(said, len(results), tools, tool_choice, call_id):
         return Answer(calls=(call,))
+    if tool_choice == "auto" and (asked := _asked(messages, said, tools)):
+        return Answer(calls=tuple(ToolCall(f"{call_id}_{n}", *one) for n, one in enumerate(asked)))
     if response_format and response_format.get("type") == "json_schema":
         return Answer(json.dumps(example(response_format["json_schema"].get("schema") or {})))
     if response_format and response_format.get("type") == "json_object":
@@ -89,6 +94,41 @@ def answer(
     if results:
         return Answer(f"The result is {', '.join(map(_clipped, results))}.")
     return Answer(f'This is the offline model: no provider was asked. You said: "{_clipped(said)}"')
+
+
+def _asked(messages: Sequence[Message], said: str, tools: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The others whom the request names, one turn for what stands before each "then", with what was said so far."""
+    since = _since_input(messages)
+    turn = sum(bool(message.get("tool_calls")) for message in since)
+    stages = _THEN.split(said[:_SEARCHED])
+    if turn >= len(stages):
+        return []
+    known = [_clipped(_text(message)) for message in since if message["role"] == "tool"]
+    text = "\n".join([said, *known])
+    found = [
+        (match.start(), name, json.dumps({**arguments, **({} if field is None else {field: text})}))
+        for tool in tools
+        for who, name, arguments, field in _others(tool["function"])
+        if (match := re.search(rf"(?<![\w-]){re.escape(who)}(?![\w-])", stages[turn], re.IGNORECASE))
+    ]
+    return [(name, arguments) for _, name, arguments in sorted(found)]
+
+
+def _others(function: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], str | None]]:
+    """Whom a tool reaches: under which word, by which call, and which argument takes the text."""
+    name, properties = function["name"], (function.get("parameters") or {}).get("properties") or {}
+    if name == _DELEGATE and "task" in properties:
+        for member_id in (properties.get("member_id") or {}).get("enum", ()):
+            yield member_id, name, {"member_id": member_id}, "task"
+    elif name.startswith(_ASK) and "input" in properties:
+        yield name.removeprefix(_ASK).replace("_", "-"), name, {}, "input"
+    elif name.startswith(_TRANSFER):
+        yield name.removeprefix(_TRANSFER).replace("_", "-"), name, {}, None
+
+
+def _since_input(messages: Sequence[Message]) -> Sequence[Message]:
+    last = max((n for n, message in enumerate(messages) if message["role"] == "user"), default=0)
+    return messages[last + 1 :]
 
 
 def _results(messages: Sequence[Message]) -> list[str]:
