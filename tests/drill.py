@@ -28,6 +28,8 @@ TURNS = 3
 CALLS = 2
 """Tool calls of each turn but the last."""
 WORDS = 12
+CREW = ("one", "two", "three")
+"""Members of a team, who work side by side."""
 STAGGER = 0.12
 LEASE = 1.5
 _TEXT = ("content_delta", "reasoning_delta")
@@ -48,13 +50,20 @@ class DrillRouter(ScriptedRouter):
     ) -> AsyncIterator[router_service_pb2.ChatStreamResponse]:
         turn = sum(message.role == chat_pb2.ROLE_ASSISTANT for message in request.messages)
         chunks = text(*(f"turn {turn} word {n}; " for n in range(WORDS)))
-        if turn < TURNS:
+        if request.model == "leader":
+            chunks = [*chunks[:-1], *calls(*map(_delegated, CREW))] if turn == 0 else chunks
+        elif turn < TURNS:
             asked = (call("count", f'{{"n": {10 * turn + n}}}', f"call-{turn}-{n}") for n in range(CALLS))
             chunks = [*chunks[:-1], *calls(*asked)]
         for chunk in chunks:
             await asyncio.sleep(random.uniform(0, 0.02))
             assert isinstance(chunk, chat_pb2.ChatChunk)
             yield router_service_pb2.ChatStreamResponse(chunk=chunk)
+
+
+def _delegated(member: str) -> chat_pb2.ToolCall:
+    arguments = f'{{"member_id": "{member}", "task": "go"}}'
+    return call("delegate_task_to_member", arguments, f"call-{member}")
 
 
 @dataclass
@@ -197,7 +206,7 @@ def check_parts(outcome: Outcome, golden: Sequence[event_pb2.ExecuteEvent], effe
     assert told_by_scope(events) == told_by_scope(golden)
     made = [path.name for path in effects.glob(f"{events[0].execution_id} *")]
     assert len(made) == len(list(effects.glob(f"{golden[0].execution_id} *")))
-    assert len(made) == sum(event.HasField("tool_call_started") for event in events)
+    assert len(made) == sum(event.tool_call_started.tool_id == "test/count" for event in events)
 
 
 def told_by_scope(events: Sequence[event_pb2.ExecuteEvent]) -> dict[str, list[Any]]:
@@ -251,6 +260,10 @@ async def python_client(addresses: Sequence[str], name: str, at_once: int, **tar
     finally:
         for channel in channels:
             await channel.close()
+
+
+async def crew_client(addresses: Sequence[str], name: str, at_once: int) -> list[Outcome]:
+    return await python_client(addresses, name, at_once, team_id="crew")
 
 
 async def flow_client(addresses: Sequence[str], name: str, at_once: int) -> list[Outcome]:

@@ -16,6 +16,9 @@ from dynamicagents.registry.v1 import (
     agent_pb2,
     agent_service_pb2,
     agent_service_pb2_grpc,
+    team_pb2,
+    team_service_pb2,
+    team_service_pb2_grpc,
     workflow_pb2,
     workflow_service_pb2,
     workflow_service_pb2_grpc,
@@ -29,11 +32,13 @@ from services.registry.config import RegistrySettings
 from tests import harness
 from tests.conftest import INTEROP
 from tests.drill import (
+    CREW,
     LEASE,
     DrillRouter,
     Outcome,
     Process,
     check_parts,
+    crew_client,
     drill,
     flow_client,
     processes,
@@ -79,9 +84,14 @@ async def servers(
     registry_settings = RegistrySettings.load(port=0, data_dir=tmp_path / "registry")
     async with harness.registry(registry_settings) as (registry, channel), DrillRouter().serving() as router:
         spec = agent_pb2.AgentSpec(model={"model": "any"}, tools=[{"tool_id": "test/count"}])
-        agent = agent_pb2.Agent(agent_id="helper", spec=spec)
         stub: Any = agent_service_pb2_grpc.AgentServiceStub(channel)
-        await stub.CreateAgent(agent_service_pb2.CreateAgentRequest(agent=agent))
+        for agent_id in ("helper", *CREW):
+            agent = agent_pb2.Agent(agent_id=agent_id, spec=spec)
+            await stub.CreateAgent(agent_service_pb2.CreateAgentRequest(agent=agent))
+        lead = team_pb2.TeamSpec(model={"model": "leader"}, members=[{"agent_id": one} for one in CREW])
+        crew = team_pb2.Team(team_id="crew", spec=lead)
+        teams: Any = team_service_pb2_grpc.TeamServiceStub(channel)
+        await teams.CreateTeam(team_service_pb2.CreateTeamRequest(team=crew))
         flows: Any = workflow_service_pb2_grpc.WorkflowServiceStub(channel)
         flow = ParseDict({"workflow_id": "flow", "spec": FLOW}, workflow_pb2.Workflow())
         await flows.CreateWorkflow(workflow_service_pb2.CreateWorkflowRequest(workflow=flow))
@@ -136,6 +146,18 @@ async def test_workflows_lose_nothing_and_repeat_nothing(
     figures = await drill(servers, flow_client, min(KILLS, 10), 4, tmp_path / "effects", check=check_parts)
     with capsys.disabled():
         print(f"\nworkflows: {figures}")
+    assert figures.interrupted >= min(KILLS, 10)
+
+
+@harness.only_postgres
+@pytest.mark.timeout(300 + 12 * KILLS)
+async def test_teams_lose_nothing_and_repeat_nothing(
+    servers: list[Process], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Members that work side by side: each scope has its own order, the whole has one without gaps."""
+    figures = await drill(servers, crew_client, min(KILLS, 10), 3, tmp_path / "effects", check=check_parts)
+    with capsys.disabled():
+        print(f"\nteams: {figures}")
     assert figures.interrupted >= min(KILLS, 10)
 
 
