@@ -31,8 +31,8 @@ class ObservedInner:
             return ToolResult(refused.message, is_error=True), ()
         return result, changes
 
-    async def recall(self, call: InnerCall) -> Sequence[Event]:
-        return await self._inner.recall(call)
+    async def recall(self, call: InnerCall, result: ToolResult) -> Sequence[Event]:
+        return await self._inner.recall(call, result)
 
     @property
     def ends(self) -> bool:
