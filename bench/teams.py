@@ -86,7 +86,7 @@ class Target:
         wall, spent = time.perf_counter() - started, self._cpu() - cpu
         self.took[name].append((wall * 1e3 / runs, spent * 1e3 / runs))
 
-    async def _run(self, calls: int, target: Mapping[str, str]) -> None:
+    async def _run(self, calls: int, target: Mapping[str, Any]) -> None:
         """A team whose members have failed completes too: what tells is that all have asked the model."""
         request = execution_service_pb2.ExecuteRequest(input="hi", **target)
         ended = (await self.stub.Execute(request, timeout=120)).execution

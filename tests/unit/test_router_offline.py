@@ -185,4 +185,7 @@ def test_one_after_the_other() -> None:
         messages.append({"role": "assistant", "content": "", "tool_calls": [{"id": call.call_id} for call in calls]})
         messages += [{"role": "tool", "content": f"{call.name} was here"} for call in calls]
     assert names == ["delegate_task_to_member", "ask_my_expert"]
-    assert offline.answer(messages, [DELEGATE, ASK], "auto", None).text == "The result is delegate_task_to_member was here, ask_my_expert was here."
+    assert (
+        offline.answer(messages, [DELEGATE, ASK], "auto", None).text
+        == "The result is delegate_task_to_member was here, ask_my_expert was here."
+    )
