@@ -45,6 +45,7 @@ def test_go_backend(suite: Suite, crm: Path) -> None:
         "InvalidArgument dynamic-agents INVALID_FIELD",
         "field input",
     ]
+    assert steps["team"].splitlines() == ["crm-desk completed", "  crm-assistant completed"]
     assert steps["workflow"].splitlines() == [
         "asked Send it?",
         "output delivered by truck",

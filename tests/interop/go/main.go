@@ -23,6 +23,7 @@ import (
 
 type crm struct {
 	agents     registryv1.AgentServiceClient
+	teams      registryv1.TeamServiceClient
 	workflows  registryv1.WorkflowServiceClient
 	executions executionv1.ExecutionServiceClient
 }
@@ -38,6 +39,7 @@ func main() {
 	defer executionConn.Close()
 	c := crm{
 		registryv1.NewAgentServiceClient(registryConn),
+		registryv1.NewTeamServiceClient(registryConn),
 		registryv1.NewWorkflowServiceClient(registryConn),
 		executionv1.NewExecutionServiceClient(executionConn),
 	}
@@ -51,6 +53,7 @@ func main() {
 		{"cancel", c.cancelMidway},
 		{"resume", c.dropAndResume},
 		{"error", c.readErrorDetails},
+		{"team", c.runTeam},
 		{"workflow", c.runWorkflow},
 	} {
 		fmt.Printf("== %s\n", step.name)
