@@ -27,6 +27,9 @@ QUESTIONS = [
 ]
 
 
+LONG_AGO = "2026-01-02T03:04:05+00:00"
+
+
 class Store:
     def __init__(self) -> None:
         self.given: list[Answering] = []
@@ -52,7 +55,7 @@ class Store:
 
 
 def execution(status: Status = Status.INPUT_REQUIRED) -> Execution:
-    asked = {"requests": QUESTIONS} if status is Status.INPUT_REQUIRED else None
+    asked = {"requests": QUESTIONS, "expire_time": LONG_AGO} if status is Status.INPUT_REQUIRED else None
     return Execution("acme", "run", "helper", 1, status, "hi", datetime.now(UTC), "", input_required=asked)
 
 
@@ -104,6 +107,14 @@ async def test_wait_that_is_over_fails_the_run() -> None:
     assert isinstance(failed, ExecutionFailed)
     assert failed.error["reason"] == "INPUT_EXPIRED"
     assert cancelled == ExecutionCancelled("enough", {})
+
+
+async def test_wait_that_is_over_by_another_clock_alone_goes_on() -> None:
+    store = Store()
+    late = execution()
+    store.late = [replace(late, input_required={**(late.input_required or {}), "expire_time": "2126-01-02T03:04:05Z"})]
+    await Continuation(store).look()
+    assert store.ended == []
 
 
 def test_outcomes() -> None:
