@@ -33,7 +33,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 async def test_googles_package(bench: Callable[..., Any], elsewhere: str) -> None:
-    at = await bench()
+    at = await bench(mcp_server_tools=("builtin/calculator", "builtin/current_time", "agent/*"))
     await at.create()
     client = str(HERE / "mcp_grpc_client.py")
     running = await asyncio.create_subprocess_exec(elsewhere, client, at.server.address, stdout=PIPE)

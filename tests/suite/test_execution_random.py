@@ -48,6 +48,7 @@ from services.execution.service.runs import Limits, Runs
 from services.execution.service.sessions import Sessions
 from services.execution.service.targets import Targets
 from services.execution.service.tools import Tools, idempotency_key
+from services.execution.service.workflows.journaled import JournalEngine
 from services.execution.servicer.translation import weight
 from services.execution.store import SqlExecutionStore, SqlSessionStore
 from services.execution.store.calls import SqlCalls
@@ -188,9 +189,8 @@ class Machine(RuleBasedStateMachine):
         talks = Conversations(AgnoRunner(Models(), tools), Sessions(SqlSessionStore(db)), tools)
         targets = Targets({TargetKind.AGENT: talks})
         runs = Runs(store, inputs, admission, log, targets, LIMITS, Room(2**20, weight))
-        made = Executions(
-            store, inputs, admission, continuation, log, Configurations(), targets, runs, tools, drain, LIMITS, news
-        )
+        more = (Configurations(), targets, runs, tools, drain, LIMITS, news, JournalEngine(inputs, held=5))
+        made = Executions(store, inputs, admission, continuation, log, *more)
         await log.__aenter__()
         return Process(db, log, runs, Leases(store, SqlCalls(db, news), runs, continuation, drain, LIMITS), made)
 
