@@ -81,6 +81,8 @@ class Part:
     budget: Mapping[str, Any] = field(default_factory=dict)
     output_schema: Mapping[str, Any] | None = None
     history: tuple[Mapping[str, Any], ...] = ()
+    media: tuple[Mapping[str, str], ...] = ()
+    """What goes with the text where that is the request itself, not a task that somebody wrote."""
     handed: tuple[str, ...] = ()
     """To whom the conversation was handed over, the first to have it first."""
 
@@ -114,6 +116,7 @@ class Work:
             budget=part.budget,
             output_schema=part.output_schema,
             history=part.history,
+            media=part.media,
             target_kind=target.kind,
             scopes=self.request.scopes,
         )

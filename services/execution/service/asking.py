@@ -45,12 +45,13 @@ class Asking:
         *,
         output_schema: Mapping[str, Any] | None = None,
         history: Sequence[Mapping[str, Any]] = (),
+        media: Sequence[Mapping[str, str]] = (),
     ) -> ToolResult:
         """A member's whole answer, or why it has none, for the model that asked."""
         target = Target.of(key)
         left = deadline.remaining()
         seconds = None if left is None else left * _SHARE
-        part = Part(key, text, seconds, output_schema=output_schema, history=tuple(history))
+        part = Part(key, text, seconds, output_schema=output_schema, history=tuple(history), media=tuple(media))
         try:
             answer = await self.run(place(target, number), part)
         except InputNeeded:

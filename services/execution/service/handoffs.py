@@ -74,6 +74,7 @@ class Handoffs(Inner):
             request.input,
             output_schema=request.output_schema or self._asking.work.pinned.whole.spec.get("output_schema"),
             history=_as_context(messages),
+            media=request.media,
             handed=(*self._path, key),
         )
         return await self._asking.run(place(Target.of(key), number), part)

@@ -30,10 +30,12 @@ class Crew:
         *,
         shares: bool,
         history: Sequence[Mapping[str, Any]],
+        media: Sequence[Mapping[str, str]],
         output_schema: Mapping[str, Any] | None,
     ) -> None:
         self.members = {one.member_id: one for one in members}
-        self._asking, self._shares, self._history, self._schema = asking, shares, history, output_schema
+        self._asking, self._shares, self._schema = asking, shares, output_schema
+        self._history, self._media = history, media
         self._told: list[Told] = []
 
     async def ask(self, member_id: str, task: str, number: int, turn: int) -> ToolResult:
@@ -43,6 +45,7 @@ class Crew:
             number,
             output_schema=self._schema,
             history=self._history,
+            media=self._media,
         )
         self._told.append(Told(turn, number, member_id, task, brief(result).output))
         return result

@@ -64,6 +64,7 @@ class Teams:
             crew_list,
             shares=bool(team.spec.get("share_member_interactions")),
             history=await self._history(team, work),
+            media=work.request.media if mode in (ROUTE, BROADCAST) else (),
             output_schema=(work.request.output_schema or team.spec.get("output_schema")) if direct else None,
         )
         told = await _broadcast(crew, work.request.input) if mode == BROADCAST else ""
