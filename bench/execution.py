@@ -40,6 +40,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from bench import agentos, comparison, provider
 from bench.report import Report
+from bench.serving import serve
 from bench.streams import CHUNKS, IDLE, INPUT, PACE, PIECES, Target, free_port, process
 from libs import database
 
@@ -71,14 +72,7 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
 
 
 async def serve_router(port: int) -> None:
-    server = grpc.aio.server()
-    router_service_pb2_grpc.add_RouterServiceServicer_to_server(Router(), server)  # type: ignore[abstract]
-    health = health_pb2_grpc.HealthServicer()
-    health.Check = lambda *_: health_pb2.HealthCheckResponse(status=1)
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
-    await server.wait_for_termination()
+    await serve(router_service_pb2_grpc.add_RouterServiceServicer_to_server, Router(), port)  # type: ignore[abstract]
 
 
 def serve_execution(*, keeping: bool) -> int:

@@ -27,10 +27,10 @@ from dynamicagents.execution.v1 import execution_service_pb2, execution_service_
 from dynamicagents.registry.v1 import agent_pb2, agent_service_pb2, agent_service_pb2_grpc
 from dynamicagents.tools.v1 import host_pb2, tool_service_pb2, tool_service_pb2_grpc
 from google.protobuf.struct_pb2 import Struct
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench.execution import POSTGRES, postgres, service
 from bench.report import Report
+from bench.serving import serve
 from bench.streams import free_port, process
 
 CALLS: Final = 300
@@ -63,14 +63,7 @@ class Echo(tool_service_pb2_grpc.ToolServiceServicer):
 
 
 async def serve_echo(port: int) -> None:
-    server = grpc.aio.server()
-    tool_service_pb2_grpc.add_ToolServiceServicer_to_server(Echo(), server)  # type: ignore[abstract]
-    health = health_pb2_grpc.HealthServicer()
-    health.Check = lambda *_: health_pb2.HealthCheckResponse(status=1)
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
-    await server.wait_for_termination()
+    await serve(tool_service_pb2_grpc.add_ToolServiceServicer_to_server, Echo(), port)  # type: ignore[abstract]
 
 
 async def host(address: str, name: str, tools: int) -> None:

@@ -34,10 +34,10 @@ from dynamicagents.registry.v1 import (
     team_service_pb2_grpc,
 )
 from dynamicagents.router.v1 import chat_pb2, router_service_pb2, router_service_pb2_grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench.execution import POSTGRES, postgres, service
 from bench.report import Report
+from bench.serving import serve
 from bench.streams import free_port
 from libs import database
 
@@ -58,14 +58,7 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
 
 
 async def serve_router(port: int) -> None:
-    server = grpc.aio.server()
-    router_service_pb2_grpc.add_RouterServiceServicer_to_server(Router(), server)  # type: ignore[abstract]
-    health = health_pb2_grpc.HealthServicer()
-    health.Check = lambda *_: health_pb2.HealthCheckResponse(status=1)
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
-    await server.wait_for_termination()
+    await serve(router_service_pb2_grpc.add_RouterServiceServicer_to_server, Router(), port)  # type: ignore[abstract]
 
 
 @dataclass

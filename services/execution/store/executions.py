@@ -18,12 +18,13 @@ from services.execution.model.events import ContentDelta, LoggedEvent, Reasoning
 from services.execution.model.executions import Execution, Status
 from services.execution.model.journal import Step
 from services.execution.model.turns import Assignment
+from services.execution.service.journal import LONG_AGO
 from services.execution.store import accepting, sessions
 from services.execution.store.calls import call_out
 from services.execution.store.events import LIVE, SqlEventStore, running
 from services.execution.store.rows import columns, event_row, job_row, to_assignment, to_execution, to_step
 from services.execution.store.tables import events, executions, jobs, journal
-from services.execution.store.waits import LONG_AGO, PARKED
+from services.execution.store.waits import PARKED
 
 
 class SqlExecutionStore(SqlEventStore):

@@ -13,10 +13,10 @@ from libs import errors
 from libs.database import Database, aware
 from services.execution.model.executions import Status
 from services.execution.model.workflows import Parking, Signal
+from services.execution.service.journal import LONG_AGO
 from services.execution.store.tables import executions, jobs, signals
 
 PARKED: Final = (Status.INPUT_REQUIRED.value, Status.WAITING.value)
-LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _NEVER: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 
