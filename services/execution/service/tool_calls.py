@@ -92,13 +92,16 @@ class ToolCalls:
             except errors.Unavailable:  # it is logged where it was found, and they are written later
                 pass
             except Exception:
-                log.exception("records of tool calls are lost", records=min(len(self._waiting), _AT_ONCE))
-                del self._waiting[:_AT_ONCE]
+                log.exception("records of tool calls are lost")
 
     async def _write(self) -> None:
         while batch := self._waiting[:_AT_ONCE]:
-            await self._store.add(batch)
-            del self._waiting[: len(batch)]
+            del self._waiting[: len(batch)]  # the store finishes what it has begun, though this be cancelled
+            try:
+                await self._store.add(batch)
+            except errors.Unavailable:
+                self._waiting[:0] = batch
+                raise
         self._some.clear()
 
     async def list(

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from libs.database import Database, aware
 from services.execution.model.tool_calls import CallQuery, CallRecord, Decision, Outcome
@@ -22,7 +23,9 @@ class SqlCallRecords:
 
     async def _add(self, records: Sequence[tuple[str, CallRecord]]) -> None:
         async with self._db.write() as connection:
-            await connection.execute(tool_calls.insert(), [record_row(tenant, one) for tenant, one in records])
+            # One may be there already: of a commit whose answer was lost.
+            statement = (sqlite if self._db.is_sqlite else postgresql).insert(tool_calls).on_conflict_do_nothing()
+            await connection.execute(statement, [record_row(tenant, one) for tenant, one in records])
 
     async def list(self, tenant: str, query: CallQuery, *, limit: int) -> Sequence[CallRecord]:
         columns = tool_calls.c
