@@ -96,7 +96,7 @@ def closed_port() -> int:
         ("sqlite+aiosqlite://", "database_url"),
         ("sqlite+aiosqlite:///:memory:", "database_url"),
         ("sqlite+aiosqlite:////nowhere/at/all.db", "database"),
-        (f"postgresql+asyncpg://me:hunter2@127.0.0.1:{closed_port()}/x", "database"),
+        pytest.param(f"postgresql+asyncpg://me:hunter2@127.0.0.1:{closed_port()}/x", "database", id="nobody-listens"),
         ("postgresql+asyncpg://me:hunter2@does-not-exist.invalid/x", "database"),
         ("postgresql+asyncpg://me:hunter2@127.0.0.1:1/x?nonsense=1", "database"),
     ],

@@ -142,7 +142,7 @@ def test_port_in_use(workers: str) -> None:
     [
         ("nonsense", "database_url"),
         ("mysql://me:hunter2@db/x", "mysql"),
-        (f"postgresql+asyncpg://me:hunter2@127.0.0.1:{free_port()}/x", "database"),
+        pytest.param(f"postgresql+asyncpg://me:hunter2@127.0.0.1:{free_port()}/x", "database", id="nobody-listens"),
     ],
 )
 def test_bad_database_url(url: str, says: str) -> None:
