@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -56,9 +57,16 @@ async def _serve(settings: Settings, app: App) -> int:
     stopping = _stop_signal()
     with telemetry.exporting(settings) as provider:
         async with app(settings, provider), _parent_watched(stopping):
+            _settle()
             await stopping.wait()
             log.info("draining", grace=settings.drain_grace)
     return 0
+
+
+def _settle() -> None:
+    """What was made by now stays: the garbage collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @asynccontextmanager
