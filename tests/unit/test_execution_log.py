@@ -81,7 +81,7 @@ async def read(new: Callable[..., Record], record: Record, after: int = 0, heart
 async def ended(record: Record) -> None:
     async with asyncio.timeout(5):
         while not record.ended:
-            await record.wait(5)
+            await record.changed()
 
 
 def texts(events: Sequence[LoggedEvent]) -> list[str]:

@@ -1,8 +1,8 @@
 """The event log: numbered, committed in groups, then shown to watchers.
 
-All runs of a process share one committer. It begins a commit at once, but none within the commit window after the last:
-what arrives meanwhile goes into the next one, and deltas among it become one event. So what comes alone does not wait,
-and under load events get fuller, not more.
+All runs of a process share one committer. It begins a commit at once, but none within the commit window after the last,
+which grows with what commits take: what arrives meanwhile goes into the next one, and deltas among it become one event.
+So what comes alone does not wait, and under load events get fuller, not more.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ log = structlog.get_logger()
 _PAGE: Final = 500
 _FIRST_DELAY: Final = 0.1
 _LONGEST_DELAY: Final = 2.0
+_PAUSE: Final = 10
+"""The window is at least so many times what the last commit took: commits take a tenth of the time at most."""
+_LONGEST_PAUSE: Final = 0.05
 
 
 class EventStore(Protocol):
@@ -105,9 +108,10 @@ class EventLog:
             records, self._waiting = list(self._waiting.values()), {}
             batch = [(record, record.take()) for record in records]
             self._oldest = oldest_of([append for _, append in batch])
+            began = loop.time()
             await self._commit(batch)
             self._oldest = None
-            until = loop.time() + self._window
+            until = (ended := loop.time()) + min(max(self._window, _PAUSE * (ended - began)), _LONGEST_PAUSE)
             if not self._waiting:
                 self._idle.set()
 
@@ -150,23 +154,34 @@ class EventLog:
 
     async def follow(self, record: Record, after: int, heartbeat: float) -> AsyncGenerator[LoggedEvent, None]:
         """Events after `after` as they are committed, up to the terminal one or until the execution has moved."""
-        execution = record.execution
-        while True:
-            ended = record.ended
-            found = record.after(after)
-            if found is None:
-                found = await self._store.events(execution.tenant, execution.execution_id, after=after, limit=_PAGE)
-            for event in found:
-                after = event.sequence
-                yield event
-            if found:
-                continue
-            if record.failure and not record.moved:
-                raise record.failure
-            if ended:
-                return
-            if not await record.wait(heartbeat):
-                yield beat(after)
+        execution, loop = record.execution, asyncio.get_running_loop()
+        silent_since = loop.time()
+        alarm = loop.call_later(heartbeat, record.nudge)
+        try:
+            while True:
+                ended = record.ended
+                found = record.after(after)
+                if found is None:
+                    found = await self._store.events(execution.tenant, execution.execution_id, after=after, limit=_PAGE)
+                for event in found:
+                    after = event.sequence
+                    yield event
+                if found:
+                    silent_since = loop.time()
+                    continue
+                if record.failure and not record.moved:
+                    raise record.failure
+                if ended:
+                    return
+                if (now := loop.time()) >= silent_since + heartbeat:
+                    silent_since = now
+                    yield beat(after)
+                    continue
+                if alarm.when() <= now:  # set anew once it has rung, not with each event
+                    alarm = loop.call_at(silent_since + heartbeat, record.nudge)
+                await record.changed()
+        finally:
+            alarm.cancel()
 
     async def replay(
         self,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final, Protocol, TypeGuard
 
 from libs import errors
@@ -164,18 +164,19 @@ class Record:
             self.ended = self.ended or events[-1].event.terminal
         self.moved = self.moved or self._parked
         self.ended = self.ended or self.moved
-        self._notify()
+        self.nudge()
 
     def broken(self, failure: errors.Error, *, moved: bool = False) -> None:
         """Nothing more will be committed here."""
         if self.ended:
             return
         self.failure, self.ended, self.moved = failure, True, moved
-        self._notify()
+        self.nudge()
         if self.on_failure:
             self.on_failure()
 
-    def _notify(self) -> None:
+    def nudge(self) -> None:
+        """Has those look who wait for a change."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -184,15 +185,13 @@ class Record:
         oldest = self._tail[0].sequence if self._tail else self._committed + 1
         if oldest > sequence + 1:
             return None
-        return [event for event in self._tail if event.sequence > sequence]
+        found = list(islice(reversed(self._tail), self._committed - sequence))
+        found.reverse()
+        return found
 
-    async def wait(self, seconds: float) -> bool:
-        """Whether something was committed within `seconds`."""
-        changed = self._changed
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await changed.wait()
-        return changed.is_set()
+    async def changed(self) -> None:
+        """Waits for the next commit, or a nudge."""
+        await self._changed.wait()
 
 
 def _go_together(last: Event | Step | None, delta: ContentDelta | ReasoningDelta) -> TypeGuard[ContentDelta]:

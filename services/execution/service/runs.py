@@ -234,7 +234,7 @@ class Runs:
             else:
                 await self._hand_over(run)
             while not record.ended:
-                await record.wait(self._limits.heartbeat)
+                await record.changed()
             if parking is not None and run.cancel_reason is not None:
                 execution = record.execution
                 cancelled = ExecutionCancelled(run.cancel_reason, record.usage.to_dict())
