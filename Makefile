@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SERVICE ?= execution
 N ?= 1000
+JOBS ?= 2
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 export AGNO_TELEMETRY := false
 export UV_PYTHON_DOWNLOADS := never
@@ -28,7 +29,7 @@ up: $(INSTALLED) ## Start the suite on embedded defaults; Ctrl-C stops it.
 	@$(BIN)/dynamic-agents up
 
 test: $(INSTALLED) ## Run the tests; those that need PostgreSQL or Go only where they are (see tests/conftest.py).
-	$(BIN)/pytest -q --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered
 
 check: $(INSTALLED) lint breaking fresh ## Lint, types, import rules, contracts, fresh gen/. Needs Go.
 

@@ -69,7 +69,7 @@ class ExecutionBench:
         stub: Any = team_service_pb2_grpc.TeamServiceStub(self.registry)
         await stub.CreateTeam(team_service_pb2.CreateTeamRequest(team=made), metadata=self.metadata)
 
-    def stream(self, *, deadline: float | None = 20.0, **request: Any) -> Any:
+    def stream(self, *, deadline: float | None = 60.0, **request: Any) -> Any:
         """An open ExecuteStream."""
         return self.executions.ExecuteStream(execute(**request), timeout=deadline, metadata=self.metadata)
 
@@ -82,7 +82,7 @@ class ExecutionBench:
         return call, (await call.read()).execution_id
 
     async def execute(self, **request: Any) -> execution_pb2.Execution:
-        return (await self.executions.Execute(execute(**request), timeout=20, metadata=self.metadata)).execution
+        return (await self.executions.Execute(execute(**request), timeout=60, metadata=self.metadata)).execution
 
     async def get(self, execution_id: str) -> execution_pb2.Execution:
         asked = execution_service_pb2.GetExecutionRequest(execution_id=execution_id)
@@ -90,14 +90,14 @@ class ExecutionBench:
 
     def watching(self, execution_id: str, after: int = 0) -> Any:
         asked = execution_service_pb2.WatchExecutionRequest(execution_id=execution_id, after_sequence=after)
-        return self.executions.WatchExecution(asked, timeout=20, metadata=self.metadata)
+        return self.executions.WatchExecution(asked, timeout=60, metadata=self.metadata)
 
     async def watch(self, execution_id: str, after: int = 0) -> list[event_pb2.ExecuteEvent]:
         return [answer.event async for answer in self.watching(execution_id, after)]
 
     async def cancel(self, execution_id: str, reason: str = "enough") -> execution_pb2.Execution:
         asked = execution_service_pb2.CancelExecutionRequest(execution_id=execution_id, reason=reason)
-        return (await self.executions.CancelExecution(asked, timeout=20, metadata=self.metadata)).execution
+        return (await self.executions.CancelExecution(asked, timeout=60, metadata=self.metadata)).execution
 
     async def settled(self, execution_id: str, within: float = 5.0) -> execution_pb2.Execution:
         """The execution once it has ended, which nobody watches for it."""

@@ -137,7 +137,7 @@ async def second(at: Any, provider: TracerProvider, **overrides: Any) -> AsyncIt
 
 async def test_a_run_that_is_taken_up_stays_in_its_trace(bench: Callable[..., Any]) -> None:
     """And a stream that only watches it has a trace of its own, with a link."""
-    at = await bench()
+    at = await bench(lease=600)
     at.router.turns = [[60.0], text("done")]
     await at.create()
     exporter, provider = InMemorySpanExporter(), TracerProvider()
