@@ -222,7 +222,9 @@ def _up(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def _command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], env={**os.environ, **env}, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [*COMMAND, *arguments], env={**os.environ, **env}, capture_output=True, text=True, timeout=120
+    )
 
 
 def _pid_on(port: int) -> int:

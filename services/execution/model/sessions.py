@@ -149,6 +149,9 @@ class Kept:
     forgotten: tuple[str, ...] = ()
     """Ids of memories."""
 
+    def __bool__(self) -> bool:
+        return bool(self.session_id or self.learnt or self.forgotten)
+
 
 def whole(value: Any) -> Any:
     """With whole numbers as such: a Struct knows only doubles."""

@@ -149,7 +149,7 @@ class Record:
         self._pending.clear()
         self._size, self._taken = 0, self._appended
         owner = self.execution
-        kept = self.kept if events and events[-1].event.terminal else None
+        kept = (self.kept or None) if events and events[-1].event.terminal else None
         usage, self._parked = self.usage.to_dict(), self._parking is not None
         return Append(
             owner.tenant, owner.execution_id, owner.attempts, events, usage, steps, kept, parking=self._parking

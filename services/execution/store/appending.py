@@ -1,29 +1,31 @@
-"""The plain way of appending: what runs say while they go on, in one hop or one round trip for all of them.
+"""The plain way of appending: what runs say, in one hop or one round trip for all of them.
 
-What ends a run, or has it wait, changes more and goes the longer way.
+What a run leaves to its session, or where it begins to wait, changes more and goes the longer way.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 import orjson
+import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from libs.database import Database
 from libs.drivers import Prepared
 from services.execution.service.record import Append
 from services.execution.store.calls import NEWS, WATCHED
-from services.execution.store.rows import event_row, step_row
-from services.execution.store.tables import events, journal, tool_calls
+from services.execution.store.rows import event_row, progress, step_row
+from services.execution.store.tables import events, executions, journal, tool_calls
 from services.execution.store.tool_calls import record_row
 
 
 def is_plain(append: Append) -> bool:
-    last = append.events[-1].event if append.events else None
-    return append.kept is None and append.parking is None and not (last and (last.terminal or last.pauses))
+    pauses = append.events and append.events[-1].event.pauses
+    return append.kept is None and append.parking is None and not pauses
 
 
 def keep_steps(insert: Any) -> Any:
@@ -56,11 +58,11 @@ class _Sqlite:
     """The transaction, with its rows made ready before it begins."""
 
     def __init__(self, appends: Sequence[Append]) -> None:
-        self._appends = [(one, _moves(one), *_rows(one)) for one in appends]
+        self._appends = [(one, _moves(one), _ending(one), *_rows(one)) for one in appends]
 
     def __call__(self, cursor: sqlite3.Cursor) -> set[str]:
         lost = set()
-        for one, moves, said, kept, noted in self._appends:
+        for one, moves, ending, said, kept, noted in self._appends:
             of = (one.tenant, one.execution_id)
             before, last, usage, got_on = moves
             cursor.execute(_MOVE, (usage, last, got_on, *of, one.attempt, before, before))
@@ -68,6 +70,9 @@ class _Sqlite:
                 if cursor.execute(_LAST, of).fetchone() != (last, one.attempt):
                     lost.add(one.execution_id)
                 continue
+            if ending:
+                ended = _ended(tuple(ending))
+                cursor.execute(ended.sql, ended.row({**ending, "of_tenant": one.tenant, "of_id": one.execution_id}))
             if said:
                 cursor.executemany(_EVENTS.sql, map(_EVENTS.row, said))
             if kept:
@@ -85,6 +90,23 @@ def _moves(append: Append) -> tuple[int | None, int | None, str, bool]:
     return append.events[0].sequence - 1, append.events[-1].sequence, usage, got_on
 
 
+def _ending(append: Append) -> dict[str, Any]:
+    """What the last event changes besides."""
+    last = append.events[-1] if append.events else None
+    if last is None or not last.event.terminal:
+        return {}
+    ending = progress(last)
+    del ending["last_sequence"]
+    return ending
+
+
+@cache
+def _ended(columns: tuple[str, ...]) -> Prepared:
+    of = (executions.c.tenant == sa.bindparam("of_tenant"), executions.c.execution_id == sa.bindparam("of_id"))
+    values = {name: sa.bindparam(name, type_=executions.c[name].type) for name in columns}
+    return Prepared(executions.update().where(*of).values(values), sqlite.dialect())
+
+
 def _rows(append: Append) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
     """Of events, steps and the records of calls."""
     of = (append.tenant, append.execution_id)
@@ -93,6 +115,10 @@ def _rows(append: Append) -> tuple[list[dict[str, Any]], list[dict[str, Any]], l
     return [event_row(*of, event) for event in append.events], [step_row(*of, step) for step in steps], records
 
 
+_ENDING_TYPES: Final = {
+    **{"status": "text", "end_time": "timestamptz", "output": "text", "structured_output": "jsonb"},
+    **{"followups": "jsonb", "error": "jsonb", "cancel_reason": "text"},
+}
 _EVENT_TYPES: Final = {
     **{"tenant": "text", "execution_id": "text", "sequence": "bigint", "time": "timestamptz", "path": "jsonb"},
     **{"scope": "text", "kind": "text", "payload": "jsonb"},
@@ -110,18 +136,32 @@ _RECORD_TYPES: Final = {
 }
 
 
+_NOT_ENDED: Final = dict.fromkeys(_ENDING_TYPES)
+_FIRST: Final = 8 + len(_ENDING_TYPES)
+
+
+def _numbered(types: dict[str, str], first: int) -> str:
+    return ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types.values(), first))
+
+
 def _unnested(types: dict[str, str], first: int) -> str:
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types.values(), first))
-    return f"unnest({arrays}) AS given ({', '.join(types)})"
+    return f"unnest({_numbered(types, first)}) AS given ({', '.join(types)})"
 
 
 _ON_POSTGRES: Final = f"""
 WITH wanted AS (
-  SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::jsonb[], $7::bool[])
-  AS wanted (tenant, execution_id, attempt, before, last, usage, got_on)
+  SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::jsonb[], $7::bool[],
+    {_numbered(_ENDING_TYPES, 8)})
+  AS wanted (tenant, execution_id, attempt, before, last, usage, got_on, {", ".join(_ENDING_TYPES)})
 ), moved AS (
   UPDATE executions SET usage = wanted.usage, last_sequence = COALESCE(wanted.last, executions.last_sequence),
-    deaths = CASE WHEN wanted.got_on THEN 0 ELSE executions.deaths END
+    deaths = CASE WHEN wanted.got_on THEN 0 ELSE executions.deaths END,
+    status = COALESCE(wanted.status, executions.status), end_time = wanted.end_time,
+    session_held = CASE WHEN wanted.end_time IS NULL THEN executions.session_held END,
+    waiting = CASE WHEN wanted.end_time IS NULL THEN executions.waiting END,
+    output = COALESCE(wanted.output, executions.output), structured_output = wanted.structured_output,
+    followups = wanted.followups, error = wanted.error,
+    cancel_reason = COALESCE(wanted.cancel_reason, executions.cancel_reason)
   FROM wanted
   WHERE executions.tenant = wanted.tenant AND executions.execution_id = wanted.execution_id
     AND executions.status IN ('queued', 'running') AND executions.attempts = wanted.attempt
@@ -130,14 +170,14 @@ WITH wanted AS (
     AND executions.watch_time > clock_timestamp() - interval '{WATCHED.total_seconds():.0f} seconds' AS watched
 ), said AS (
   INSERT INTO events ({", ".join(_EVENT_TYPES)})
-  SELECT given.* FROM {_unnested(_EVENT_TYPES, 8)} JOIN moved USING (tenant, execution_id)
+  SELECT given.* FROM {_unnested(_EVENT_TYPES, _FIRST)} JOIN moved USING (tenant, execution_id)
 ), kept AS (
   INSERT INTO journal ({", ".join(_STEP_TYPES)})
-  SELECT given.* FROM {_unnested(_STEP_TYPES, 8 + len(_EVENT_TYPES))} JOIN moved USING (tenant, execution_id)
+  SELECT given.* FROM {_unnested(_STEP_TYPES, _FIRST + len(_EVENT_TYPES))} JOIN moved USING (tenant, execution_id)
   ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _CHANGED)}
 ), noted AS (
   INSERT INTO tool_calls ({", ".join(_RECORD_TYPES)})
-  SELECT given.* FROM {_unnested(_RECORD_TYPES, 8 + len(_EVENT_TYPES) + len(_STEP_TYPES))}
+  SELECT given.* FROM {_unnested(_RECORD_TYPES, _FIRST + len(_EVENT_TYPES) + len(_STEP_TYPES))}
   JOIN moved USING (tenant, execution_id)
 )
 SELECT tenant, execution_id, CASE WHEN watched THEN pg_notify('{NEWS}', execution_id) END FROM moved
@@ -158,6 +198,7 @@ async def _on_postgres(database: Database, appends: Sequence[Append]) -> set[str
         [one.execution_id for one in appends],
         [one.attempt for one in appends],
         *([move[column] for move in moves] for column in range(4)),
+        *_arrays(_ENDING_TYPES, [{**_NOT_ENDED, **_ending(one)} for one in appends]),
         *_arrays(_EVENT_TYPES, said),
         *_arrays(_STEP_TYPES, kept),
         *_arrays(_RECORD_TYPES, noted),
