@@ -1,8 +1,8 @@
 """The event log: numbered, committed in groups, then shown to watchers.
 
 All runs of a process share one committer. It begins a commit at once, but none within the commit window after the last,
-which grows with what commits take: what arrives meanwhile goes into the next one, and deltas among it become one event.
-So what comes alone does not wait, and under load events get fuller, not more.
+which grows with the executions that were in it: what arrives meanwhile goes into the next one, and deltas among it
+become one event. So what comes alone does not wait, and under load events get fuller, not more.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ log = structlog.get_logger()
 _PAGE: Final = 500
 _FIRST_DELAY: Final = 0.1
 _LONGEST_DELAY: Final = 2.0
-_PAUSE: Final = 10
-"""The window is at least so many times what the last commit took: commits take a tenth of the time at most."""
+_PAUSE: Final = 0.0005
+"""Seconds for each execution of a commit that the next one waits: about twice what committing and sending takes."""
 _LONGEST_PAUSE: Final = 0.05
 
 
@@ -108,10 +108,9 @@ class EventLog:
             records, self._waiting = list(self._waiting.values()), {}
             batch = [(record, record.take()) for record in records]
             self._oldest = oldest_of([append for _, append in batch])
-            began = loop.time()
             await self._commit(batch)
             self._oldest = None
-            until = (ended := loop.time()) + min(max(self._window, _PAUSE * (ended - began)), _LONGEST_PAUSE)
+            until = loop.time() + max(self._window, min(_PAUSE * len(batch), _LONGEST_PAUSE))
             if not self._waiting:
                 self._idle.set()
 
