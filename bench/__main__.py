@@ -17,7 +17,7 @@ import uvloop
 from bench.report import Report, compare, machine
 
 SCENARIOS: Final = (
-    *("registry", "secrets", "router", "execution", "workflow", "teams"),
+    *("registry", "secrets", "router", "execution", "suite", "aims", "workflow", "teams"),
     *("providers", "hosts", "builtin_tools", "mcp_tools"),
 )
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -13,12 +13,10 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
+from bench import environments
 from bench.streams import INPUT, Target, free_port, process
 
-AGENTOS: Final = "agno[os]==3.1.10"
 _ROOT: Final = Path(__file__).parent.parent
-_VENV: Final = _ROOT / ".cache" / "agentos"
-_WITH: Final = (AGENTOS, "openai==3.52.0", "aiosqlite==0.22.1", "uvloop==0.23.0", "httptools==0.9.0")
 
 
 class AgentOS(Target):
@@ -71,11 +69,16 @@ class Server:
 @asynccontextmanager
 async def served(database: str, upstream: str) -> AsyncIterator[Server]:
     port = free_port()
-    argv = (str(_VENV / "bin" / "python"), "-m", "bench.agentos_server", str(port), database, upstream)
+    argv = (str(await environments.agentos()), "-m", "bench.agentos_server", str(port), "1")
+    env = {
+        "AGNO_TELEMETRY": "false",
+        "AGNO_BACKGROUND_MAX_CONCURRENCY": "1000",
+        "PYTHONPATH": str(_ROOT),
+        "BENCH_DATABASE": database,
+        "BENCH_UPSTREAM": upstream,
+    }
     async with AsyncExitStack() as stack:
-        pid = await stack.enter_async_context(
-            process(*argv, AGNO_TELEMETRY="false", AGNO_BACKGROUND_MAX_CONCURRENCY="1000", PYTHONPATH=str(_ROOT))
-        )
+        pid = await stack.enter_async_context(process(*argv, **env))
         connector = aiohttp.TCPConnector(limit=0)
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         server = Server(pid, f"http://127.0.0.1:{port}", session)
@@ -83,15 +86,3 @@ async def served(database: str, upstream: str) -> AsyncIterator[Server]:
             while not await server.lives():  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
         yield server
-
-
-async def install() -> None:
-    if (_VENV / "installed").exists():
-        return
-    print("installing AgentOS into .cache (once)")
-    wanted = " ".join(f'"{one}"' for one in _WITH)
-    script = f'uv=$(tools/uv.sh) && "$uv" venv -q --clear "{_VENV}" && "$uv" pip install -q --compile-bytecode --python'
-    script += f' "{_VENV}/bin/python" {wanted} && touch "{_VENV}/installed"'
-    child = await asyncio.create_subprocess_exec("bash", "-c", script, cwd=_ROOT)
-    if await child.wait() != 0:
-        raise RuntimeError("AgentOS cannot be installed")

@@ -1,12 +1,14 @@
-"""AgentOS whose model answers at once, to compare with. Runs in the environment that bench.agentos makes.
+"""AgentOS whose model answers at once, to compare with. Runs in an environment of its own.
 
-`python -m bench.agentos_server PORT DATABASE UPSTREAM`: a SQLite file, or "" for none, and the base URL of a provider
-for the agent "upstream".
+`python -m bench.agentos_server PORT WORKERS`, with a SQLite file, or none, in BENCH_DATABASE, and in BENCH_UPSTREAM the
+base URL of a provider for the agents "upstream" and "tooled".
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,7 +21,7 @@ from agno.models.openai import OpenAIChat
 from agno.models.response import ModelResponse
 from agno.os import AgentOS
 
-from bench.streams import PACE, PIECES
+from bench.streams import PACE, PIECES, calculator
 
 
 class Stub(Model):  # type: ignore[misc]
@@ -48,21 +50,33 @@ class Stub(Model):  # type: ignore[misc]
         return ModelResponse()
 
 
-def serve(port: int, file: str, upstream: str) -> None:
+def app() -> Any:
+    logging.disable()  # what fails is counted by who asked
+    file, upstream = os.environ["BENCH_DATABASE"], os.environ["BENCH_UPSTREAM"]
     db = AsyncSqliteDb(db_file=file) if file else None
     models = {
         "helper": Stub(id="any"),
         "paced": Stub(id="paced"),
         "idle": Stub(id="idle"),
         "upstream": OpenAIChat(id="gpt-4o", base_url=upstream, api_key="sk-bench"),
+        "tooled": OpenAIChat(id="gpt-4o", base_url=upstream, api_key="sk-bench"),
     }
-    agents = [Agent(id=name, model=model, db=db, telemetry=False) for name, model in models.items()]
-    app = AgentOS(agents=agents, db=db, telemetry=False).get_app()
-    # Connections outlast the rounds of the others.
-    uvicorn.run(
-        app, host="127.0.0.1", port=port, loop="uvloop", log_level="error", access_log=False, timeout_keep_alive=3600
-    )
+    agents = [
+        Agent(id=name, model=model, db=db, telemetry=False, tools=[calculator] if name == "tooled" else None)
+        for name, model in models.items()
+    ]
+    return AgentOS(agents=agents, db=db, telemetry=False).get_app()
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), *sys.argv[2:4])
+    port, workers = map(int, sys.argv[1:3])
+    uvicorn.run(
+        "bench.agentos_server:app",
+        factory=True,
+        port=port,
+        workers=workers,
+        loop="uvloop",
+        log_level="error",
+        access_log=False,
+        timeout_keep_alive=3600,  # connections outlast the rounds of the others
+    )

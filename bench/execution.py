@@ -219,7 +219,6 @@ async def our_targets(stack: AsyncExitStack, folder: Path, upstream: str) -> lis
 
 
 async def their_targets(stack: AsyncExitStack, folder: Path, upstream: str) -> list[Target]:
-    await agentos.install()
     kept = await stack.enter_async_context(agentos.served(str(folder / "agentos.db"), upstream))
     plain = await stack.enter_async_context(agentos.served("", upstream))
     return [

@@ -1,7 +1,9 @@
 """A provider with OpenAI's API that answers at once, to measure what stands before it.
 
-`python -m bench.provider` serves until it is stopped. What it is asked says what comes: `chunks-50` in the text streams
-50 pieces, each in a turn of the loop of its own; without `stream` every answer is one short sentence.
+`python -m bench.provider` serves until it is stopped. What it is asked says what comes: `chunks-50` in the text
+streams 50 pieces, each in a turn of the loop of its own, and with `paced-20` one each 20 ms, which says when it was
+sent; `tool-first` has a call of the calculator before them; `silence` never ends. Without `stream` every answer is one
+short sentence.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -22,6 +25,8 @@ _HEAD: Final = {"id": "chatcmpl-1", "created": 1, "model": "gpt-4o"}
 _JSON: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
 _STREAM: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 _CHUNKS: Final = re.compile(rb"chunks-(\d+)")
+_PACED: Final = re.compile(rb"paced-(\d+)")
+_ANSWERED: Final = re.compile(rb'"role":\s*"tool"')
 _STREAMED: Final = re.compile(rb'"stream":\s*true')
 _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length:\s*(\d+)")
 
@@ -48,6 +53,15 @@ _WHOLE: Final = _whole()
 _PIECES: Final = [_event({"content": f" token{number}"}) for number in range(10)]
 """LiteLLM takes a hundred equal pieces for a fault."""
 _FIRST: Final = _STREAM + _event({"role": "assistant", "content": ""})
+_CALL: Final = {"name": "calculator", "arguments": '{"expression": "6 * 7"}'}
+_ASKS: Final = (
+    _STREAM
+    + _event({"role": "assistant", "tool_calls": [{"index": 0, "id": "call-1", "type": "function", "function": _CALL}]})
+    + _event({}, "tool_calls")
+    + _event(None)
+    + _chunked(b"[DONE]")
+    + b"0\r\n\r\n"
+)
 _LAST: Final = _event({}, "stop") + _event(None) + _chunked(b"[DONE]") + b"0\r\n\r\n"
 
 
@@ -74,17 +88,24 @@ class _Connection(asyncio.Protocol):
             self._answer(body)
 
     def _answer(self, body: bytes) -> None:
-        asked = _CHUNKS.search(body)
-        if _STREAMED.search(body):
-            self._sending = asyncio.ensure_future(self._stream(int(asked[1]) if asked else 20))
-        else:
+        if not _STREAMED.search(body):
             self._transport.write(_WHOLE)
+        elif b"tool-first" in body and not _ANSWERED.search(body):
+            self._transport.write(_ASKS)
+        elif b"silence" in body:
+            self._transport.write(_FIRST)
+        else:
+            asked, paced = _CHUNKS.search(body), _PACED.search(body)
+            self._sending = asyncio.ensure_future(
+                self._stream(int(asked[1]) if asked else 20, int(paced[1]) / 1e3 if paced else 0)
+            )
 
-    async def _stream(self, chunks: int) -> None:
+    async def _stream(self, chunks: int, pause: float) -> None:
         self._transport.write(_FIRST)
         for number in range(chunks):
-            await asyncio.sleep(0)
-            self._transport.write(_PIECES[number % len(_PIECES)])
+            await asyncio.sleep(pause)
+            piece = _event({"content": f"{time.time_ns()} "}) if pause else _PIECES[number % len(_PIECES)]
+            self._transport.write(piece)
         self._transport.write(_LAST)
 
 

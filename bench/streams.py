@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import statistics
@@ -132,3 +133,22 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def calculator(expression: str) -> str:
+    """Multiplies two numbers, as in 6 * 7."""
+    one, other = expression.split("*")
+    return str(int(one) * int(other))
+
+
+def family(pid: int) -> list[int]:
+    """The process and all that it has started, and so on."""
+    children: dict[int, list[int]] = defaultdict(list)
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children[parent].append(int(stat.parent.name))
+    found = [pid]
+    for one in found:
+        found += children[one]
+    return found

@@ -73,10 +73,11 @@ def started(data_dir: Path, env: Mapping[str, str] | None = None) -> Iterator[Su
 
 
 def free_ports() -> int:
-    """A base with four free ports, away from those of other tests."""
+    """A base with four free ports, away from those of other tests and from those that the system gives to anybody."""
     from cli.suite import _require_free
 
-    base = 20000 + (os.getpid() * 37 + time.monotonic_ns()) % 30000
+    beside = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 6
+    base = 20000 + 2000 * beside + (os.getpid() * 37 + time.monotonic_ns()) % 1900
     while True:
         try:
             for service in OFFSETS:

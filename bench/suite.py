@@ -1,0 +1,113 @@
+"""A chat of 200 tokens with one call of a tool, through the whole suite and through what it is compared with.
+
+`dynamic-agents up` with one and with two processes a service, on SQLite, and on PostgreSQL where
+DYNAMIC_AGENTS_TEST_POSTGRES names one, beside AgentOS, an agent by hand behind FastAPI that keeps nothing, and grpc.aio
+alone, which sends a message for each piece and asks nobody. All ask the same provider, which sends at once; the load is
+a program in Go. CPU and memory are those of all processes of what is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+from bench import provider, whole
+from bench.execution import POSTGRES, postgres
+from bench.report import Report, spread
+from bench.streams import CHUNKS
+from bench.whole import Missing, Round, Served, quantile
+
+STREAMS: Final = (1, 16, 100, 1000)
+WORKERS: Final = (1, 2)
+INPUT: Final = f"tool-first chunks-{CHUNKS}"
+_LEAST: Final = 8
+_CHARACTERS: Final = CHUNKS * len(" token0")
+
+
+async def run(report: Report, *, quick: bool) -> None:
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        try:
+            await whole.built()
+        except Missing as missing:
+            print(f"suite: left out, {missing}")
+            return
+        upstream = await stack.enter_async_context(provider.started())
+        pairs = [await _side_by_side(stack, folder, upstream, workers) for workers in WORKERS]
+        everything = [one for pair in pairs for side in pair for one in side]
+        alone = await stack.enter_async_context(whole.bare())
+        for streams in STREAMS:
+            few = (1, 2) if streams == STREAMS[-1] else (2, 5)
+            for number in range(few[0] if quick else few[1]):
+                targets = [*everything, alone]
+                for one in targets if number % 2 else reversed(targets):
+                    await _round(one, streams)
+    for ours, theirs in pairs:
+        for one in ours:
+            for streams in STREAMS:
+                _note(report, one, [*theirs, alone], streams)
+
+
+async def _side_by_side(
+    stack: AsyncExitStack, folder: Path, upstream: str, workers: int
+) -> tuple[list[Served], list[Served]]:
+    """Ours and theirs, of so many processes."""
+    enter = stack.enter_async_context
+    name = "1 process" if workers == 1 else f"{workers} processes"
+    ours = [await enter(whole.suite(f"SQLite, {name}", upstream, folder / f"sqlite-{workers}", workers=workers))]
+    if POSTGRES in os.environ:
+        url = await enter(postgres())
+        called = f"PostgreSQL, {name}"
+        ours.append(
+            await enter(whole.suite(called, upstream, folder / f"postgres-{workers}", workers=workers, url=url))
+        )
+    theirs = []
+    for start in (whole.agent_os(upstream, folder, workers=workers), whole.fastapi(upstream, workers=workers)):
+        try:
+            theirs.append(await enter(start))
+        except (RuntimeError, TimeoutError) as error:
+            print(f"left out: {error or 'it does not start'}")
+    return ours, theirs
+
+
+async def _round(target: Served, streams: int) -> None:
+    made = await target.round(streams, runs=max(streams, _LEAST), at_once=streams, input=INPUT)
+    seen = made.seen
+    said = len(seen.totals) * _CHARACTERS
+    if seen.errors or seen.characters != said:
+        print(
+            f"{target.name}, {streams} at once: {len(seen.errors)} errors, {said - seen.characters} characters missing"
+        )
+        print("\n".join(sorted(set(seen.errors))[:3]))
+
+
+_FIGURES: Final[Sequence[tuple[str, str, Callable[[Round], float], bool]]] = (
+    ("pieces/s", "", lambda one: _pieces(one) / one.seen.seconds, True),
+    ("pieces/s per core", "", lambda one: _pieces(one) / one.cpu, True),
+    ("first text, median", "ms", lambda one: quantile(one.seen.first_texts, 0.5), False),
+    ("first text, p99", "ms", lambda one: quantile(one.seen.first_texts, 0.99), False),
+    ("whole run, median", "ms", lambda one: quantile(one.seen.totals, 0.5), False),
+    ("memory of all processes", "MiB", lambda one: one.memory / 2**20, False),
+)
+
+
+def _pieces(one: Round) -> int:
+    return len(one.seen.totals) * CHUNKS
+
+
+def _note(report: Report, one: Served, others: Sequence[Served], streams: int) -> None:
+    rounds = one.rounds[streams]
+    lost = [len(each.seen.errors) for each in rounds]
+    report.note("suite", f"{one.name}: failed runs, {streams} at once", "", lost, most=0)
+    for name, unit, figure, more in _FIGURES:
+        found = [figure(each) for each in rounds]
+        for other in others:
+            beside = [figure(each) for each in other.rounds[streams]]
+            label = f"{one.name}: {name}, {streams} at once"
+            aim = {"least": 3.0} if more and "core" in name and "AgentOS" in other.name else {}
+            report.note("suite", label, unit, found, against=other.name, baseline=beside, **aim)
+    print(f"{one.name}, {streams} at once: {spread([_pieces(each) / each.cpu for each in rounds])} pieces/s per core")
