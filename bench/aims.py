@@ -97,9 +97,8 @@ async def _resume(report: Report, one: Served, times: int) -> None:
     """With a connection of its own each time, somewhere in a log in which nothing was joined."""
     async with grpc.aio.insecure_channel(one.flags["address"]) as channel:
         stub: Any = execution_service_pb2_grpc.ExecutionServiceStub(channel)
-        asked = execution_service_pb2.ExecuteRequest(agent_id="plain", input=f"chunks-{LOG} paced-5")
+        asked = execution_service_pb2.ExecuteRequest(agent_id="plain", input=f"chunks-{LOG + 100} paced-20")
         execution = (await stub.Execute(asked, timeout=120)).execution
-    assert execution.last_sequence > LOG * 0.95, execution.last_sequence
     watch = {**one.flags, "to": "watch", "execution": execution.execution_id, "at_once": 1}
     found = [await load(**watch, runs=times, after=LOG // 2) for _ in range(3)]
     p99 = [quantile(each.first_events, 0.99) for each in found]
