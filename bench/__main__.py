@@ -7,6 +7,7 @@ baseline in the same run, in alternating rounds.
 from __future__ import annotations
 
 import os
+import resource
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Final
@@ -37,6 +38,10 @@ def measure(
     if unknown := [name for name in wanted if name not in SCENARIOS]:
         raise typer.BadParameter(f"{unknown[0]} is none of {', '.join(SCENARIOS)}", param_hint="--only")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (most, most)
+    )  # a thousand streams, each with a connection to the provider
     report = Report(machine())
     for name in wanted:
         typer.echo(f"\n# {name}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sqlite3
@@ -39,7 +40,7 @@ class Figure:
         """The ratios of neighbouring rounds, or the figures where there is no baseline."""
         if not self.baseline:
             return self.found
-        return [one / other for one, other in zip(self.found, self.baseline, strict=True)]
+        return [one / other if other else math.nan for one, other in zip(self.found, self.baseline, strict=True)]
 
     @property
     def aim(self) -> str:

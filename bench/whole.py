@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import shutil
@@ -74,9 +75,8 @@ class Load:
 
 
 def quantile(figures: Sequence[float], part: float) -> float:
-    """The least figure that `part` of them do not exceed."""
-    ordered = sorted(figures)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
+    """The least figure that at least `part` of them do not exceed; NaN where there are none."""
+    return sorted(figures)[math.ceil(len(figures) * part) - 1] if figures else math.nan
 
 
 def cpu(pid: int) -> float:
@@ -256,6 +256,7 @@ class _Bare(execution_service_pb2_grpc.ExecutionServiceServicer):
             event.content_delta.text = piece
             event.source.path.append("helper")
             yield event
+        yield event_pb2.ExecuteEvent(execution_completed=event_pb2.ExecutionCompleted())
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ import (
 
 	executionv1 "github.com/dynamic-agents/dynamic-agents/gen/go/dynamicagents/execution/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -37,6 +38,7 @@ type run struct {
 	Error      string    `json:"error"`
 
 	began time.Time
+	ended bool
 }
 
 func (r *run) event(text string) {
@@ -70,7 +72,8 @@ func main() {
 	runs := flag.Int("runs", 1, "streams in all")
 	atOnce := flag.Int("at-once", 0, "streams at the same time; 0 for all")
 	rate := flag.Float64("rate", 0, "streams begun a second, whatever became of those before; 0 for no such rule")
-	connections := flag.Int("connections", 4, "connections of gRPC")
+	connections := flag.Int("connections", 16, "connections of gRPC")
+	characters := flag.Int("characters", 0, "of a whole answer; 0 for any number")
 	execution := flag.String("execution", "", "the execution that watch reads")
 	after := flag.Int64("after", 0, "the last event that watch has")
 	flag.Parse()
@@ -92,6 +95,11 @@ func main() {
 	}
 	began := time.Now()
 	found := load(one, *runs, *atOnce, *rate)
+	for n := range found {
+		if r := &found[n]; r.Error == "" && *characters > 0 && r.Characters != *characters {
+			r.Error = fmt.Sprintf("%d of %d characters", r.Characters, *characters)
+		}
+	}
 	out := map[string]any{"seconds": time.Since(began).Seconds(), "runs": found}
 	if err := json.NewEncoder(os.Stdout).Encode(out); err != nil {
 		log.Fatal(err)
@@ -119,6 +127,8 @@ func load(one stream, runs, atOnce int, rate float64) []run {
 			r.began = time.Now()
 			if err := one(ctx, r); err != nil {
 				r.Error = err.Error()
+			} else if !r.ended {
+				r.Error = "it ended without its end"
 			}
 			r.Total = float64(time.Since(r.began).Microseconds()) / 1e3
 		})
@@ -127,18 +137,26 @@ func load(one stream, runs, atOnce int, rate float64) []run {
 	return found
 }
 
-func connect(address string) executionv1.ExecutionServiceClient {
+func connected(address string) *grpc.ClientConn {
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		log.Fatal(err)
 	}
-	return executionv1.NewExecutionServiceClient(conn)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn.Connect()
+	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+		if !conn.WaitForStateChange(ctx, state) {
+			log.Fatalf("%s does not answer", address)
+		}
+	}
+	return conn
 }
 
 func executing(address string, connections int, agent, input string) stream {
 	clients := make(chan executionv1.ExecutionServiceClient, connections)
 	for range connections {
-		clients <- connect(address)
+		clients <- executionv1.NewExecutionServiceClient(connected(address))
 	}
 	asked := &executionv1.ExecuteRequest{
 		Target: &executionv1.ExecuteRequest_AgentId{AgentId: agent}, Input: input,
@@ -160,6 +178,7 @@ func executing(address string, connections int, agent, input string) stream {
 				return err
 			}
 			r.event(event.GetContentDelta().GetText())
+			r.ended = event.GetExecutionCompleted() != nil
 			if failed := event.GetExecutionFailed(); failed != nil {
 				return errors.New(failed.GetError().GetMessage())
 			}
@@ -185,12 +204,13 @@ func watching(address, execution string, after int64) stream {
 			return err
 		}
 		r.event(answer.GetEvent().GetContentDelta().GetText())
+		r.ended = true
 		return nil
 	}
 }
 
 // posting sends the body and reads server-sent events, the text of each by `text`.
-func posting(address, kind, body string, text func([]byte) (string, error)) stream {
+func posting(address, kind, body string, text func([]byte, *run) (string, error)) stream {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2000}}
 	return func(ctx context.Context, r *run) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(body))
@@ -211,10 +231,10 @@ func posting(address, kind, body string, text func([]byte) (string, error)) stre
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
 			data, ok := bytes.CutPrefix(lines.Bytes(), []byte("data: "))
-			if !ok || bytes.Equal(data, []byte("[DONE]")) {
+			if !ok {
 				continue
 			}
-			said, err := text(data)
+			said, err := text(data, r)
 			if err != nil {
 				return err
 			}
@@ -224,7 +244,7 @@ func posting(address, kind, body string, text func([]byte) (string, error)) stre
 	}
 }
 
-func ofAgent(data []byte) (string, error) {
+func ofAgent(data []byte, r *run) (string, error) {
 	var event struct {
 		Event   string `json:"event"`
 		Content any    `json:"content"`
@@ -236,13 +256,19 @@ func ofAgent(data []byte) (string, error) {
 	switch event.Event {
 	case "RunContent":
 		return content, nil
+	case "RunCompleted":
+		r.ended = true
 	case "RunError":
 		return "", errors.New(content)
 	}
 	return "", nil
 }
 
-func ofProvider(data []byte) (string, error) {
+func ofProvider(data []byte, r *run) (string, error) {
+	if bytes.Equal(data, []byte("[DONE]")) {
+		r.ended = true
+		return "", nil
+	}
 	var chunk struct {
 		Choices []struct {
 			Delta struct {
