@@ -1,5 +1,5 @@
-"""Agno runs the agent: the loop of model turns and tool calls, and the prompt. All that it would keep, retry, log or
-send elsewhere is switched off, and a fresh Agent is built for each run.
+"""Agno gives a run its prompt, and the loop of model turns and tool calls. All that it would keep, measure, retry or
+send elsewhere around them is left out, and a fresh Agent is built for each run.
 
 Events come from the two places where things happen, the model and the tools, rather than from Agno's own events: those
 report a tool only when its slowest sibling is done, end a cancelled run with a completion, and lose an error's type.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +26,13 @@ class RouterModel(Model):  # type: ignore[misc]
     def __deepcopy__(self, memo: dict[int, Any]) -> RouterModel:
         return RouterModel(id=self.id, turns=self.turns)
 
-    async def ainvoke_stream(
+    async def ainvoke(
         self, messages: list[Message], assistant_message: Message, tools: Any = None, **_: Any
-    ) -> AsyncIterator[ModelResponse]:
+    ) -> ModelResponse:
         """The turn once it is whole: who reads it as it comes reads the events, and a turn may begin again."""
         assert self.turns is not None
         turn = await self.turns.turn(list(map(to_dict, messages)), list(tools or ()))
-        yield ModelResponse(
+        return ModelResponse(
             role="assistant",
             content=turn.text or None,
             reasoning_content=turn.reasoning or None,
@@ -42,13 +41,8 @@ class RouterModel(Model):  # type: ignore[misc]
             response_usage=_metrics(turn.usage) if turn.usage else MessageMetrics(),
         )
 
-    async def ainvoke(self, messages: list[Message], assistant_message: Message, **kwargs: Any) -> ModelResponse:
-        whole = ModelResponse(role="assistant", content="")
-        async for part in self.ainvoke_stream(messages, assistant_message, **kwargs):
-            whole.content += part.content or ""
-            whole.tool_calls += part.tool_calls or []
-            whole.response_usage = part.response_usage or whole.response_usage
-        return whole
+    def ainvoke_stream(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("a turn is whole")
 
     def invoke(self, *args: Any, **kwargs: Any) -> ModelResponse:
         raise NotImplementedError("runs are asynchronous")

@@ -8,8 +8,15 @@ from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import structlog
 from agno.agent import Agent as AgnoAgent
+from agno.agent._messages import aget_run_messages
+from agno.agent._tools import determine_tools_for_model
 from agno.models.base import Model
+from agno.models.message import Message
+from agno.run import RunContext
+from agno.run.agent import RunOutput
+from agno.session import AgentSession
 from agno.tools.function import Function, FunctionCall
 
 from libs import errors
@@ -31,6 +38,8 @@ from services.execution.service.outputs import repaired
 from services.execution.service.own_tools import OwnTools
 from services.execution.service.sources import Emit
 
+log = structlog.get_logger()
+
 _CALL: ContextVar[Callable[[], Awaitable[str]]] = ContextVar("tool call")
 
 
@@ -43,17 +52,10 @@ class AgnoRunner:
     ) -> Answer:
         own = own or OwnTools()
         turns = Turns(job, journal, self._models, self._tools, self._seen(own, *inner))
-        agent = build(job, RouterModel(id=model_of(job.agent), turns=turns), turns)
+        model = RouterModel(id=model_of(job.agent), turns=turns)
         # What is told again was told of such things before.
         async with self._tools.followed(() if journal.retells else job.tools, journal.emit):
-            async for _ in agent.arun(
-                job.request.input,
-                stream=True,
-                run_id=job.execution_id,
-                session_id=job.request.session_id or job.execution_id,
-                user_id=job.request.user_id or None,
-            ):
-                pass
+            await converse(job, model, turns)
         if turns.failure:
             raise turns.failure
         if not turns.finished:
@@ -80,13 +82,35 @@ class AgnoRunner:
         await AgnoRunner(_WarmModels(), _WarmTools()).run(job, _WarmJournal())
 
 
+async def converse(job: Job, model: Model, turns: Turns) -> None:
+    """Agno's prompt, and its loop of turns and tool calls. Around them its `arun` has a session, events, metrics,
+    retries and storage, none of which this service has a use for, and which cost more than the two together.
+    """
+    try:
+        messages, tools = await _prompt(job, model, turns)
+        await model.aresponse(messages, tools=tools)
+    except Exception:
+        if turns.failure is None:
+            log.exception("agno failed unexpectedly", execution_id=job.execution_id)
+
+
+async def _prompt(job: Job, model: Model, turns: Turns) -> tuple[list[Message], list[Any]]:
+    """Without the agent, which is not kept for as long as the run lasts."""
+    agent = build(job, model, turns)
+    context = RunContext(job.execution_id, job.request.session_id or job.execution_id, job.request.user_id or None)
+    answer, session = RunOutput(run_id=job.execution_id), AgentSession(session_id=context.session_id)
+    of_run = {"run_response": answer, "run_context": context, "session": session}
+    tools = determine_tools_for_model(agent, model, agent.tools, async_mode=True, **of_run)
+    told = await aget_run_messages(agent, input=job.request.input, user_id=context.user_id, tools=tools, **of_run)
+    return told.messages, tools
+
+
 def build(job: Job, model: Model, turns: Turns) -> AgnoAgent:
     spec = job.agent.spec
     return AgnoAgent(
         model=model,
         id=job.agent.agent_id,
         name=job.agent.agent_id,
-        session_id=job.request.session_id or job.execution_id,
         description=job.agent.description or None,
         instructions=list(spec.get("instructions", ())) or None,
         expected_output=spec.get("expected_output"),
@@ -97,9 +121,6 @@ def build(job: Job, model: Model, turns: Turns) -> AgnoAgent:
         tools=[_function(bound, turns) for bound in job.tools],
         # A user's "{name}" must stay what it is, not become a value of the session.
         resolve_in_context=False,
-        db=None,
-        retries=0,
-        telemetry=False,
     )
 
 
