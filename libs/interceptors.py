@@ -9,7 +9,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,29 +54,30 @@ class Call:
 
 
 Layer = Callable[[Call], AbstractAsyncContextManager[None]]
+Check = Callable[[Call], None]
 
 
-def request_log(requests: Requests | None = None) -> Layer:
-    """One line for each call, which is counted too."""
+class _Logged:
+    """One line for the call, which is counted too."""
 
-    @asynccontextmanager
-    async def layer(call: Call) -> AsyncIterator[None]:
-        started = time.perf_counter()
-        counted = requests.of(call.method, call.kind) if requests and not call.is_open else None
-        if counted:
-            counted.began()
-        try:
-            yield
-        except (asyncio.CancelledError, GeneratorExit):
-            call.code = "CANCELLED"
-            raise
-        finally:
-            seconds = time.perf_counter() - started
-            if counted:
-                counted.ended(call.code, seconds)
-            _log(call, seconds)
+    __slots__ = ("_call", "_counted", "_started")
 
-    return layer
+    def __init__(self, call: Call, requests: Requests | None) -> None:
+        self._call = call
+        self._counted = requests.of(call.method, call.kind) if requests and not call.is_open else None
+
+    async def __aenter__(self) -> None:
+        self._started = time.perf_counter()
+        if self._counted:
+            self._counted.began()
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            self._call.code = "CANCELLED"
+        seconds = time.perf_counter() - self._started
+        if self._counted:
+            self._counted.ended(self._call.code, seconds)
+        _log(self._call, seconds)
 
 
 def _log(call: Call, seconds: float) -> None:
@@ -100,18 +101,24 @@ def _about(call: Call) -> dict[str, str]:
     return {"execution_id": named} if named else {}
 
 
-@asynccontextmanager
-async def error_mapping(call: Call) -> AsyncIterator[None]:
-    try:
-        yield
-    except errors.Error as error:
-        await _abort(call, error)
-    except grpc.aio.AbortError:
-        raise
-    except Exception:
-        error_id = uuid.uuid4().hex
-        log.exception("unexpected error", method=call.method, error_id=error_id)
-        await _abort(call, errors.Internal("internal error", metadata={"error_id": error_id}))
+class _Mapped:
+    """Ends the call with what its error means."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, errors.Error):
+            await _abort(self._call, error)
+        elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
+            error_id = uuid.uuid4().hex
+            log.error("unexpected error", method=self._call.method, error_id=error_id, exc_info=error)
+            await _abort(self._call, errors.Internal("internal error", metadata={"error_id": error_id}))
 
 
 async def _abort(call: Call, error: errors.Error) -> None:
@@ -125,40 +132,39 @@ async def _abort(call: Call, error: errors.Error) -> None:
         raise aborted from None  # a span records it: not with the text of what went wrong
 
 
-def authentication(authenticator: Authenticator) -> Layer:
-    @asynccontextmanager
-    async def layer(call: Call) -> AsyncIterator[None]:
-        if not call.is_open:
-            metadata = dict(call.context.invocation_metadata() or ())
-            call.caller = authenticator.authenticate(metadata)
-            identity.enter(call.caller)
-            correlation.enter(str(metadata.get(correlation.KEY, "")))
-            deadline.enter(call.context.time_remaining())
-        yield
+def authentication(authenticator: Authenticator) -> Check:
+    def check(call: Call) -> None:
+        if call.is_open:
+            return
+        metadata = dict(call.context.invocation_metadata() or ())
+        call.caller = authenticator.authenticate(metadata)
+        identity.enter(call.caller)
+        correlation.enter(str(metadata.get(correlation.KEY, "")))
+        deadline.enter(call.context.time_remaining())
 
-    return layer
+    return check
 
 
-@asynccontextmanager
-async def validation(call: Call) -> AsyncIterator[None]:
-    if call.parse is not None:
-        try:
-            call.request = call.parse(call.request)
-        except DecodeError:
-            raise errors.invalid("request", "is not a message of this method") from None
-        if not call.is_open:
-            validate(call.request)
-    yield
+def validation(call: Call) -> None:
+    if call.parse is None:
+        return
+    try:
+        call.request = call.parse(call.request)
+    except DecodeError:
+        raise errors.invalid("request", "is not a message of this method") from None
+    if not call.is_open:
+        validate(call.request)
 
 
 class Pipeline(grpc.aio.ServerInterceptor):
-    """Runs the layers around each handler; one wrapper for all of them, since each wrapper costs a call.
+    """Logs each call, maps its errors and bounds it, then makes the checks; all in one wrapper, since each wrapper
+    costs a call. What surrounds a call are plain objects: a stream holds them for as long as it is open.
 
     It parses and serializes too: what fails at that outside of the layers, gRPC sends as UNKNOWN with its text.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
-        self._layers = tuple(layers)
+    def __init__(self, requests: Requests | None, bounding: Layer, checks: Sequence[Check]) -> None:
+        self._requests, self._bounding, self._checks = requests, bounding, tuple(checks)
 
     async def intercept_service(
         self,
@@ -175,21 +181,23 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
         async def unary(request: Any, context: Any) -> Any:
             inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
-            async with AsyncExitStack() as stack:
-                call = await self._enter(stack, Call(method, context, request, parse, kind))
+            call = Call(method, context, request, parse, kind)
+            async with _Logged(call, self._requests), _Mapped(call), self._bounding(call):
+                self._check(call)
                 return serialize(await inner(call.request, context))
 
         async def streaming(request: Any, context: Any) -> AsyncIterator[Any]:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
-            async with AsyncExitStack() as stack:
-                call = await self._enter(stack, Call(method, context, request, parse, kind))
+            call = Call(method, context, request, parse, kind)
+            async with _Logged(call, self._requests), _Mapped(call), self._bounding(call):
+                self._check(call)
                 answers = inner(call.request, context)
                 if asyncio.iscoroutine(answers):  # a handler that calls context.write itself
                     await answers
                     return
-                stack.push_async_callback(answers.aclose)
-                async for answer in answers:
-                    yield serialize(answer)
+                async with aclosing(answers):
+                    async for answer in answers:
+                        yield serialize(answer)
 
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
@@ -204,7 +212,6 @@ class Pipeline(grpc.aio.ServerInterceptor):
             response_serializer=lambda answer: answer if isinstance(answer, bytes) else serialize(answer),
         )
 
-    async def _enter(self, stack: AsyncExitStack, call: Call) -> Call:
-        for layer in self._layers:
-            await stack.enter_async_context(layer(call))
-        return call
+    def _check(self, call: Call) -> None:
+        for check in self._checks:
+            check(call)

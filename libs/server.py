@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -21,6 +21,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 _LAST_WORDS: Final = 0.1
 """Seconds for NOT_SERVING to reach those who watch health."""
+_UNBOUNDED: Final = nullcontext()
 
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -50,12 +51,12 @@ class Drain:
         if self._event.is_set():
             raise errors.Unavailable("the server is stopping, connect again", reason="SHUTTING_DOWN", retry_after=0.1)
 
+    def bounding(self, call: interceptors.Call) -> AbstractAsyncContextManager[None]:
+        """Watches of health and open reflection streams have no end of their own, so the drain ends them."""
+        return self._bounded() if call.is_open else _UNBOUNDED
+
     @asynccontextmanager
-    async def bounding(self, call: interceptors.Call) -> AsyncIterator[None]:
-        """A layer: watches of health and open reflection streams have no end of their own, so the drain ends them."""
-        if not call.is_open:
-            yield
-            return
+    async def _bounded(self) -> AsyncIterator[None]:
         async with asyncio.timeout(_LAST_WORDS if self.started else None) as limit:
             self._limits.add(limit)
             try:
@@ -119,13 +120,9 @@ async def listening(
         interceptors=[
             *telemetry.server_interceptors(provider),
             interceptors.Pipeline(
-                [
-                    interceptors.request_log(Requests(metrics) if metrics else None),
-                    interceptors.error_mapping,
-                    drain.bounding,
-                    interceptors.authentication(authenticator),
-                    interceptors.validation,
-                ]
+                Requests(metrics) if metrics else None,
+                drain.bounding,
+                [interceptors.authentication(authenticator), interceptors.validation],
             ),
         ],
         options=[

@@ -94,7 +94,9 @@ async def app(settings: ExecutionSettings, provider: TracerProvider | None) -> A
         registry = await stack.enter_async_context(
             client.channel(settings.registry_address, settings, provider, retried=_REGISTRY)
         )
-        router = await stack.enter_async_context(client.channel(settings.router_address, settings, provider))
+        router = await stack.enter_async_context(
+            client.channel(settings.router_address, settings, provider, repeats=False)
+        )
         secrets = SecretsGateway(
             secrets_service_pb2_grpc.SecretsServiceStub(
                 await stack.enter_async_context(client.channel(settings.secrets_address, settings, provider))

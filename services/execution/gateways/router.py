@@ -36,9 +36,9 @@ class RouterModels:
         request = _request(call)
         for attempt in range(1, _ATTEMPTS + 1):
             answered = False
-            answers = self._stub.ChatStream(request)
+            answers: Any = self._stub.ChatStream(request)
             try:
-                async for response in answers:
+                while (response := await answers.read()) is not grpc.aio.EOF:
                     answered = True
                     yield _piece(response.chunk)
                 return
@@ -77,11 +77,11 @@ def _request(call: ModelCall) -> router_service_pb2.ChatStreamRequest:
 
 def _offered(function: Mapping[str, Any]) -> chat_pb2.FunctionTool:
     """Each turn of each run of an agent offers the same tools, and to translate schemas takes long."""
-    written = orjson.dumps(function)
+    written = orjson.dumps(function).decode()  # its bytes would keep the 4 KiB into which they were written
     return _kept(written) if len(written) <= _LONGEST_KEPT else _translated(written)
 
 
-def _translated(written: bytes) -> chat_pb2.FunctionTool:
+def _translated(written: str) -> chat_pb2.FunctionTool:
     """Agno's own keys beside these four stay here: providers refuse what they do not know."""
     function = orjson.loads(written)
     tool = chat_pb2.FunctionTool(name=function["name"], description=function.get("description") or "")

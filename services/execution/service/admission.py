@@ -47,7 +47,14 @@ class Ticket:
     present: bool = False
     parked: bool = False
     """Its session runs elsewhere."""
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    given: asyncio.Event | None = None
+    """Set with the slot. Whoever has it at once needs none, and one takes more than all else here."""
+
+    async def turn(self) -> None:
+        if not self.granted:
+            self.given = asyncio.Event()
+            await self.given.wait()
+            self.given = None
 
     @property
     def order(self) -> tuple[int, str]:
@@ -122,7 +129,6 @@ class FairQueue:
             return
         tenant = self._tenants[ticket.tenant]
         ticket.granted, ticket.parked = False, True
-        ticket.changed.clear()
         self.running, self.queued = self.running - 1, self.queued + 1
         tenant.running -= 1
         insort(tenant.waiting, ticket.order)
@@ -171,7 +177,8 @@ class FairQueue:
         tenant.running += 1
         self.running, self.queued = self.running + 1, self.queued - 1
         ticket.granted, ticket.granted_at = True, self._clock()
-        ticket.changed.set()
+        if ticket.given:
+            ticket.given.set()
 
     def _settle(self, line: list[Ticket]) -> None:
         """Of the waiting of a session the oldest is ready, if none runs."""
@@ -246,13 +253,13 @@ class Admission:
         """Waits for a slot with which `begin` succeeds: it says False while somebody else has the session."""
         delay = _FIRST_LOOK
         while True:
-            await ticket.changed.wait()
+            await ticket.turn()
             if await begin():
                 return
             self._queue.give_back(ticket)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
-                    await ticket.changed.wait()
+                    await ticket.turn()
             self._queue.ready(ticket)
             delay = min(2 * delay, _LATER_LOOK)
 

@@ -24,7 +24,7 @@ from services.execution.service.continuation import Continuation
 from services.execution.service.leases import Drain
 from services.execution.service.log import EventLog, beat, first
 from services.execution.service.news import News
-from services.execution.service.runs import TOUCH, Limits, Run, Runs
+from services.execution.service.runs import TOUCH, Limits, Runs
 from services.execution.service.targets import Targets
 from services.execution.service.tools import Tools, digest
 from services.execution.service.workflows.engine import Engine
@@ -268,10 +268,20 @@ class Executions:
     async def watch(self, caller: Caller, execution_id: str, after: int) -> AsyncGenerator[LoggedEvent, None]:
         run = self._runs.get(execution_id)
         if run is not None and run.record.execution.tenant == caller.tenant:
-            async with contextlib.aclosing(self._watch_here(run, after)) as events:
-                async for event in events:
-                    after = event.sequence
-                    yield event
+            if after > run.record.sequence:
+                raise _unknown(run.record.sequence)
+            self._runs.joined(run)
+            try:
+                if position := self._runs.position(run):
+                    yield beat(after, position)
+                heartbeat = self._limits.heartbeat
+                async with contextlib.aclosing(self._events.follow(run.record, after, heartbeat)) as events:
+                    async for event in events:
+                        after = event.sequence
+                        is_beat = isinstance(event.event, Heartbeat)
+                        yield beat(after, self._runs.position(run)) if is_beat else event
+            finally:
+                self._runs.left(run)
             if not run.record.moved:
                 return
         execution = await self.get(caller, execution_id)
@@ -279,20 +289,6 @@ class Executions:
         async with contextlib.aclosing(self._watch_elsewhere(execution, after)) as events:
             async for event in events:
                 yield event
-
-    async def _watch_here(self, run: Run, after: int) -> AsyncGenerator[LoggedEvent, None]:
-        if after > run.record.sequence:
-            raise _unknown(run.record.sequence)
-        self._runs.joined(run)
-        try:
-            if position := self._runs.position(run):
-                yield beat(after, position)
-            async with contextlib.aclosing(self._events.follow(run.record, after, self._limits.heartbeat)) as events:
-                async for event in events:
-                    is_beat = isinstance(event.event, Heartbeat)
-                    yield beat(event.sequence, self._runs.position(run)) if is_beat else event
-        finally:
-            self._runs.left(run)
 
     async def _watch_elsewhere(self, execution: Execution, after: int) -> AsyncGenerator[LoggedEvent, None]:
         with self._news.of(execution.execution_id) as told:

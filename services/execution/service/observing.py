@@ -35,8 +35,11 @@ class Observers:
     def origin(self) -> str:
         return next((origin for one in self._observers if (origin := one.origin())), "")
 
+    def seen(self, act: Act) -> AbstractAsyncContextManager[None]:
+        return self._observers[0].seen(act) if len(self._observers) == 1 else self._seen_by_each(act)
+
     @asynccontextmanager
-    async def seen(self, act: Act) -> AsyncIterator[None]:
+    async def _seen_by_each(self, act: Act) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             for observer in self._observers:
                 await stack.enter_async_context(observer.seen(act))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Final, Protocol, TypeGuard
 
 from libs import errors
@@ -72,8 +71,9 @@ class Record:
         self._size = self._appended = self._taken = self._stored = 0
         self._mergeable = False
         self._sequence = self._committed = execution.last_sequence
-        self._tail: deque[LoggedEvent] = deque(tail, maxlen=_TAIL)
-        self._changed = asyncio.Event()
+        # Plain lists: an empty deque takes as much as many a whole run's events, and an asyncio.Event has one.
+        self._tail = list(tail)
+        self._waiters: list[asyncio.Future[None]] = []
 
     @property
     def sequence(self) -> int:
@@ -136,7 +136,7 @@ class Record:
     async def _wait(self) -> None:
         if self.failure:
             raise self.failure
-        await self._changed.wait()
+        await self.changed()
 
     def take(self) -> Append:
         events, steps = [], []
@@ -157,6 +157,8 @@ class Record:
 
     def committed(self, events: Sequence[LoggedEvent]) -> None:
         self._tail.extend(events)
+        if len(self._tail) > _TAIL + _TAIL // 4:
+            del self._tail[:-_TAIL]
         self._stored = self._taken
         if events:
             self._committed = events[-1].sequence
@@ -177,21 +179,26 @@ class Record:
 
     def nudge(self) -> None:
         """Has those look who wait for a change."""
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def after(self, sequence: int) -> Sequence[LoggedEvent] | None:
         """Committed events after `sequence`; None if some of them are no longer in memory."""
-        oldest = self._tail[0].sequence if self._tail else self._committed + 1
-        if oldest > sequence + 1:
-            return None
-        found = list(islice(reversed(self._tail), self._committed - sequence))
-        found.reverse()
-        return found
+        wanted = self._committed - sequence
+        return self._tail[len(self._tail) - wanted :] if wanted <= len(self._tail) else None
 
     async def changed(self) -> None:
         """Waits for the next commit, or a nudge."""
-        await self._changed.wait()
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            with contextlib.suppress(ValueError):
+                self._waiters.remove(waiter)
+            raise
 
 
 def _go_together(last: Event | Step | None, delta: ContentDelta | ReasoningDelta) -> TypeGuard[ContentDelta]:

@@ -7,7 +7,7 @@ import hashlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import fields, replace
 from typing import Any, Final, TypeVar
 
@@ -136,18 +136,10 @@ class Tools:
             return found[0]
         raise errors.NotFound("tool", tool_id)
 
-    @asynccontextmanager
-    async def followed(self, tools: Sequence[BoundTool], emit: Emit) -> AsyncIterator[None]:
+    def followed(self, tools: Sequence[BoundTool], emit: Emit) -> AbstractAsyncContextManager[None]:
         """Tells, within the block, of sources of the tools that are lost or come back."""
         live = [self.live[name] for name in {bound.tool.source for bound in tools} if name in self.live]
-        if not live:
-            yield
-            return
-        following = asyncio.create_task(follow(live, [bound.tool.tool_id for bound in tools], emit))
-        try:
-            yield
-        finally:
-            following.cancel()
+        return _followed(live, [bound.tool.tool_id for bound in tools], emit) if live else nullcontext()
 
     async def call(self, bound: BoundTool, arguments: Mapping[str, Any]) -> ToolResult:
         """What the tool says; whatever goes wrong is a result with `is_error`."""
@@ -225,6 +217,15 @@ class Tools:
         except Exception:
             log.exception("tool failed unexpectedly", tool_id=tool.tool_id)
             raise _NoAnswer("the tool failed") from None
+
+
+@asynccontextmanager
+async def _followed(sources: Sequence[LiveSource], tool_ids: Sequence[str], emit: Emit) -> AsyncIterator[None]:
+    following = asyncio.create_task(follow(sources, tool_ids, emit))
+    try:
+        yield
+    finally:
+        following.cancel()
 
 
 class _NoAnswer(Exception):

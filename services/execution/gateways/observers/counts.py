@@ -5,8 +5,8 @@ follows: agent_requests_total and its like.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -53,20 +53,14 @@ class Counts:
     def ended(self, execution: Execution, outcome: Event) -> None:
         self._ended.labels(outcome.kind).inc()
 
-    @asynccontextmanager
-    async def seen(self, act: Act) -> AsyncIterator[None]:
-        began, outcome = time.perf_counter(), "ok"
+    def seen(self, act: Act) -> AbstractAsyncContextManager[None]:
+        return _Seen(self, act)
+
+    def begun(self, act: Act) -> None:
         if isinstance(act, TargetRun):
             self._requests.labels(*self._whose(act.work.request.target.target_id)).inc()
-        try:
-            yield
-        except BaseException as error:
-            outcome = reason_of(error)
-            raise
-        finally:
-            self._count(act, outcome, time.perf_counter() - began)
 
-    def _count(self, act: Act, outcome: str, seconds: float) -> None:
+    def over(self, act: Act, outcome: str, seconds: float) -> None:
         match act:
             case TargetRun(work):
                 whose = self._whose(work.request.target.target_id)
@@ -101,6 +95,21 @@ class Counts:
             self._agents(agent_id) if "agent" in self._labels else "",
             self._tenants(caller.tenant) if "tenant" in self._labels and caller else "",
         )
+
+
+class _Seen:
+    """An act while it lasts: a plain object, for a run holds two as long as its model says nothing."""
+
+    __slots__ = ("_act", "_began", "_counts")
+
+    def __init__(self, counts: Counts, act: Act) -> None:
+        self._counts, self._act, self._began = counts, act, time.perf_counter()
+
+    async def __aenter__(self) -> None:
+        self._counts.begun(self._act)
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._counts.over(self._act, reason_of(error) if error else "ok", time.perf_counter() - self._began)
 
 
 class CountedEvents:

@@ -52,7 +52,9 @@ class OpenAICompatible(Provider):
             body["stream"] = True
         else:
             body.pop("stream", None)
-        return Request(self._url(call.stream), headers, orjson.dumps(body), self._reader(arguments, body))
+        # A copy: the bytes of orjson keep the 4 KiB into which they were written for as long as the stream is open.
+        written = bytes(memoryview(orjson.dumps(body)))
+        return Request(self._url(call.stream), headers, written, self._reader(arguments, body))
 
     def _asked(self, call: ChatCall) -> dict[str, Any]:
         more = {"stream_options": {"include_usage": True}} if call.stream and self._usage else {}
