@@ -139,7 +139,8 @@ class RunJournal:
         if known is None:
             for event in events:
                 self.emit(event)
-            self._record.keep(step)
+            # Who asks a model again loses nothing: its turn is kept with its first words, not in a commit before them.
+            self._record.keep(step, soon=step.kind is not StepKind.MODEL)
         if step.kind is StepKind.TOOL:
             await self._record.stored()
         return None

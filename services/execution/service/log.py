@@ -34,6 +34,7 @@ _LONGEST_DELAY: Final = 2.0
 _PAUSE: Final = 0.0005
 """Seconds for each execution of a commit that the next one waits: about twice what committing and sending takes."""
 _LONGEST_PAUSE: Final = 0.05
+_LATER: Final = 0.2
 
 
 class EventStore(Protocol):
@@ -84,14 +85,23 @@ class EventLog:
         """The log of an execution whose row is committed, with the last of its events."""
         return Record(execution, usage, self, tail)
 
-    def wake(self, record: Record) -> None:
+    def wake(self, record: Record, *, soon: bool = True) -> None:
+        """`soon`, or with what is to be committed within the next moments."""
         self._waiting[record.execution.execution_id] = record
         self._idle.clear()
-        self._work.set()
+        if soon:
+            self._work.set()
+        else:
+            asyncio.get_running_loop().call_later(_LATER, self._resume)
 
     def hurry(self) -> None:
         """Somebody waits for the commit: it does not wait for others."""
+        self._resume()
         self._urgent.set()
+
+    def _resume(self) -> None:
+        if self._waiting:
+            self._work.set()
 
     async def _run(self) -> None:
         """The window opens with a commit: what comes after a pause waits for nobody."""

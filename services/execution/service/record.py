@@ -42,8 +42,8 @@ class Append:
 
 
 class Committer(Protocol):
-    def wake(self, record: Record) -> None:
-        """The record has something to commit."""
+    def wake(self, record: Record, *, soon: bool = True) -> None:
+        """The record has something to commit; unless `soon`, together with what comes next."""
 
     def hurry(self) -> None:
         """Somebody waits for the commit: it does not wait for others."""
@@ -98,23 +98,23 @@ class Record:
                     return
         self._add(event, source)
 
-    def keep(self, step: Step) -> None:
+    def keep(self, step: Step, *, soon: bool = True) -> None:
         """Keeps a step together with the events before it."""
-        self._add(step)
+        self._add(step, soon=soon)
 
     def park(self, parking: Parking) -> None:
         """With what was appended before, and with what is before the next pause, the run leaves its process."""
         self._parking = parking
         self._add(None)
 
-    def _add(self, what: Event | Step | None, source: Source | None = None) -> None:
+    def _add(self, what: Event | Step | None, source: Source | None = None, *, soon: bool = True) -> None:
         if self.failure:
             return
         if what is not None:
             self._pending.append((datetime.now(UTC), what, source or self.source))
         self._mergeable = True
         self._appended += 1
-        self._committer.wake(self)
+        self._committer.wake(self, soon=soon)
 
     def mark(self) -> int:
         """The number that the next event will get."""
