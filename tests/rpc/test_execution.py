@@ -41,7 +41,7 @@ def bearer(tenant: str) -> tuple[tuple[str, str], ...]:
 
 async def test_events_of_a_run_with_a_tool(bench: Bench, database_settings: dict[str, Any]) -> None:
     at = await bench(**database_settings)
-    at.router.turns = [calls(call("calculator", '{"expression": "17 * 23"}')), text("It is", " 391.")]
+    at.router.turns = [calls(call("calculator", '{"expression": "17 * 23"}')), text("It is 391.")]
     await at.create(tools=[{"tool_id": "builtin/calculator"}])
     events = await at.run(session_id="s-1")
     assert kinds(events) == [
@@ -115,6 +115,7 @@ async def test_structured_output(bench: Bench) -> None:
 
 async def test_execute_waits_for_the_answer(bench: Bench) -> None:
     at = await bench()
+    at.router.turns = [text("Hello there")]
     await at.create()
     done = await at.execute(session_id="s", user_id="u", metadata={"k": "v"})
     assert (done.status, done.output, done.last_sequence) == (COMPLETED, "Hello there", 4)

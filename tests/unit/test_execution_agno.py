@@ -17,6 +17,7 @@ from typing import Any
 import agno.utils.log
 import orjson
 import pytest
+import structlog
 from agno.models.message import Message
 from agno.run.cancel import get_cancellation_manager
 
@@ -239,6 +240,13 @@ async def test_runs_leave_nothing_behind() -> None:
     await asyncio.sleep(0.05)
     assert asyncio.all_tasks() == before
     assert await get_cancellation_manager().aget_active_runs() == {}
+
+
+async def test_what_nobody_expected_is_logged_and_told_to_nobody() -> None:
+    with structlog.testing.capture_logs() as logs, pytest.raises(errors.Internal) as caught:
+        await rig([ValueError("a secret")]).run()
+    assert "secret" not in caught.value.message
+    assert [(line["event"], line["execution_id"]) for line in logs] == [("agno failed unexpectedly", "run-1")]
 
 
 def test_telemetry_is_off_whatever_the_environment_says() -> None:

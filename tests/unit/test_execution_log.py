@@ -442,3 +442,56 @@ async def test_number_of_what_comes_next_stays_true() -> None:
         events = await read(new, record)
     assert marked == 3
     assert texts(events) == ["a", "b"]
+
+
+async def test_a_turn_of_a_model_is_kept_with_its_first_words() -> None:
+    store = Store()
+    step = Step(1, StepKind.MODEL, "group", "digest", datetime.now(UTC))
+    async with opened(store) as new:
+        record = new()
+        record.keep(step, soon=False)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not store.groups
+        record.append(ContentDelta("Hello"))
+        await record.stored()
+        (first_group,) = store.groups
+        assert [len(first_group[0].steps), texts(first_group[0].events)] == [1, ["Hello"]]
+
+
+async def test_what_is_kept_later_waits_neither_for_ever_nor_for_those_who_wait_for_it() -> None:
+    store = Store()
+    step = Step(1, StepKind.MODEL, "group", "digest", datetime.now(UTC))
+    async with opened(store) as new:
+        silent, hurried = new("silent"), new("hurried")
+        silent.keep(step, soon=False)
+        async with asyncio.timeout(5):
+            await silent.changed()
+            hurried.keep(step, soon=False)
+            await hurried.stored()
+    assert [[len(one.steps) for one in group] for group in store.groups] == [[1], [1]]
+
+
+async def test_who_gives_up_waiting_is_not_told() -> None:
+    store = Store()
+    async with opened(store) as new:
+        record = new()
+        gone, stays = asyncio.create_task(record.changed()), asyncio.create_task(record.changed())
+        await asyncio.sleep(0)
+        gone.cancel()
+        record.append(DONE)
+        async with asyncio.timeout(5):
+            await stays
+    assert gone.cancelled()
+
+
+async def test_only_the_last_events_are_in_memory() -> None:
+    store = Store()
+    async with opened(store) as new:
+        record = new()
+        record.committed([LoggedEvent(n, datetime.now(UTC), (), Heartbeat()) for n in range(2, 1002)])
+        kept = record.after(900)
+        assert kept is not None
+        assert [event.sequence for event in kept] == list(range(901, 1002))[: len(kept)]
+        assert record.after(100) is None
+        assert record.after(1001) == []
