@@ -72,7 +72,7 @@ class Memory:
         self.world.require_alive()
         self.world.events.append((source or self.source, type(event)(**storable(event.to_dict()))))
 
-    def keep(self, step: Step) -> None:
+    def keep(self, step: Step, *, soon: bool = True) -> None:
         self.world.require_alive()
         key = (step.scope, step.number)
         known = self.world.steps.get(key)
