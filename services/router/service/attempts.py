@@ -36,7 +36,7 @@ class Attempts:
         """Deployments of the group that have failed."""
         self.all_failed: list[FailedAttempt] = []
         self._here = 0
-        self._groups: deque[str] = deque()
+        self._groups: list[str] = []
         self._visited = {group}
         self._last: errors.Error | None = None
 
@@ -104,9 +104,9 @@ class Attempts:
                 for g in fallbacks(self._table, self.group, reason)
                 if g not in self._visited and g in self._table.groups
             ]
-            self._groups.extendleft(reversed(known))
+            self._groups[:0] = known
         while self._groups:
-            group = self._groups.popleft()
+            group = self._groups.pop(0)
             if group not in self._visited and len(self._visited) <= self._table.max_fallbacks:
                 self._visited.add(group)
                 self.group, self.least_order, self._here = group, 0, 0
