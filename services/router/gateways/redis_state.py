@@ -91,19 +91,25 @@ class RedisState:
         self._down_until, self.connected = 0.0, True
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._round = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        with suppress(*_FAULTS):
+            async with asyncio.timeout(_ANSWER_PATIENCE):
+                async with self._round:  # a round that is cut off may have told what the last one would tell again
+                    await self._stop()
+                    await self.round()
+        await self._stop()
+
+    async def _stop(self) -> None:
         tasks = [task for task in (self._task, self._asking) if task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        with suppress(*_FAULTS):
-            async with asyncio.timeout(_ANSWER_PATIENCE):
-                await self.round()
 
     async def admit(self, tenant: str, wanted: Sequence[tuple[str, int | None, int | None]], tokens: int) -> int | None:
         if time.monotonic() < self._down_until:
@@ -154,7 +160,7 @@ class RedisState:
     async def _run(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(_ROUND_PATIENCE):
+                async with self._round, asyncio.timeout(_ROUND_PATIENCE):
                     await self.round()
                 self._found()
             except _FAULTS as error:
