@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -32,6 +32,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cli import run
 from cli.agents import read_agent
 from cli.connection import OFFSETS, PORT_BASE, PortBase
+from cli.operations import settings_of
 from cli.output import Failure, Json, console, print_json
 from libs.config import PREFIX, SERVICES, StartError
 from libs.supervisor import Child, Supervisor
@@ -51,7 +52,11 @@ def up(
     data_dir: Annotated[Path, typer.Option(help="Folder of databases, keys and logs.")] = DATA_DIR,
     metrics_base: Annotated[
         int | None,
-        typer.Option(min=1, max=65000, help="Port of Registry's metrics; the others' follow, as port-base has them."),
+        typer.Option(
+            min=1,
+            max=65000,
+            help="Port of Registry's metrics; Router's, Secrets' and Execution's follow, one a worker.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -89,7 +94,8 @@ async def started(
     with _locked(data_dir):
         for service in _ORDER:
             _require_free(service, port_base + OFFSETS[service])
-        children = [_child(service, port_base, data_dir, logs, metrics_base) for service in _ORDER]
+        metrics = _metrics_ports(metrics_base)
+        children = [_child(service, port_base, data_dir, logs, metrics) for service in _ORDER]
         supervisor = Supervisor(children, lambda line: say("died", line))
         await supervisor.start()
         try:
@@ -131,15 +137,24 @@ def _require_free(service: str, port: int) -> None:
             raise StartError(f"{service} cannot listen on 127.0.0.1:{port}: {error.strerror}") from None
 
 
-def _child(service: str, port_base: int, data_dir: Path, logs: Path, metrics_base: int | None) -> Child:
+def _metrics_ports(base: int | None) -> dict[str, range]:
+    """Of each service, one for each of its workers; none without a base."""
+    ports: dict[str, range] = {}
+    for service in OFFSETS if base else ():
+        assert base is not None
+        ports[service] = range(base, base := base + settings_of(service).load().workers)
+    return ports
+
+
+def _child(service: str, port_base: int, data_dir: Path, logs: Path, metrics: Mapping[str, range]) -> Child:
     env = {f"{PREFIX}{name.upper()}_ADDRESS": address for name, address in _addresses(port_base).items()}
     env |= {
         f"{PREFIX}{service.upper()}_PORT": str(port_base + OFFSETS[service]),
         f"{PREFIX}DATA_DIR": str(data_dir),
         "PYTHONUNBUFFERED": "1",
     }
-    if metrics_base:
-        env[f"{PREFIX}{service.upper()}_METRICS_PORT"] = str(metrics_base + OFFSETS[service])
+    if service in metrics:
+        env[f"{PREFIX}{service.upper()}_METRICS_PORT"] = str(metrics[service][0])
     return Child(service, (sys.executable, "-m", f"services.{service}"), env, logs / f"{service}.log")
 
 
@@ -207,9 +222,8 @@ def _refused(service: str, data_dir: Path) -> StartError:
 def _where(port_base: int, data_dir: Path, metrics_base: int | None = None) -> str:
     width = max(map(len, SERVICES))
     places = {**_addresses(port_base), "data": data_dir, "logs": data_dir / "logs"}
-    if metrics_base:
-        last = metrics_base + max(OFFSETS.values())
-        places["metrics"] = f"http://127.0.0.1:{metrics_base}/metrics, and so on to {last}"
+    if ports := [port for some in _metrics_ports(metrics_base).values() for port in some]:
+        places["metrics"] = f"http://127.0.0.1:{ports[0]}/metrics, and so on to {ports[-1]}"
     return "\n".join(["the suite is up:", *(f"  {name:<{width}}  {place}" for name, place in places.items())])
 
 

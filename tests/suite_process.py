@@ -53,11 +53,11 @@ class Suite:
 
 
 @contextmanager
-def started(data_dir: Path, env: Mapping[str, str] | None = None) -> Iterator[Suite]:
+def started(data_dir: Path, env: Mapping[str, str] | None = None, *options: str) -> Iterator[Suite]:
     """The suite, ready; stopped with SIGINT as Ctrl-C would."""
     port_base = free_ports()
     process = subprocess.Popen(
-        [*COMMAND, "up", "--json", "--port-base", str(port_base), "--data-dir", str(data_dir)],
+        [*COMMAND, "up", "--json", "--port-base", str(port_base), "--data-dir", str(data_dir), *options],
         env={**os.environ, **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
