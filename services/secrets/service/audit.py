@@ -62,7 +62,7 @@ class Trail:
         self._interval, self._days = (0.0 if fail_closed else interval), days
         self._waiting: list[Record] = []
         self._outcome: asyncio.Future[None] | None = None
-        self._ready = asyncio.Event()
+        self._ready, self._writing = asyncio.Event(), asyncio.Lock()
         self._lost = 0
 
     async def __aenter__(self) -> Self:
@@ -70,7 +70,8 @@ class Trail:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
+        async with self._writing:  # a batch that is cut off is nobody's, and who waits for it is never told
+            self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
         await self._flush()
@@ -137,6 +138,10 @@ class Trail:
             log.warning("old audit records stay", kind=type(error).__name__)
 
     async def _flush(self) -> bool:
+        async with self._writing:
+            return await self._write()
+
+    async def _write(self) -> bool:
         batch, outcome = self._waiting, self._outcome
         self._waiting, self._outcome = [], None
         self._ready.clear()

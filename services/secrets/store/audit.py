@@ -27,6 +27,9 @@ class SqlAuditStore:
             await connection.execute(audit.insert(), rows)
 
     async def forget(self, before: datetime) -> None:
+        await self._db.finished(self._forget(before))
+
+    async def _forget(self, before: datetime) -> None:
         async with self._db.write() as connection:
             await connection.execute(audit.delete().where(audit.c.time < before))
 
