@@ -8,8 +8,9 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import asyncpg
 import orjson
@@ -104,6 +105,26 @@ class Database:
     async def _fetch(self, sql: str, *values: Any) -> Sequence[Any]:
         with _translated(self._quiet):
             return await self._postgres.fetch(sql, *values)
+
+
+class Store(Protocol):
+    _db: Database
+
+
+S = TypeVar("S", bound=Store)
+P = ParamSpec("P")
+
+
+def whole(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Of a store: what it has begun is finished though its caller be cancelled."""
+
+    @wraps(method)
+    async def finished(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._db.finished(method(self, *args, **kwargs))
+
+    return finished
 
 
 class _translated:

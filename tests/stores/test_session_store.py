@@ -402,3 +402,21 @@ async def test_executions_are_found_by_what_is_known_of_them(db: database.Databa
     assert await inputs(created_from=NOW + timedelta(seconds=2), created_before=NOW + timedelta(seconds=4)) == "32"
     newest = (await listing.list("acme", ExecutionQuery(), limit=3))[-1]
     assert await inputs(before=newest.execution_id) == "210"
+
+
+async def test_a_change_that_has_begun_is_made_though_its_caller_goes_away(
+    db: database.Database, store: SqlSessionStore
+) -> None:
+    await accepted(db)
+    calling: list[asyncio.Task[Any]] = []
+
+    def leave(session: Session) -> Session:
+        calling[0].cancel()
+        return replace(session, state={"a": 1})
+
+    calling.append(asyncio.create_task(store.change("acme", "talk", Author("ann"), leave)))
+    with pytest.raises(asyncio.CancelledError):
+        await calling[0]
+    async with asyncio.timeout(20):  # nothing is left locked
+        made = await changed(store, b=2)
+    assert made.state == {"a": 1, "b": 2}

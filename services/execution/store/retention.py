@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from libs.database import Database
+from libs.database import Database, whole
 from services.execution.store.rows import compacted_row, is_text
 from services.execution.store.session_tables import pins
 from services.execution.store.tables import answers, events, executions, jobs, journal, signals, tool_calls
@@ -20,6 +20,7 @@ class SqlRetentionStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
+    @whole
     async def forget(self, before: datetime, limit: int, *, tenant: str | None, besides: Collection[str]) -> int:
         """The last event is kept, for it says how the execution ended."""
         wanted = _ended(before, tenant, besides).where(
@@ -31,6 +32,7 @@ class SqlRetentionStore:
             found = await connection.execute(wanted.limit(limit).with_for_update(skip_locked=True, of=executions))
             return sum([await _forgotten(connection, row) for row in found.all()])
 
+    @whole
     async def forget_calls(self, before: datetime, *, tenant: str | None, besides: Collection[str]) -> None:
         old = tool_calls.c.time < before
         mine = tool_calls.c.tenant == tenant if tenant else tool_calls.c.tenant.not_in(besides)
@@ -38,6 +40,7 @@ class SqlRetentionStore:
             async with self._db.write() as connection:
                 await connection.execute(tool_calls.delete().where(old, mine))
 
+    @whole
     async def compact(self, before: datetime, limit: int) -> int:
         wanted = _ended(before, None, ()).where(executions.c.compacted.is_(False))
         if not await self._db.rows(wanted.limit(1)):

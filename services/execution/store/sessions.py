@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from libs.database import Database, aware
+from libs.database import Database, aware, whole
 from services.execution.model.executions import Execution
 from services.execution.model.sessions import (
     Author,
@@ -99,6 +99,7 @@ class SqlSessionStore:
             version = await states.version_at(connection, tenant, session_id, time)
             return await states.state_of(connection, tenant, session_id, version), version
 
+    @whole
     async def change(
         self, tenant: str, session_id: str, by: Author, edit: Callable[[Session], Session]
     ) -> Session | None:
@@ -111,6 +112,7 @@ class SqlSessionStore:
                 return replace(session, state=state, state_version=version)
             return await _put(connection, session, edit(session), by)
 
+    @whole
     async def pin(
         self, talk: Talk, edit: Callable[[State, int], State], *, remembers: bool, read_only: bool = False
     ) -> Pin:
@@ -128,6 +130,7 @@ class SqlSessionStore:
             await connection.execute(pins.insert().values(tenant=tenant, execution_id=execution_id, pin=kept))
             return pin
 
+    @whole
     async def delete(self, tenant: str, session_id: str) -> Deletion | None:
         async with self._db.write() as connection:
             if await _locked(connection, tenant, session_id) is None:

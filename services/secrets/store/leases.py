@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from libs.database import Database, aware
+from libs.database import Database, aware, whole
 from services.secrets.model import Holder, Lease, Owner
 from services.secrets.store.tables import leases
 
@@ -63,6 +63,7 @@ class SqlLeaseStore:
         between = (leases.c.expire_time > after) & (leases.c.expire_time <= until)
         return [_lease(row) for row in await self._db.rows(sa.select(leases).where(between))]
 
+    @whole
     async def forget(self, before: datetime) -> None:
         async with self._db.write() as connection:
             await connection.execute(leases.delete().where(leases.c.expire_time < before))
