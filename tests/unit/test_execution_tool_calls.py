@@ -62,3 +62,23 @@ async def test_records_wait_for_a_database_that_does_not_answer() -> None:
         assert not store.kept
         store.fails = False
     assert len(store.kept) == len(set(store.kept)) == 2
+
+
+async def test_a_write_that_fails_while_the_process_stops_is_repeated() -> None:
+    store = Slow()
+    store.fails = True
+    async with ToolCalls(store) as calls:
+        calls.note(call(1))
+        await asyncio.wait_for(store.asked.wait(), 10)
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.1, store.may.set)
+        store.asked.clear()
+
+        async def mend() -> None:
+            await store.may.wait()
+            await asyncio.sleep(0)
+            store.fails = False
+
+        mending = asyncio.create_task(mend())
+    await mending
+    assert len(store.kept) == 1

@@ -61,7 +61,7 @@ class ToolCalls:
     def __init__(self, store: CallStore) -> None:
         self._store = store
         self._waiting: list[tuple[str, CallRecord]] = []
-        self._some = asyncio.Event()
+        self._some, self._writing = asyncio.Event(), asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -70,7 +70,8 @@ class ToolCalls:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._task is not None
-        self._task.cancel()
+        async with self._writing:  # the store finishes what it has begun, and says too late how it went
+            self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         with contextlib.suppress(errors.Error):
@@ -95,14 +96,15 @@ class ToolCalls:
                 log.exception("records of tool calls are lost")
 
     async def _write(self) -> None:
-        while batch := self._waiting[:_AT_ONCE]:
-            del self._waiting[: len(batch)]  # the store finishes what it has begun, though this be cancelled
-            try:
-                await self._store.add(batch)
-            except errors.Unavailable:
-                self._waiting[:0] = batch
-                raise
-        self._some.clear()
+        async with self._writing:
+            while batch := self._waiting[:_AT_ONCE]:
+                del self._waiting[: len(batch)]
+                try:
+                    await self._store.add(batch)
+                except errors.Unavailable:
+                    self._waiting[:0] = batch
+                    raise
+            self._some.clear()
 
     async def list(
         self, caller: Caller, query: CallQuery, page_size: int, page_token: str
