@@ -51,7 +51,10 @@ class SqlAdmissionStore:
                 executions.c.execution_id < execution.execution_id,
             ),
         )
-        queued = sa.and_(executions.c.status == Status.QUEUED, executions.c.tenant == execution.tenant)
+        columns = executions.c
+        queued = sa.and_(
+            columns.status == Status.QUEUED, columns.end_time.is_(None), columns.tenant == execution.tenant
+        )
         rows = await self._db.rows(sa.select(sa.func.count()).select_from(executions).where(queued, before))
         return int(rows[0][0]) + 1
 

@@ -11,6 +11,7 @@ from services.execution.model.executions import Execution
 from services.execution.model.targets import TargetKind
 from services.execution.service.listing import ExecutionQuery
 from services.execution.store.rows import to_execution
+from services.execution.store.session_tables import names_somebody
 from services.execution.store.tables import executions
 
 
@@ -20,10 +21,12 @@ class SqlListing:
 
     async def list(self, tenant: str, query: ExecutionQuery, *, limit: int) -> Sequence[Execution]:
         columns = executions.c
-        conditions = [columns.tenant == tenant]
+        conditions: list[sa.ColumnElement[bool]] = [columns.tenant == tenant]
         for name in ("session_id", "user_id"):
             if value := getattr(query, name):
                 conditions.append(columns[name] == value)
+        if query.user_id:
+            conditions.append(names_somebody(executions))
         for kind in TargetKind:
             if value := getattr(query, f"{kind.value}_id"):
                 conditions += [columns.target_kind == kind.value, columns.target_id == value]

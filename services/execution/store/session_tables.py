@@ -24,6 +24,13 @@ sessions = sa.Table(
     sa.Column("update_time", _time, nullable=False),
     sa.Index("sessions_used", "tenant", "update_time", "session_id"),
 )
+
+
+def names_somebody(table: sa.Table) -> sa.ColumnElement[bool]:
+    """Indexes of users are of the rows alone that name one: a query that asks for one has to say so."""
+    return table.c.user_id != sa.literal_column("''")
+
+
 session_agents = sa.Table(
     "session_agents",
     metadata,
@@ -56,6 +63,7 @@ session_changes = sa.Table(
     sa.Column("call_id", sa.Text),
     sa.Column("create_time", _time, nullable=False),
     sa.UniqueConstraint("tenant", "session_id", "execution_id", "call_id", name="session_changes_call"),
+    sa.Index("session_changes_made", "tenant", "create_time", "session_id", "version"),
 )
 pins = sa.Table(
     "pins",
@@ -73,6 +81,23 @@ memories = sa.Table(
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("execution_id", sa.Text, nullable=False),
     sa.Column("create_time", _time, nullable=False),
+)
+sa.Index(
+    "sessions_of_user",
+    sessions.c.tenant,
+    sessions.c.user_id,
+    sessions.c.update_time,
+    sessions.c.session_id,
+    sqlite_where=names_somebody(sessions),
+    postgresql_where=names_somebody(sessions),
+)
+sa.Index(
+    "executions_of_user",
+    executions.c.tenant,
+    executions.c.user_id,
+    executions.c.execution_id,
+    sqlite_where=names_somebody(executions),
+    postgresql_where=names_somebody(executions),
 )
 sa.Index("executions_of_session", executions.c.tenant, executions.c.session_id, executions.c.execution_id)
 sa.Index("executions_of_target", executions.c.tenant, executions.c.target_id, executions.c.execution_id)

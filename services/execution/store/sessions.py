@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,6 +27,7 @@ from services.execution.model.targets import TargetKind
 from services.execution.service.sessions import ChangeQuery, Deletion, SessionQuery
 from services.execution.store import memories, states
 from services.execution.store.session_tables import (
+    names_somebody,
     pins,
     session_agents,
     session_changes,
@@ -35,7 +36,9 @@ from services.execution.store.session_tables import (
 )
 from services.execution.store.tables import executions, metadata
 
-_ENDED = ("completed", "failed", "cancelled")
+_ENDED: Final = ("completed", "failed", "cancelled")
+_STRETCH: Final = 64
+"""Messages that are looked at together."""
 
 
 class SqlSessionStore:
@@ -52,16 +55,20 @@ class SqlSessionStore:
         columns = [column for column in sessions.c if column is not sessions.c.state]
         statement = sa.select(*columns).where(sessions.c.tenant == tenant)
         if query.user_id:
-            statement = statement.where(sessions.c.user_id == query.user_id)
+            statement = statement.where(sessions.c.user_id == query.user_id, names_somebody(sessions))
         if query.agent_id:
-            of_agent = sa.select(session_agents.c.session_id).where(
-                session_agents.c.tenant == tenant, session_agents.c.agent_id == query.agent_id
+            # Looked up for each session until the page is full, not gathered for all of them.
+            of_agent = sa.exists().where(
+                session_agents.c.tenant == tenant,
+                session_agents.c.session_id == sessions.c.session_id,
+                session_agents.c.agent_id == query.agent_id,
             )
-            statement = statement.where(sessions.c.session_id.in_(of_agent))
+            statement = statement.where(of_agent)
         if query.before:
             time, session_id = query.before
             earlier = sa.and_(sessions.c.update_time == time, sessions.c.session_id < session_id)
-            statement = statement.where(sa.or_(sessions.c.update_time < time, earlier))
+            # The first says of the second where in the index to begin.
+            statement = statement.where(sessions.c.update_time <= time, sa.or_(sessions.c.update_time < time, earlier))
         order = (sessions.c.update_time.desc(), sessions.c.session_id.desc())
         async with self._db.read() as connection:
             rows = (await connection.execute(statement.order_by(*order).limit(limit))).all()
@@ -81,18 +88,19 @@ class SqlSessionStore:
         return [SessionMessage(row.message, row.execution_id, aware(row.create_time), row.position) for row in rows]
 
     async def start_of_runs(self, tenant: str, session_id: str, up_to: int, runs: int) -> int:
-        position = session_messages.c.position
-        first = sa.func.min(position).label("first")
-        newest = (
-            _messages(tenant, session_id, first)
-            .where(position <= up_to)
-            .group_by(session_messages.c.execution_id)
-            .order_by(first.desc())
-            .limit(runs)
-            .subquery()
-        )
-        rows = await self._db.rows(sa.select(sa.func.min(newest.c.first)))
-        return (rows[0][0] or 1) - 1
+        """Read backwards, a stretch at a time: a session may have thousands of runs before those that are wanted."""
+        position, of = session_messages.c.position, session_messages.c.execution_id
+        newest: set[str] = set()
+        while True:
+            query = _messages(tenant, session_id, position, of).where(position <= up_to)
+            rows = await self._db.rows(query.order_by(position.desc()).limit(_STRETCH))
+            for row in rows:
+                newest.add(row.execution_id)
+                if len(newest) > runs:
+                    return up_to
+                up_to = row.position - 1
+            if len(rows) < _STRETCH:
+                return up_to if newest else 0
 
     async def state_at(self, tenant: str, session_id: str, time: datetime) -> tuple[State, int]:
         async with self._db.read() as connection:

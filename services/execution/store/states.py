@@ -49,10 +49,10 @@ async def made_by(connection: AsyncConnection, tenant: str, session_id: str, by:
 
 
 async def version_at(connection: AsyncConnection, tenant: str, session_id: str, time: datetime) -> int:
-    query = sa.select(sa.func.max(session_changes.c.version)).where(
-        *_of(tenant, session_id), session_changes.c.create_time <= time
-    )
-    return await connection.scalar(query) or 0
+    version = session_changes.c.version
+    of = (*_of(tenant, session_id), version > 0)  # said so that SQLite reads by session, not by time
+    query = sa.select(version).where(*of, session_changes.c.create_time <= time)
+    return await connection.scalar(query.order_by(version.desc()).limit(1)) or 0
 
 
 async def state_of(connection: AsyncConnection, tenant: str, session_id: str, version: int) -> State:
@@ -65,21 +65,27 @@ async def state_of(connection: AsyncConnection, tenant: str, session_id: str, ve
 
 
 async def changes(connection: AsyncConnection, tenant: str, query: ChangeQuery, limit: int) -> Sequence[MadeChange]:
-    """The newest first."""
+    """The newest first: within a session by their number, which needs no other order."""
     columns = session_changes.c
-    conditions = [columns.tenant == tenant]
-    for name in ("session_id", "agent_id"):
-        if value := getattr(query, name):
-            conditions.append(columns[name] == value)
-    place = (columns.create_time, columns.session_id, columns.version)
-    if query.before:
-        time, session_id, version = query.before
-        earlier = sa.and_(columns.session_id == session_id, columns.version < version)
-        sooner = sa.and_(columns.create_time == time, sa.or_(columns.session_id < session_id, earlier))
-        conditions.append(sa.or_(columns.create_time < time, sooner))
-    order = [column.desc() for column in place]
-    rows = await connection.execute(sa.select(session_changes).where(*conditions).order_by(*order).limit(limit))
-    return [_made(row) for row in rows]
+    statement = sa.select(session_changes).where(columns.tenant == tenant)
+    if query.agent_id:
+        statement = statement.where(columns.agent_id == query.agent_id)
+    if query.session_id:
+        statement = statement.where(columns.session_id == query.session_id).order_by(columns.version.desc())
+        statement = statement.where(columns.version < query.before[2]) if query.before else statement
+    else:
+        place = (columns.create_time, columns.session_id, columns.version)
+        statement = statement.order_by(*(column.desc() for column in place))
+        statement = statement.where(*_older(*query.before)) if query.before else statement
+    return [_made(row) for row in await connection.execute(statement.limit(limit))]
+
+
+def _older(time: datetime, session_id: str, version: int) -> Sequence[sa.ColumnElement[bool]]:
+    """The first says of the second where in the index to begin."""
+    columns = session_changes.c
+    earlier = sa.and_(columns.session_id == session_id, columns.version < version)
+    sooner = sa.and_(columns.create_time == time, sa.or_(columns.session_id < session_id, earlier))
+    return columns.create_time <= time, sa.or_(columns.create_time < time, sooner)
 
 
 def _made(row: Any) -> MadeChange:

@@ -48,6 +48,16 @@ executions = sa.Table(
     sa.Index("executions_running", "status", "lease_time"),
     sa.Index("executions_ended", "end_time"),
 )
+# They stay as short as what goes on, however many have ended: each run looks for others of its session.
+_unfinished = executions.c.end_time.is_(None)
+sa.Index(
+    "executions_unfinished",
+    executions.c.tenant,
+    executions.c.session_id,
+    executions.c.execution_id,
+    sqlite_where=_unfinished,
+    postgresql_where=_unfinished,
+)
 events = sa.Table(
     "events",
     metadata,
@@ -145,6 +155,6 @@ tool_calls = sa.Table(
     sa.Column("duration", sa.Float, nullable=False),
     sa.Column("time", _time, nullable=False),
     sa.Column("decision", _json),
-    sa.Index("tool_calls_execution", "tenant", "execution_id"),
+    sa.Index("tool_calls_execution", "tenant", "execution_id", "record_id"),
     sa.Index("tool_calls_time", "time"),
 )

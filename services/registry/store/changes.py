@@ -13,7 +13,7 @@ from libs import errors
 from libs.database import Database
 from services.registry.model import Change, Kind
 from services.registry.store.rows import revisions_of, to_resource
-from services.registry.store.tables import revisions, tenants
+from services.registry.store.tables import resources, revisions, tenants
 from services.registry.store.transactions import CHANNEL
 
 _PAUSE: Final = 0.5
@@ -66,29 +66,45 @@ class SqlChangeStore:
     async def state(
         self, tenant: str, kinds: Sequence[Kind], *, position: int, after: tuple[str, str], limit: int
     ) -> Sequence[Change]:
-        later = revisions.alias("later")
-        superseded = (
-            sa.exists()
-            .where(
-                later.c.tenant == revisions.c.tenant,
-                later.c.kind == revisions.c.kind,
-                later.c.resource_id == revisions.c.resource_id,
-                later.c.revision > revisions.c.revision,
-                later.c.position <= position,
-            )
-            .correlate(revisions)
-        )
-        query = (
-            revisions_of(tenant)
-            .where(
-                revisions.c.kind.in_(kinds),
-                revisions.c.position <= position,
-                ~revisions.c.deleted,
-                ~superseded,
-                sa.tuple_(revisions.c.kind, revisions.c.resource_id)
-                > sa.tuple_(sa.literal(after[0]), sa.literal(after[1])),
-            )
-            .order_by(revisions.c.kind, revisions.c.resource_id)
-            .limit(limit)
-        )
-        return [Change(row.position, to_resource(row)) for row in await self._db.rows(query)]
+        found: list[Change] = []
+        for kind in sorted(kinds):
+            if kind >= after[0] and len(found) < limit:
+                past = after[1] if kind == after[0] else ""
+                found += await self._of_kind(tenant, kind, position, past, limit - len(found))
+        return found
+
+    async def _of_kind(self, tenant: str, kind: Kind, position: int, after: str, limit: int) -> Sequence[Change]:
+        found: list[Change] = []
+        while len(found) < limit:
+            rows = await self._db.rows(_then(tenant, kind, position, after, limit))
+            found += [Change(row.position, to_resource(row)) for row in rows if row.position and not row.deleted]
+            if len(rows) < limit:
+                break
+            after = rows[-1].name
+        return found[:limit]
+
+
+def _then(tenant: str, kind: Kind, position: int, after: str, limit: int) -> sa.Select[Any]:
+    """The next of a kind, each as it was; without a revision where it was not yet. Which they are is known before the
+    first revision is read, and of each one alone is.
+    """
+    named = (
+        sa.select(resources.c.resource_id.label("name"))
+        .where(resources.c.tenant == tenant, resources.c.kind == kind, resources.c.resource_id > after)
+        .order_by(resources.c.resource_id)
+        .limit(limit)
+        .subquery()
+    )
+    then = revisions.alias("then")
+    newest = (
+        sa.select(then.c.revision)
+        .where(then.c.tenant == tenant, then.c.kind == kind, then.c.resource_id == named.c.name)
+        .where(then.c.position <= position)
+        .order_by(then.c.revision.desc())
+        .limit(1)
+        .correlate(named)
+        .scalar_subquery()
+    )
+    of = (revisions.c.tenant == tenant, revisions.c.kind == kind, revisions.c.resource_id == named.c.name)
+    joined = named.outerjoin(revisions, sa.and_(*of, revisions.c.revision == newest))
+    return sa.select(named.c.name, revisions).select_from(joined).order_by(named.c.name)

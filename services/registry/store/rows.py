@@ -10,12 +10,14 @@ from libs.database import aware
 from services.registry.model import Kind, Resource
 from services.registry.store.tables import resources, revisions
 
-CURRENT: Final = sa.and_(
-    resources.c.tenant == revisions.c.tenant,
-    resources.c.kind == revisions.c.kind,
-    resources.c.resource_id == revisions.c.resource_id,
-    resources.c.revision == revisions.c.revision,
-)
+
+def current(of: sa.FromClause) -> sa.ColumnElement[bool]:
+    """The revisions that `of` names, which are resources or some of them."""
+    key = ("tenant", "kind", "resource_id", "revision")
+    return sa.and_(*(of.c[name] == revisions.c[name] for name in key))
+
+
+CURRENT: Final = current(resources)
 
 
 def revisions_of(tenant: str) -> sa.Select[Any]:
