@@ -9,7 +9,7 @@ export AGNO_TELEMETRY := false
 export UV_PYTHON_DOWNLOADS := never
 INSTALLED := .venv/.installed
 
-.PHONY: help install proto format lint breaking fresh test demo up bench drill migrate check clean
+.PHONY: help install proto format lint breaking fresh gate test demo up bench drill migrate check clean
 
 help: ## Print this.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ up: $(INSTALLED) ## Start the suite on embedded defaults; Ctrl-C stops it.
 test: $(INSTALLED) ## Run the tests; those that need PostgreSQL or Go only where they are (see tests/conftest.py).
 	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered
 
-check: $(INSTALLED) lint breaking fresh ## Lint, types, import rules, contracts, fresh gen/. Needs Go.
+check: $(INSTALLED) lint breaking fresh gate ## Lint, types, import rules, contracts, fresh gen/, counts. Needs Go.
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -60,6 +60,9 @@ format: $(INSTALLED) ## Format Python and contracts.
 
 bench: $(INSTALLED) ## Measure against baselines: make bench ONLY=execution QUICK=1; figures go to .cache/bench.json and .md.
 	$(BIN)/python -m bench --save .cache/bench.json $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+
+gate: $(INSTALLED) ## Count what the hot paths do; UPDATE=1 writes bench/gate/budgets.toml.
+	@$(BIN)/python -m bench gate $(if $(UPDATE),--update)
 
 drill: $(INSTALLED) ## Kill Execution mid-run until N=1000 runs were hit. Needs DYNAMIC_AGENTS_TEST_POSTGRES.
 	DYNAMIC_AGENTS_TEST_KILLS=$(N) $(BIN)/pytest -q tests/suite/test_kill_drill.py

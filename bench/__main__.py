@@ -59,5 +59,17 @@ def compare_(old: Path, new: Path) -> None:
         typer.echo(line)
 
 
+@app.command("gate")
+def gate_(
+    update: Annotated[bool, typer.Option(help="Write what is found down as the budgets.")] = False,
+    only: Annotated[str, typer.Option(help="Paths with this in their name.")] = "",
+    functions: Annotated[bool, typer.Option(help="Say which functions are called how often.")] = False,
+) -> None:
+    """Counts what the hot paths do, and fails where it is not what bench/gate/budgets.toml says."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    gate = import_module("bench.gate").gate
+    raise typer.Exit(0 if gate(update=update, only=only, functions=functions) else 1)
+
+
 if __name__ == "__main__":
     app()

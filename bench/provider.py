@@ -49,10 +49,10 @@ def _chunked(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(event), event)
 
 
-_WHOLE: Final = _whole()
-_PIECES: Final = [_event({"content": f" token{number}"}) for number in range(10)]
+WHOLE: Final = _whole()
+PIECES: Final = [_event({"content": f" token{number}"}) for number in range(10)]
 """LiteLLM takes a hundred equal pieces for a fault."""
-_FIRST: Final = _STREAM + _event({"role": "assistant", "content": ""})
+FIRST: Final = _STREAM + _event({"role": "assistant", "content": ""})
 _CALL: Final = {"name": "calculator", "arguments": '{"expression": "6 * 7"}'}
 _ASKS: Final = (
     _STREAM
@@ -62,7 +62,7 @@ _ASKS: Final = (
     + _chunked(b"[DONE]")
     + b"0\r\n\r\n"
 )
-_LAST: Final = _event({}, "stop") + _event(None) + _chunked(b"[DONE]") + b"0\r\n\r\n"
+LAST: Final = _event({}, "stop") + _event(None) + _chunked(b"[DONE]") + b"0\r\n\r\n"
 
 
 class _Connection(asyncio.Protocol):
@@ -89,11 +89,11 @@ class _Connection(asyncio.Protocol):
 
     def _answer(self, body: bytes) -> None:
         if not _STREAMED.search(body):
-            self._transport.write(_WHOLE)
+            self._transport.write(WHOLE)
         elif b"tool-first" in body and not _ANSWERED.search(body):
             self._transport.write(_ASKS)
         elif b"silence" in body:
-            self._transport.write(_FIRST)
+            self._transport.write(FIRST)
         else:
             asked, paced = _CHUNKS.search(body), _PACED.search(body)
             self._sending = asyncio.ensure_future(
@@ -101,12 +101,12 @@ class _Connection(asyncio.Protocol):
             )
 
     async def _stream(self, chunks: int, pause: float) -> None:
-        self._transport.write(_FIRST)
+        self._transport.write(FIRST)
         for number in range(chunks):
             await asyncio.sleep(pause)
-            piece = _event({"content": f"{time.time_ns()} "}) if pause else _PIECES[number % len(_PIECES)]
+            piece = _event({"content": f"{time.time_ns()} "}) if pause else PIECES[number % len(PIECES)]
             self._transport.write(piece)
-        self._transport.write(_LAST)
+        self._transport.write(LAST)
 
 
 async def serve() -> None:
