@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import grpc
 from google.protobuf import descriptor_pool
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 V1: Final = "grpc.reflection.v1.ServerReflection"
 
@@ -33,8 +33,8 @@ class _Pool:
 
 def enable(services: Sequence[str], server: grpc.aio.Server) -> None:
     names = [*services, V1, reflection.SERVICE_NAME]
-    reflection.enable_server_reflection(names, server, pool=_Pool())
     servicer = reflection.aio.ReflectionServicer(names, pool=_Pool())
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         reflection_pb2.ServerReflectionRequest.FromString,

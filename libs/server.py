@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -104,6 +104,18 @@ class Server:
             await self.health.set(name, SERVING if serving else NOT_SERVING)
 
 
+class _ByName:
+    """Takes methods to be found by their names. Of those that are registered grpc.aio waits for a call of each, all
+    anew with every call: the more methods a server has, the more costs any of them.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, name: str, handlers: Mapping[str, Any]) -> None:
+        """They are among the generic ones."""
+
+
 @asynccontextmanager
 async def listening(
     settings: Settings,
@@ -138,10 +150,11 @@ async def listening(
     checks = health.aio.HealthServicer()
     for name in ("", *names):
         await checks.set(name, NOT_SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    by_name: Any = _ByName(server)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, by_name)
     for servicer in servicers:
-        servicer.add(servicer.implementation, server)
-    reflection.enable([*names, health.SERVICE_NAME], server)
+        servicer.add(servicer.implementation, by_name)
+    reflection.enable([*names, health.SERVICE_NAME], by_name)
     host = f"[{settings.host.strip('[]')}]" if ":" in settings.host else settings.host
     try:
         port = server.add_insecure_port(f"{host}:{settings.port}")

@@ -27,7 +27,7 @@ from bench.streams import free_port
 from libs import logs
 from services.execution.config import ExecutionSettings
 
-ROUNDS: Final = 15
+ROUNDS: Final = 7
 _ADVICE: Final = """
 DEARER: `python -m bench gate --only PATH --functions` says what is called most. Where the price is worth it, and
 CHEAPER or NEW: make gate UPDATE=1, and say why in the commit."""
@@ -81,7 +81,7 @@ async def _tell(counts: Counts, work: Work) -> None:
     counts.called = None
     print(f"\n{work.name}: functions of Python, a unit")
     for code, times in called.most_common(40):
-        print(f"{times / 2 / work.units:10.2f}  {code.co_qualname}  {code.co_filename}:{code.co_firstlineno}")
+        print(f"{times / work.units:10.2f}  {code.co_qualname}  {code.co_filename}:{code.co_firstlineno}")
 
 
 def gate(*, update: bool, only: str, functions: bool) -> bool:

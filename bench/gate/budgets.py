@@ -12,8 +12,8 @@ from bench.gate.counting import KINDS
 
 FILE: Final = Path(__file__).with_name("budgets.toml")
 TOLERANCE: Final = 0.1
-_SLACK: Final = 0.5
-"""Of a count that is small."""
+_EXACT: Final = 0.5
+"""Of statements and commits: one more is one too many."""
 
 Found = Mapping[str, Mapping[str, float]]
 
@@ -47,8 +47,8 @@ class Budgets:
         for name, counts in found.items():
             for kind, count in counts.items():
                 budget = self.paths.get(name, {}).get(kind)
-                yield name, kind, budget or 0.0, count, "NEW" if budget is None else self._verdict(budget, count)
+                yield name, kind, budget or 0.0, count, "NEW" if budget is None else self._verdict(kind, budget, count)
 
-    def _verdict(self, budget: float, count: float) -> str:
-        room = max(self.tolerance * budget, _SLACK)
+    def _verdict(self, kind: str, budget: float, count: float) -> str:
+        room = self.tolerance * budget if kind == "calls" else _EXACT
         return "DEARER" if count > budget + room else "CHEAPER" if count < budget - room else ""

@@ -217,6 +217,15 @@ async def test_message_over_the_limit(make_settings: Make) -> None:
         assert await get(channel) == Reply()
 
 
+async def test_methods_that_are_not_called_cost_nothing(settings: RegistrySettings) -> None:
+    """grpc.aio has a task for each method that is registered, and looks at all of them with every call."""
+    async with harness.running(app, settings) as (_, channel):
+        stub: Any = agent_service_pb2_grpc.AgentServiceStub(channel)
+        assert (await failed(stub.GetAgent(GetAgent(agent_id="none")))).code() is Code.NOT_FOUND
+        waiting = [task for task in asyncio.all_tasks() if "_request_registered_call" in repr(task.get_coro())]
+        assert waiting == []
+
+
 async def test_port_in_use(make_settings: Make) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
