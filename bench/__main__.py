@@ -19,7 +19,7 @@ from bench.report import Report, compare, machine
 
 SCENARIOS: Final = (
     *("registry", "secrets", "router", "execution", "suite", "aims", "workflow", "teams"),
-    *("providers", "hosts", "builtin_tools", "mcp_tools"),
+    *("providers", "hosts", "builtin_tools", "mcp_tools", "growth"),
 )
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

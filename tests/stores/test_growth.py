@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from libs import database
 from libs.config import Settings
@@ -20,22 +19,17 @@ from services.execution.model.tool_calls import CallQuery
 from services.execution.service.listing import ExecutionQuery
 from services.execution.service.sessions import ChangeQuery, SessionQuery
 from services.execution.store import SqlExecutionStore, SqlListing, SqlSessionStore
-from services.execution.store import metadata as execution_tables
 from services.execution.store.inputs import SqlInputStore
 from services.execution.store.tool_calls import SqlCallRecords
 from services.registry import app as registry_app
-from services.registry import model
 from services.registry.config import RegistrySettings
-from services.registry.model import Draft, Kind
+from services.registry.model import Kind
 from services.registry.service.filters import Order
 from services.registry.store import SqlResourceStore
-from services.registry.store import metadata as registry_tables
-from services.registry.store.rows import to_columns
+from tests.stores.plenty import NOW, describe, keep
 from tests.stores.reads import counted
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 FEW, MANY = 500, 5000
-OF_ANN = 5
 
 Ask = Callable[[Database], Awaitable[object]]
 
@@ -56,64 +50,6 @@ async def executions_db(database_settings: dict[str, Any]) -> AsyncIterator[Data
 async def registry_db(database_settings: dict[str, Any]) -> AsyncIterator[Database]:
     async for db in _opened(RegistrySettings.load(**database_settings), registry_app.MIGRATIONS):
         yield db
-
-
-async def fill(db: Database, rows: Mapping[sa.Table, list[dict[str, Any]]]) -> None:
-    async with db.write() as connection:
-        for table, given in rows.items():
-            await connection.execute(table.insert(), [{"tenant": "acme", **row} for row in given])
-    async with db.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        await connection.exec_driver_sql("ANALYZE" if not db.is_sqlite else "SELECT 1")
-
-
-def kept(number: int) -> dict[str, dict[str, Any]]:
-    """Of a run, and of a session: by the names of the tables. All runs are of one session."""
-    user, run = "ann" if number < OF_ANN else "bob", f"run-{number:05}"
-    time = NOW + timedelta(seconds=number)
-    texts = {"input": "hi", "output": "", "user_id": user, "session_id": "talk", "request_digest": ""}
-    of_session = {"user_id": user, "summary": "", "state_version": 0, "revision": 0, "message_count": 0}
-    call = {
-        "call_id": "c",
-        "subject": "s",
-        "tool_id": "t",
-        "tool_version": "",
-        "arguments_digest": "",
-        "outcome": "completed",
-    }
-    return {
-        "executions": {
-            **{"execution_id": run, "target_id": "helper", "revision": 1, "status": "completed", "usage": {}},
-            **{**texts, "metadata": {}, "last_sequence": 3, "owner": "", "lease_time": NOW, "create_time": time},
-            "end_time": time,
-        },
-        "sessions": {
-            **{"session_id": f"s-{number}", **of_session, "state": {}, "metadata": {}},
-            **{"create_time": time, "update_time": time},
-        },
-        "session_agents": {"session_id": f"s-{number}", "agent_id": "helper"},
-        "session_messages": {
-            **{"session_id": "talk", "position": number + 1, "execution_id": run, "message": {}, "create_time": time}
-        },
-        "session_changes": {
-            **{"session_id": "talk" if number % 2 else f"s-{number}", "version": number + 1, "set": {}, "removed": []},
-            **{"snapshot": {}, "subject": "", "agent_id": "", "execution_id": run, "call_id": "c", "create_time": time},
-        },
-        "tool_calls": {
-            **{"record_id": f"{number:05}", "execution_id": run if number > OF_ANN else "mine", "step": 1, **call},
-            **{"cached": False, "duration": 0.1, "time": time},
-        },
-        "events": {
-            **{"execution_id": "long", "sequence": number + 1, "time": time, "path": [], "kind": "content_delta"},
-            "payload": {"text": "x"},
-        },
-    }
-
-
-async def keep(db: Database, first: int, last: int) -> None:
-    made = [kept(number) for number in range(first, last)]
-    await fill(
-        db, {table: [one[name] for one in made] for name, table in execution_tables.tables.items() if name in made[0]}
-    )
 
 
 def waiting() -> Execution:
@@ -150,28 +86,28 @@ EXECUTION: Mapping[str, Ask] = {
     "runs of a target": runs(agent_id="helper"),
     "runs of a session": runs(session_id="talk"),
     "runs of a user": runs(user_id="ann"),
-    "a later page of runs": runs(before="run-00100"),
+    "a later page of runs": runs(before="talk-00100"),
     "sessions": talks(),
     "sessions of a user": talks(user_id="ann"),
     "sessions of an agent": talks(agent_id="helper"),
-    "a later page of sessions": talks(before=(MIDDLE, "s-100")),
+    "a later page of sessions": talks(before=(MIDDLE, "talk-s-00100")),
     "changes of states": changes(),
     "changes of a session's state": changes(session_id="talk"),
-    "a later page of changes": changes(before=(MIDDLE, "s-100", 100)),
+    "a later page of changes": changes(before=(MIDDLE, "talk-s-00100", 100)),
     "the state as it was": lambda db: SqlSessionStore(db).state_at("acme", "talk", NOW + timedelta(days=1)),
     "others of the session": lambda db: SqlInputStore(db).unfinished("acme", "talk"),
     "the place in the queue": lambda db: SqlInputStore(db).queue_position(waiting()),
     "where the last runs of the session begin": lambda db: SqlSessionStore(db).start_of_runs("acme", "talk", 9999, 3),
-    "the last event of a log": lambda db: SqlExecutionStore(db).events("acme", "long", after=FEW - 1, limit=10),
+    "the last event of a log": lambda db: SqlExecutionStore(db).events("acme", "talk-long", after=FEW - 1, limit=10),
     "calls of tools of a run": lambda db: SqlCallRecords(db).list("acme", CallQuery(execution_id="mine"), limit=50),
 }
 
 
 async def test_runs_and_sessions(executions_db: Database) -> None:
     async with counted(executions_db) as reads:
-        await keep(executions_db, 0, FEW)
+        await keep(executions_db, range(FEW))
         few = {name: await reads.of(ask(executions_db)) for name, ask in EXECUTION.items()}
-        await keep(executions_db, FEW, MANY)
+        await keep(executions_db, range(FEW, MANY))
         found = {name: (few[name], await reads.of(ask(executions_db))) for name, ask in EXECUTION.items()}
     assert grown(found) == {}
 
@@ -214,24 +150,6 @@ async def test_revisions(registry_db: Database) -> None:
         await describe(registry_db, [(number, revision) for revision in range(11, 61) for number in agents])
         found = {name: (few[name], await reads.of(ask(registry_db))) for name, ask in REGISTRY.items()}
     assert grown(found) == {}
-
-
-async def describe(db: Database, wanted: list[tuple[int, int]]) -> None:
-    """Agents by their numbers, in revisions; each takes the next position."""
-    revisions, resources = (registry_tables.tables[name] for name in ("revisions", "resources"))
-    rows = []
-    async with db.read() as connection:
-        position = (await connection.scalar(sa.select(sa.func.max(revisions.c.position)))) or 0
-    for place, (number, revision) in enumerate(wanted, position + 1):
-        draft = Draft(f"agent-{number:05}", display_name="An agent", spec={"model": {"model": "any"}})
-        key = {"kind": Kind.AGENT.value, "resource_id": draft.resource_id}
-        columns = to_columns(model.first(Kind.AGENT, draft, "ann"))
-        rows.append({**key, **columns, "position": place, "revision": revision})
-    newest = {one["resource_id"]: one for one in rows}
-    async with db.write() as connection:
-        await connection.execute(resources.delete().where(resources.c.resource_id.in_([*newest])))
-    names = ("kind", "resource_id", "revision", "deleted")
-    await fill(db, {resources: [{name: one[name] for name in names} for one in newest.values()], revisions: rows})
 
 
 def grown(found: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
