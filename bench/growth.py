@@ -275,7 +275,7 @@ async def of_execution(site: Site, growths: Growths, sizes: Sequence[int], route
 
     async def fill(db: Any, size: int) -> None:
         await plenty.keep(db, range(size), tenant=DEFAULT_TENANT)
-        for count in turns if size == sizes[-1] else ():
+        for count in turns:
             await plenty.talked(db, count, tenant=DEFAULT_TENANT, talk=f"talk-{count}")
 
     started = [(await site.execution(registry, router, partial(fill, size=size)), size) for size in sizes]

@@ -27,7 +27,8 @@ from bench.streams import free_port
 from libs import logs
 from services.execution.config import ExecutionSettings
 
-ROUNDS: Final = 7
+ROUNDS: Final = 20
+"""Short ones: services keep house a few times a second, and in some rounds they do not."""
 _ADVICE: Final = """
 DEARER: `python -m bench gate --only PATH --functions` says what is called most. Where the price is worth it, and
 CHEAPER or NEW: make gate UPDATE=1, and say why in the commit."""

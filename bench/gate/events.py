@@ -19,7 +19,7 @@ from services.execution.model.turns import Assignment
 from services.execution.service.log import EventLog, first
 from services.execution.store import SqlExecutionStore
 
-_EVENTS: Final = 50
+_EVENTS: Final = 20
 _SOURCES: Final = (Source(("helper", "one")), Source(("helper", "two")))
 """Taking turns: what comes from one is put together."""
 

@@ -22,8 +22,8 @@ from bench.gate.counting import Work
 from services.router.app import app
 from services.router.config import RouterSettings
 
-_CALLS: Final = 20
-_TOKENS: Final = 50
+_CALLS: Final = 5
+_TOKENS: Final = 20
 
 
 class Provider(asyncio.Protocol):

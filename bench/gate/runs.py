@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from concurrent.futures import Executor, Future
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from unittest.mock import patch
 
 import grpc
 from dynamicagents.execution.v1 import execution_pb2, execution_service_pb2, execution_service_pb2_grpc
@@ -23,25 +25,43 @@ from dynamicagents.router.v1 import chat_pb2, router_service_pb2, router_service
 from google.protobuf.json_format import ParseDict
 
 from bench.gate.counting import Work
+from libs import drivers
 from services.execution.app import app
 from services.execution.config import ExecutionSettings
 
-_TOKENS: Final = 50
+T = TypeVar("T")
+
+_TOKENS: Final = 5
 _REPLAYED: Final = 200
-_MORE: Final = 10
+_MORE: Final = 3
 """Calls of tools, and steps of a workflow, more than one."""
 _TOKEN, _WORDS = "tokens", "words"
 """Models; the first is that of an agent with the same name."""
 _TOOL: Final = "builtin/calculator"
 _STEP: Final = {"function": {"tool_id": _TOOL, "arguments": {"expression": "'1 + 1'"}}}
-_STOP: Final = chat_pb2.ChatChunk(
-    finish_reason=chat_pb2.FINISH_REASON_STOP, usage=chat_pb2.Usage(input_tokens=9, output_tokens=1, total_tokens=10)
-)
+_USAGE: Final = chat_pb2.Usage(input_tokens=9, output_tokens=1, total_tokens=10)
+_LAST: Final = chat_pb2.ChatChunk(text="yes", finish_reason=chat_pb2.FINISH_REASON_STOP, usage=_USAGE)
+"""A turn is one message: of two, the second may come before the first is committed, or after."""
 _CALL: Final = chat_pb2.ChatChunk(
     tool_calls=[chat_pb2.ToolCall(call_id="call", name="calculator", arguments='{"expression": "1 + 1"}')],
     finish_reason=chat_pb2.FINISH_REASON_TOOL_CALLS,
-    usage=_STOP.usage,
+    usage=_USAGE,
 )
+
+
+class Here(Executor):
+    """Does it at once: with a thread, chance would decide which events are committed together."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def submit(self, work: Callable[..., T], /, *arguments: Any, **named: Any) -> Future[T]:
+        done: Future[T] = Future()
+        try:
+            done.set_result(work(*arguments, **named))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
 
 class Script(router_service_pb2_grpc.RouterServiceServicer):
@@ -90,7 +110,7 @@ class Client:
             assert (await stream.read()).content_delta.text
 
     async def end(self, stream: Any) -> str:
-        self._script.say(_TOKEN, _STOP)
+        self._script.say(_TOKEN, _LAST)
         execution_id = ""
         while (event := await stream.read()) is not grpc.aio.EOF:
             execution_id = event.execution_id
@@ -112,24 +132,31 @@ async def works(folder: Path, registry: str) -> AsyncIterator[list[Work]]:
     address = f"127.0.0.1:{router.add_insecure_port('127.0.0.1:0')}"
     await router.start()
     settings = ExecutionSettings.load(
-        port=0, data_dir=folder / "execution", registry_address=registry, router_address=address, lease=600
+        port=0,
+        data_dir=folder / "execution",
+        registry_address=registry,
+        router_address=address,
+        lease=600,
+        commit_window=0,
     )
-    async with app(settings, None) as server, grpc.aio.insecure_channel(server.address) as channel:
+    async with AsyncExitStack() as stack:
+        with patch.object(drivers, "ThreadPoolExecutor", Here):
+            server = await stack.enter_async_context(app(settings, None))
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.address))
         client = Client(channel, script)
         ended = await client.begin()
         await client.tokens(ended, _REPLAYED)
         replayed = await client.end(ended)
         stream = await client.begin()
-        word = chat_pb2.ChatChunk(text="yes")
         yield [
             Work("token through Execution", lambda: client.tokens(stream, _TOKENS), _TOKENS),
             Work("event replayed", lambda: client.replay(replayed), _REPLAYED),
-            Work("run of one word", client.running(word, _STOP, agent_id="helper")),
+            Work("run of one word", client.running(_LAST, agent_id="helper")),
             Work(
                 "call of a tool, with its model turn",
-                client.running(*[_CALL] * (1 + _MORE), word, _STOP, agent_id="worker"),
+                client.running(*[_CALL] * (1 + _MORE), _LAST, agent_id="worker"),
                 _MORE,
-                client.running(_CALL, word, _STOP, agent_id="worker"),
+                client.running(_CALL, _LAST, agent_id="worker"),
             ),
             Work(
                 "step of a workflow",

@@ -17,7 +17,7 @@ from services.registry.config import RegistrySettings
 from services.secrets.app import app as secrets_app
 from services.secrets.config import SecretsSettings
 
-_CALLS: Final = 50
+_CALLS: Final = 10
 _REFERENCE: Final = "secret:openai:api_key"
 
 
