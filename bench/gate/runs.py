@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Executor, Future
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
-from unittest.mock import patch
+from typing import Any, Final
 
 import grpc
 from dynamicagents.execution.v1 import execution_pb2, execution_service_pb2, execution_service_pb2_grpc
@@ -25,11 +23,8 @@ from dynamicagents.router.v1 import chat_pb2, router_service_pb2, router_service
 from google.protobuf.json_format import ParseDict
 
 from bench.gate.counting import Work
-from libs import drivers
 from services.execution.app import app
 from services.execution.config import ExecutionSettings
-
-T = TypeVar("T")
 
 _TOKENS: Final = 5
 _REPLAYED: Final = 200
@@ -47,21 +42,6 @@ _CALL: Final = chat_pb2.ChatChunk(
     finish_reason=chat_pb2.FINISH_REASON_TOOL_CALLS,
     usage=_USAGE,
 )
-
-
-class Here(Executor):
-    """Does it at once: with a thread, chance would decide which events are committed together."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def submit(self, work: Callable[..., T], /, *arguments: Any, **named: Any) -> Future[T]:
-        done: Future[T] = Future()
-        try:
-            done.set_result(work(*arguments, **named))
-        except Exception as error:
-            done.set_exception(error)
-        return done
 
 
 class Script(router_service_pb2_grpc.RouterServiceServicer):
@@ -139,10 +119,7 @@ async def works(folder: Path, registry: str) -> AsyncIterator[list[Work]]:
         lease=600,
         commit_window=0,
     )
-    async with AsyncExitStack() as stack:
-        with patch.object(drivers, "ThreadPoolExecutor", Here):
-            server = await stack.enter_async_context(app(settings, None))
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.address))
+    async with app(settings, None) as server, grpc.aio.insecure_channel(server.address) as channel:
         client = Client(channel, script)
         ended = await client.begin()
         await client.tokens(ended, _REPLAYED)
