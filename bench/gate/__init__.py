@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from types import CodeType
 from typing import Any, Final
+from unittest.mock import patch
 
 import structlog
 import uvloop
@@ -26,6 +27,7 @@ from bench.gate.counting import Counts, Work
 from bench.streams import free_port
 from libs import logs
 from services.execution.config import ExecutionSettings
+from services.execution.service import log
 
 ROUNDS: Final = 20
 """Short ones: services keep house a few times a second, and in some rounds they do not."""
@@ -40,6 +42,8 @@ async def run(only: str = "", *, rounds: int = ROUNDS, functions: bool = False) 
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         _quiet(stack, folder)
+        # No commit waits for what may come: chance would decide what does. See commit_window, which is 0 for the same.
+        stack.enter_context(patch.object(log, "_PAUSE", 0.0))
         port = free_port()
         env = {"DYNAMIC_AGENTS_DATA_DIR": str(folder), "DYNAMIC_AGENTS_REGISTRY_PORT": str(port)}
         await stack.enter_async_context(service("services.registry", port=port, **env))
