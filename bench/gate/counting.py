@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import sqlite3
+import statistics
 import sys
 import threading
 from collections import Counter
@@ -20,6 +21,11 @@ import asyncpg
 
 KINDS: Final = ("calls", "statements", "commits")
 _ENDS: Final = ("COMMIT", "END")
+
+
+async def settle() -> None:
+    """Lets a stream come to where it waits for what is next: what comes before that is taken with fewer calls."""
+    await asyncio.sleep(0.002)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +69,12 @@ class Counts:
             threading.setprofile(None)
 
     async def of(self, work: Work, rounds: int) -> dict[str, float]:
-        """Of one unit, in the round that did the least: what else happened meanwhile is no part of the work."""
-        least = await self._least(work.once, rounds)
-        fewer = await self._least(work.besides, rounds) if work.besides else (0,) * len(KINDS)
-        return {kind: (a - b) / work.units for kind, a, b in zip(KINDS, least, fewer, strict=True)}
+        """Of one unit, the median of the rounds: in a few of them something else happened too."""
+        whole = await self._median(work.once, rounds)
+        besides = await self._median(work.besides, rounds) if work.besides else (0,) * len(KINDS)
+        return {kind: (a - b) / work.units for kind, a, b in zip(KINDS, whole, besides, strict=True)}
 
-    async def _least(self, once: Callable[[], Awaitable[object]], rounds: int) -> tuple[int, ...]:
+    async def _median(self, once: Callable[[], Awaitable[object]], rounds: int) -> tuple[int, ...]:
         await once()
         gc.freeze()
         gc.disable()  # what it would call when it comes is no part of the work
@@ -77,7 +83,7 @@ class Counts:
         finally:
             gc.enable()
             gc.unfreeze()
-        return tuple(map(min, zip(*found, strict=True)))
+        return tuple(map(statistics.median_low, zip(*found, strict=True)))
 
     async def _round(self, once: Callable[[], Awaitable[object]]) -> tuple[int, ...]:
         before = self._now()

@@ -18,7 +18,7 @@ from dynamicagents.router.v1 import chat_pb2, router_service_pb2, router_service
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench import provider
-from bench.gate.counting import Work
+from bench.gate.counting import Work, settle
 from services.router.app import app
 from services.router.config import RouterSettings
 
@@ -71,6 +71,7 @@ async def works(folder: Path, registry: str) -> AsyncIterator[list[Work]]:
                 said_by.write(provider.PIECES[number % 10])
                 assert (await reading).chunk.text
                 reading = asyncio.ensure_future(stream.read())
+                await settle()
 
         yield [Work("Chat, one provider", calls, _CALLS), Work("token through Router", tokens, _TOKENS)]
         said_by.write(provider.LAST)

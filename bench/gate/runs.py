@@ -22,7 +22,7 @@ from dynamicagents.registry.v1 import (
 from dynamicagents.router.v1 import chat_pb2, router_service_pb2, router_service_pb2_grpc
 from google.protobuf.json_format import ParseDict
 
-from bench.gate.counting import Work
+from bench.gate.counting import Work, settle
 from services.execution.app import app
 from services.execution.config import ExecutionSettings
 
@@ -88,6 +88,7 @@ class Client:
         for number in range(count):
             self._script.say(_TOKEN, chat_pb2.ChatChunk(text=f" token{number % 10}"))
             assert (await stream.read()).content_delta.text
+            await settle()
 
     async def end(self, stream: Any) -> str:
         self._script.say(_TOKEN, _LAST)
