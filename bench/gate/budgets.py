@@ -11,7 +11,7 @@ from typing import Final
 from bench.gate.counting import KINDS
 
 FILE: Final = Path(__file__).with_name("budgets.toml")
-TOLERANCE: Final = 0.05
+TOLERANCE: Final = 0.03
 _EXACT: Final = 0.5
 """Of statements and commits: one more is one too many."""
 

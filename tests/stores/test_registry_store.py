@@ -211,6 +211,29 @@ async def test_labels(resources: SqlResourceStore) -> None:
     assert await page(resources, team="crm") == ["two"]
 
 
+async def test_a_snapshot_in_parts(resources: SqlResourceStore) -> None:
+    """As it was at a position: what was deleted by then, or came later, is no part of it, nor does it end a page."""
+    for made in (first("a"), first("b"), first("c"), first("d"), first("p", Kind.PROMPT)):
+        assert await resources.put("acme", made)
+    for later in (after(first("a"), deleted=True), after(first("b"), deleted=True)):
+        assert await resources.put("acme", later)
+    assert await resources.put("acme", first("cc"))
+    assert await resources.put("acme", after(first("d")))
+
+    async def parts(position: int, limit: int) -> list[tuple[str, int]]:
+        found, seen = FIRST, []
+        while page := await resources.state("acme", [*KINDS, *KINDS], position=position, after=found, limit=limit):
+            assert len(page) <= limit
+            seen += [(one.resource.resource_id, one.resource.revision) for one in page]
+            found = (page[-1].resource.kind, page[-1].resource.resource_id)
+        return seen
+
+    for limit in (1, 2, 3, 10):
+        assert await parts(5, limit) == [("a", 1), ("b", 1), ("c", 1), ("d", 1), ("p", 1)]
+        assert await parts(7, limit) == [("c", 1), ("d", 1), ("p", 1)]
+        assert await parts(9, limit) == [("c", 1), ("cc", 1), ("d", 2), ("p", 1)]
+
+
 @pytest.mark.parametrize("key", ['a"b', "a.b", "a'b", "0", "$", "a b", "a\\b", "[0]", "é", "a/b~c", "%"])
 async def test_any_text_can_be_a_label(resources: SqlResourceStore, key: str) -> None:
     assert await resources.put("acme", first("yes", labels={key: key}))

@@ -67,7 +67,7 @@ class SqlChangeStore:
         self, tenant: str, kinds: Sequence[Kind], *, position: int, after: tuple[str, str], limit: int
     ) -> Sequence[Change]:
         found: list[Change] = []
-        for kind in sorted(kinds):
+        for kind in sorted(set(kinds)):
             if kind >= after[0] and len(found) < limit:
                 past = after[1] if kind == after[0] else ""
                 found += await self._of_kind(tenant, kind, position, past, limit - len(found))
