@@ -28,8 +28,8 @@ from services.execution.config import ExecutionSettings
 
 _TOKENS: Final = 5
 _REPLAYED: Final = 200
-_MORE: Final = 3
-"""Calls of tools, and steps of a workflow, more than one."""
+_MORE: Final = 10
+"""Calls of tools, and steps of a workflow, more than one: so many that a commit more or less of a run is no matter."""
 _TOKEN, _WORDS = "tokens", "words"
 """Models; the first is that of an agent with the same name."""
 _TOOL: Final = "builtin/calculator"
