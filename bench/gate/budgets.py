@@ -12,7 +12,7 @@ from bench.gate.counting import KINDS
 
 FILE: Final = Path(__file__).with_name("budgets.toml")
 TOLERANCE: Final = 0.03
-_EXACT: Final = 0.5
+_ONE: Final = 0.9
 """Of statements and commits: one more is one too many."""
 
 Found = Mapping[str, Mapping[str, float]]
@@ -50,5 +50,5 @@ class Budgets:
                 yield name, kind, budget or 0.0, count, "NEW" if budget is None else self._verdict(kind, budget, count)
 
     def _verdict(self, kind: str, budget: float, count: float) -> str:
-        room = self.tolerance * budget if kind == "calls" else _EXACT
+        room = self.tolerance * budget if kind == "calls" else _ONE
         return "DEARER" if count > budget + room else "CHEAPER" if count < budget - room else ""
