@@ -115,6 +115,10 @@ def _rows(append: Append) -> tuple[list[dict[str, Any]], list[dict[str, Any]], l
     return [event_row(*of, event) for event in append.events], [step_row(*of, step) for step in steps], records
 
 
+_WANTED_TYPES: Final = {
+    **{"tenant": "text", "execution_id": "text", "attempt": "int", "before": "bigint", "last": "bigint"},
+    **{"usage": "jsonb", "got_on": "bool"},
+}
 _ENDING_TYPES: Final = {
     **{"status": "text", "end_time": "timestamptz", "output": "text", "structured_output": "jsonb"},
     **{"followups": "jsonb", "error": "jsonb", "cancel_reason": "text"},
@@ -137,31 +141,35 @@ _RECORD_TYPES: Final = {
 
 
 _NOT_ENDED: Final = dict.fromkeys(_ENDING_TYPES)
-_FIRST: Final = 8 + len(_ENDING_TYPES)
-
-
-def _numbered(types: dict[str, str], first: int) -> str:
-    return ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types.values(), first))
-
-
-def _unnested(types: dict[str, str], first: int) -> str:
-    return f"unnest({_numbered(types, first)}) AS given ({', '.join(types)})"
-
-
-_ON_POSTGRES: Final = f"""
-WITH wanted AS (
-  SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::jsonb[], $7::bool[],
-    {_numbered(_ENDING_TYPES, 8)})
-  AS wanted (tenant, execution_id, attempt, before, last, usage, got_on, {", ".join(_ENDING_TYPES)})
-), moved AS (
-  UPDATE executions SET usage = wanted.usage, last_sequence = COALESCE(wanted.last, executions.last_sequence),
-    deaths = CASE WHEN wanted.got_on THEN 0 ELSE executions.deaths END,
+_ENDING: Final = """,
     status = COALESCE(wanted.status, executions.status), end_time = wanted.end_time,
     session_held = CASE WHEN wanted.end_time IS NULL THEN executions.session_held END,
     waiting = CASE WHEN wanted.end_time IS NULL THEN executions.waiting END,
     output = COALESCE(wanted.output, executions.output), structured_output = wanted.structured_output,
     followups = wanted.followups, error = wanted.error,
-    cancel_reason = COALESCE(wanted.cancel_reason, executions.cancel_reason)
+    cancel_reason = COALESCE(wanted.cancel_reason, executions.cancel_reason)"""
+
+
+def _arguments(types: dict[str, str], first: int) -> str:
+    return ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types.values(), first))
+
+
+def _given(types: dict[str, str], first: int) -> str:
+    return f"unnest({_arguments(types, first)}) AS given ({', '.join(types)})"
+
+
+@cache
+def _statement(ends: bool) -> str:
+    """With what the ends of runs change, or without."""
+    wanted = _WANTED_TYPES | (_ENDING_TYPES if ends else {})
+    said = 1 + len(wanted)
+    kept = said + len(_EVENT_TYPES)
+    return f"""
+WITH wanted AS (
+  SELECT * FROM unnest({_arguments(wanted, 1)}) AS wanted ({", ".join(wanted)})
+), moved AS (
+  UPDATE executions SET usage = wanted.usage, last_sequence = COALESCE(wanted.last, executions.last_sequence),
+    deaths = CASE WHEN wanted.got_on THEN 0 ELSE executions.deaths END{_ENDING if ends else ""}
   FROM wanted
   WHERE executions.tenant = wanted.tenant AND executions.execution_id = wanted.execution_id
     AND executions.status IN ('queued', 'running') AND executions.attempts = wanted.attempt
@@ -170,15 +178,14 @@ WITH wanted AS (
     AND executions.watch_time > clock_timestamp() - interval '{WATCHED.total_seconds():.0f} seconds' AS watched
 ), said AS (
   INSERT INTO events ({", ".join(_EVENT_TYPES)})
-  SELECT given.* FROM {_unnested(_EVENT_TYPES, _FIRST)} JOIN moved USING (tenant, execution_id)
+  SELECT given.* FROM {_given(_EVENT_TYPES, said)} JOIN moved USING (tenant, execution_id)
 ), kept AS (
   INSERT INTO journal ({", ".join(_STEP_TYPES)})
-  SELECT given.* FROM {_unnested(_STEP_TYPES, _FIRST + len(_EVENT_TYPES))} JOIN moved USING (tenant, execution_id)
+  SELECT given.* FROM {_given(_STEP_TYPES, kept)} JOIN moved USING (tenant, execution_id)
   ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _CHANGED)}
 ), noted AS (
   INSERT INTO tool_calls ({", ".join(_RECORD_TYPES)})
-  SELECT given.* FROM {_unnested(_RECORD_TYPES, _FIRST + len(_EVENT_TYPES) + len(_STEP_TYPES))}
-  JOIN moved USING (tenant, execution_id)
+  SELECT given.* FROM {_given(_RECORD_TYPES, kept + len(_STEP_TYPES))} JOIN moved USING (tenant, execution_id)
 )
 SELECT tenant, execution_id, CASE WHEN watched THEN pg_notify('{NEWS}', execution_id) END FROM moved
 """  # noqa: S608
@@ -191,14 +198,15 @@ async def _on_postgres(database: Database, appends: Sequence[Append]) -> set[str
     for one in appends:
         for rows, more in zip((said, kept, noted), _rows(one), strict=True):
             rows += more
-    moves = [_moves(one) for one in appends]
+    moves, endings = [_moves(one) for one in appends], [_ending(one) for one in appends]
+    ends = any(endings)
     moved = await database.fetch(
-        _ON_POSTGRES,
+        _statement(ends),
         [one.tenant for one in appends],
         [one.execution_id for one in appends],
         [one.attempt for one in appends],
         *([move[column] for move in moves] for column in range(4)),
-        *_arrays(_ENDING_TYPES, [{**_NOT_ENDED, **_ending(one)} for one in appends]),
+        *(_arrays(_ENDING_TYPES, [_NOT_ENDED | ending for ending in endings]) if ends else ()),
         *_arrays(_EVENT_TYPES, said),
         *_arrays(_STEP_TYPES, kept),
         *_arrays(_RECORD_TYPES, noted),
