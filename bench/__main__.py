@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import typer
 import uvloop
 
-from bench.report import Report, compare, machine
+from bench.report import Missing, Report, compare, machine
 
 SCENARIOS: Final = (
     *("registry", "secrets", "router", "execution", "suite", "aims", "workflow", "teams"),
@@ -45,7 +45,10 @@ def measure(
     report = Report(machine())
     for name in wanted:
         typer.echo(f"\n# {name}\n")
-        uvloop.run(import_module(f"bench.{name}").run(report, quick=quick))
+        try:
+            uvloop.run(import_module(f"bench.{name}").run(report, quick=quick))
+        except Missing as missing:
+            typer.echo(f"{name}: left out, {missing}")
         if save:
             report.save(save)
             save.with_suffix(".md").write_text(report.markdown() + "\n")

@@ -10,21 +10,19 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from itertools import chain
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
 from dynamicagents.execution.v1 import execution_service_pb2, execution_service_pb2_grpc
 
-from bench import provider, whole
+from bench import whole
 from bench.execution import POSTGRES, postgres
 from bench.report import Report
 from bench.streams import PIECES
-from bench.whole import Load, Missing, Served, load, quantile
+from bench.whole import Load, Served, load, quantile
 
 STREAMS: Final = 16
 PACED: Final = "chunks-50 paced-20"
@@ -38,13 +36,7 @@ RATE: Final = 100
 async def run(report: Report, *, quick: bool) -> None:
     rounds = 3 if quick else 9
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        try:
-            await whole.built()
-        except Missing as missing:
-            print(f"aims: left out, {missing}")
-            return
-        upstream = await stack.enter_async_context(provider.started())
+        folder, upstream = await stack.enter_async_context(whole.ready())
         suites = [await stack.enter_async_context(whole.suite("SQLite", upstream, folder / "sqlite"))]
         if POSTGRES in os.environ:
             url = await stack.enter_async_context(postgres())

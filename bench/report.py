@@ -18,6 +18,10 @@ from typing import Any
 import orjson
 
 
+class Missing(Exception):
+    """What a scenario needs is not on this machine."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """`found` and `baseline` are of alternating rounds; the aims are for their ratio, where there is one."""

@@ -9,17 +9,16 @@ a program in Go. CPU and memory are those of all processes of what is loaded, Po
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-from bench import provider, whole
+from bench import whole
 from bench.execution import POSTGRES, postgres
 from bench.report import Report, spread
 from bench.streams import CHUNKS
-from bench.whole import Missing, Round, Served, quantile
+from bench.whole import Round, Served, quantile
 
 STREAMS: Final = (1, 16, 100, 1000)
 WORKERS: Final = (1, 2)
@@ -32,13 +31,7 @@ _CHARACTERS: Final = CHUNKS * len(" token0")
 
 async def run(report: Report, *, quick: bool) -> None:
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        try:
-            await whole.built()
-        except Missing as missing:
-            print(f"suite: left out, {missing}")
-            return
-        upstream = await stack.enter_async_context(provider.started())
+        folder, upstream = await stack.enter_async_context(whole.ready())
         pairs = [await _side_by_side(stack, folder, upstream, workers) for workers in WORKERS]
         everything = [one for pair in pairs for side in pair for one in side]
         alone = await stack.enter_async_context(whole.bare())

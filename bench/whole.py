@@ -9,6 +9,7 @@ import random
 import shutil
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
@@ -29,7 +30,8 @@ from dynamicagents.registry.v1 import (
     router_config_service_pb2_grpc,
 )
 
-from bench import environments
+from bench import environments, provider
+from bench.report import Missing
 from bench.serving import serve
 from bench.streams import PIECES, family, free_port, process
 from cli.connection import OFFSETS
@@ -39,10 +41,6 @@ _SOURCE: Final = _ROOT / "bench" / "go"
 _PROGRAM: Final = _ROOT / ".cache" / "bench-load"
 _SUITE: Final = Path(sys.executable).parent / "dynamic-agents"
 _MOST: Final = "2000"
-
-
-class Missing(Exception):
-    """What is needed is not on this machine."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +124,16 @@ class Round:
         return self.cpu / chunks * 1e6
 
 
-async def built() -> None:
-    """The program that loads, in .cache."""
+@asynccontextmanager
+async def ready() -> AsyncIterator[tuple[Path, str]]:
+    """An empty folder and a provider's base URL; the program that loads is built. Missing where it cannot be."""
+    await _built()
+    with tempfile.TemporaryDirectory() as folder:
+        async with provider.started() as upstream:
+            yield Path(folder), upstream
+
+
+async def _built() -> None:
     go = shutil.which("go")
     if go is None:
         raise Missing("the load is a program in Go, and Go is not on the PATH")
