@@ -7,7 +7,6 @@ base URL of a provider for the agents "upstream" and "tooled".
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -51,7 +50,6 @@ class Stub(Model):  # type: ignore[misc]
 
 
 def app() -> Any:
-    logging.disable()  # what fails is counted by who asked
     file, upstream = os.environ["BENCH_DATABASE"], os.environ["BENCH_UPSTREAM"]
     db = AsyncSqliteDb(db_file=file) if file else None
     models = {
