@@ -14,6 +14,8 @@ FILE: Final = Path(__file__).with_name("budgets.toml")
 TOLERANCE: Final = 0.03
 _ONE: Final = 0.9
 """Of statements and commits: one more is one too many."""
+_SEVERAL: Final = 2
+"""Times more room for a unit of several commits: what shares one of them is up to the moment."""
 
 Found = Mapping[str, Mapping[str, float]]
 
@@ -45,10 +47,14 @@ class Budgets:
     def judge(self, found: Found) -> Iterator[tuple[str, str, float, float, str]]:
         """Path, kind, budget and found, and what is wrong with it, if anything."""
         for name, counts in found.items():
+            budgets = self.paths.get(name, {})
             for kind, count in counts.items():
-                budget = self.paths.get(name, {}).get(kind)
-                yield name, kind, budget or 0.0, count, "NEW" if budget is None else self._verdict(kind, budget, count)
+                yield name, kind, budgets.get(kind, 0.0), count, self._verdict(budgets, kind, count)
 
-    def _verdict(self, kind: str, budget: float, count: float) -> str:
-        room = self.tolerance * budget if kind == "calls" else _ONE
-        return "DEARER" if count > budget + room else "CHEAPER" if count < budget - room else ""
+    def _verdict(self, budgets: Mapping[str, float], kind: str, count: float) -> str:
+        if kind not in budgets:
+            return "NEW"
+        room = self.tolerance * budgets[kind] if kind == "calls" else _ONE
+        if budgets["commits"] > 1:
+            room *= _SEVERAL
+        return "DEARER" if count > budgets[kind] + room else "CHEAPER" if count < budgets[kind] - room else ""

@@ -26,6 +26,13 @@ def test_more_and_much_less_are_wrong() -> None:
     assert verdicts(commits=0.0) == ["CHEAPER"]
 
 
+def test_a_unit_of_several_commits_has_more_room() -> None:
+    budgets = Budgets("3.11", 0.1, {"path": {**SAME, "commits": 3.0}})
+    for statements, wrong in ((5.0, ""), (6.0, "DEARER")):
+        judged = budgets.judge({"path": {"calls": 119.0, "statements": statements, "commits": 3.0}})
+        assert [verdict for *_, verdict in judged] == ["", wrong, ""]
+
+
 def test_a_path_without_a_budget_is_wrong() -> None:
     judged = list(Budgets("3.11", 0.1, {}).judge({"path": SAME}))
     assert [wrong for *_, wrong in judged] == ["NEW"] * 3
